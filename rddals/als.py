@@ -1,0 +1,339 @@
+"""The front door: ``ALS.train`` and ``ALS.trainImplicit``."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark import RDD
+
+from partitioners import (
+    DegreeBalancedPartitioner,
+    FunctionPartitioner,
+    HashPartitioner,
+    Partitioner,
+    RangePartitioner,
+)
+from rddals.blocks.factors import seeded_rows
+from rddals.config import Settings, block_count
+from rddals.errors import SettingError
+from rddals.model import MatrixFactorizationModel
+from rddals.rdds.degrees import Degrees, count_degrees
+from rddals.rdds.factors import FactorTable
+from rddals.rdds.ingest import rating_source
+from rddals.training import Listener, Start, train
+
+__all__ = ["ALS"]
+
+PARTITIONERS = ("hash", "range", "balanced")
+
+
+class ALS:
+    """Alternating least squares matrix factorisation.
+
+    The methods take what those of ``pyspark.mllib.recommendation.ALS`` take, with the same
+    meaning. What goes beyond is by keyword only, and the same for both:
+
+    Parameters
+    ----------
+    userPartitioner, productPartitioner : Partitioner, callable or str, optional
+        Where ids live. A callable takes an id and gives its block. "hash" (the default) places
+        ids as MLlib does; "range" and "balanced" are fitted to the ratings in one more pass over
+        them: contiguous ids, and equal numbers of ratings per block.
+    userBlocks, productBlocks : int
+        Blocks of either side; -1 takes `blocks`.
+    exchange : {"auto", "shuffle", "broadcast", "join"}
+        How factor rows reach the blocks that need them. It changes what is moved, not the model.
+    precision : {"double", "single"}
+        In which precision equations are accumulated and solved. Factors are float32 either way.
+    init : {"id"}
+        Starting factors: "id" draws them from the seed and each id, wherever it lives.
+    checkpointInterval : int
+        Iterations between two cuts of the lineage, to the checkpoint directory if one is set,
+        otherwise to the executors' storage.
+    tol : float
+        Stop once an iteration improves the training loss by less than this fraction of it.
+    initialModel : MatrixFactorizationModel, optional
+        Start from its user factors; users it does not know start from the seed.
+    listeners : sequence of callable, optional
+        Each is called with `LinksBuilt`, every `HalfStepDone` and `TrainingDone`. By default a
+        progress bar on a terminal and nothing elsewhere; an empty sequence silences it.
+    """
+
+    @classmethod
+    def train(
+        cls,
+        ratings: Any,
+        rank: int,
+        iterations: int = 5,
+        lambda_: float = 0.01,
+        blocks: int = -1,
+        nonnegative: bool = False,
+        seed: int | None = None,
+        *,
+        userPartitioner: Any = None,
+        productPartitioner: Any = None,
+        userBlocks: int = -1,
+        productBlocks: int = -1,
+        exchange: str = "auto",
+        precision: str = "double",
+        init: str = "id",
+        checkpointInterval: int = 10,
+        tol: float = 0.0,
+        initialModel: MatrixFactorizationModel | None = None,
+        listeners: Sequence[Listener] | None = None,
+    ) -> MatrixFactorizationModel:
+        """Train on explicit ratings.
+
+        Minimises ``sum (r - u.v)^2 + lambda (sum n_u |u|^2 + sum n_v |v|^2)``, where n counts the
+        ratings of a user or product [1]_.
+
+        Parameters
+        ----------
+        ratings : RDD or DataFrame
+            An RDD of ``Rating``, of tuples or lists ``(user, product, rating)``, or of batches in
+            columns (a tuple of three NumPy arrays, or a `RatingBlock`), or a DataFrame whose
+            first three columns are user, product and rating. Ids fit int32.
+        rank : int
+            Length of a factor.
+        iterations : int
+            Rounds of solving products, then users.
+        lambda_ : float
+            Weight of the penalty.
+        blocks : int
+            Blocks of each side; -1 takes the larger of the default parallelism and half the
+            partitions of `ratings`.
+        nonnegative : bool
+            Keep every factor nonnegative.
+        seed : int, optional
+            For the starting factors; drawn if left out.
+
+        Returns
+        -------
+        MatrixFactorizationModel
+
+        Raises
+        ------
+        SettingError
+            If a setting is out of its range.
+        RatingError, RatingTypeError
+            If `ratings` is empty or holds something that cannot be trained on.
+        InconsistentRatingsError
+            If `ratings` changes from one computation to the next.
+        SingularSystemError
+            If some equations have no unique solution, as with ``lambda_=0`` and fewer ratings
+            than `rank`.
+
+        References
+        ----------
+        .. [1] Zhou, Wilkinson, Schreiber and Pan, "Large-scale parallel collaborative filtering
+           for the Netflix prize", AAIM 2008.
+        """
+        settings = Settings.checked(
+            rank=rank,
+            iterations=iterations,
+            lambda_=lambda_,
+            nonnegative=nonnegative,
+            seed=_seed(seed),
+            exchange=exchange,
+            precision=precision,
+            init=init,
+            checkpoint_interval=checkpointInterval,
+            tol=tol,
+        )
+        placement = _Placement(blocks, userBlocks, productBlocks, userPartitioner, productPartitioner)
+        return _train(ratings, settings, placement, initialModel, listeners)
+
+    @classmethod
+    def trainImplicit(
+        cls,
+        ratings: Any,
+        rank: int,
+        iterations: int = 5,
+        lambda_: float = 0.01,
+        blocks: int = -1,
+        alpha: float = 0.01,
+        nonnegative: bool = False,
+        seed: int | None = None,
+        *,
+        userPartitioner: Any = None,
+        productPartitioner: Any = None,
+        userBlocks: int = -1,
+        productBlocks: int = -1,
+        exchange: str = "auto",
+        precision: str = "double",
+        init: str = "id",
+        checkpointInterval: int = 10,
+        tol: float = 0.0,
+        initialModel: MatrixFactorizationModel | None = None,
+        listeners: Sequence[Listener] | None = None,
+    ) -> MatrixFactorizationModel:
+        """Train on implicit feedback, such as counts of views or purchases.
+
+        Minimises ``sum c (p - u.v)^2`` over *all* pairs, with preference p = 1 where r > 0, else
+        0, and confidence c = 1 + alpha |r|, plus the penalty of `train` with n counting the
+        ratings above zero [1]_. A negative rating is a confident "no"; a rating of zero has no
+        effect.
+
+        Parameters
+        ----------
+        ratings, rank, iterations, lambda_, blocks, nonnegative, seed
+            As in `train`.
+        alpha : float
+            Weight of a rating in its confidence.
+
+        Returns
+        -------
+        MatrixFactorizationModel
+
+        Raises
+        ------
+        SettingError, RatingError, RatingTypeError, InconsistentRatingsError, SingularSystemError
+            As in `train`.
+
+        References
+        ----------
+        .. [1] Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets",
+           ICDM 2008.
+        """
+        settings = Settings.checked(
+            rank=rank,
+            iterations=iterations,
+            lambda_=lambda_,
+            nonnegative=nonnegative,
+            seed=_seed(seed),
+            implicit=True,
+            alpha=alpha,
+            exchange=exchange,
+            precision=precision,
+            init=init,
+            checkpoint_interval=checkpointInterval,
+            tol=tol,
+        )
+        placement = _Placement(blocks, userBlocks, productBlocks, userPartitioner, productPartitioner)
+        return _train(ratings, settings, placement, initialModel, listeners)
+
+
+def _train(
+    ratings: Any,
+    settings: Settings,
+    placement: _Placement,
+    initial_model: MatrixFactorizationModel | None,
+    listeners: Sequence[Listener] | None,
+) -> MatrixFactorizationModel:
+    source = rating_source(ratings)
+    start = _warm_start(initial_model, settings)
+    partitioners = placement.partitioners(source)
+    if listeners is None:
+        listeners = _default_listeners(settings)
+    trained = train(source, partitioners, settings, listeners, start)
+    return MatrixFactorizationModel(
+        settings.objective.rank,
+        FactorTable(trained.user_factors, partitioners[0]),
+        FactorTable(trained.product_factors, partitioners[1]),
+        history=trained.history,
+        seed=settings.seed,
+    )
+
+
+class _Placement:
+    """Where ids are to live, as asked for; checked, but not yet fitted to any ratings."""
+
+    def __init__(
+        self, blocks: Any, user_blocks: Any, product_blocks: Any, user: Any, product: Any
+    ) -> None:
+        both = block_count("Number of blocks", blocks)
+        self.blocks = (
+            block_count("userBlocks", user_blocks) or both,
+            block_count("productBlocks", product_blocks) or both,
+        )
+        self.asked = (
+            _partitioner_asked("userPartitioner", user, self.blocks[0], "userBlocks"),
+            _partitioner_asked("productPartitioner", product, self.blocks[1], "productBlocks"),
+        )
+
+    def partitioners(self, source: RDD[Any]) -> tuple[Partitioner, Partitioner]:
+        """The partitioners, fitted to the ratings where that was asked for."""
+        default = max(source.context.defaultParallelism, source.getNumPartitions() // 2)
+        counts = [blocks or default for blocks in self.blocks]
+        degrees: Sequence[Degrees | None] = (None, None)
+        if any(asked in ("range", "balanced") for asked in self.asked if isinstance(asked, str)):
+            degrees = count_degrees(source)
+        user, product = (
+            _partitioner(*side) for side in zip(self.asked, counts, degrees, strict=True)
+        )
+        return user, product
+
+
+def _partitioner_asked(name: str, asked: Any, blocks: int | None, blocks_name: str) -> Any:
+    if isinstance(asked, Partitioner):
+        if blocks is not None and blocks != asked.num_blocks:
+            raise SettingError(
+                f"{name} has {asked.num_blocks} blocks but {blocks} were asked for; "
+                f"leave out {blocks_name} and blocks, or make them agree."
+            )
+        return asked
+    if asked is None:
+        return "hash"
+    if callable(asked) or asked in PARTITIONERS:
+        return asked
+    raise SettingError(
+        f"{name} must be a Partitioner, a function from id to block, or one of "
+        f"{', '.join(PARTITIONERS)}, but got {asked!r}."
+    )
+
+
+def _partitioner(asked: Any, blocks: int, degrees: Degrees | None) -> Partitioner:
+    if isinstance(asked, Partitioner):
+        return asked
+    if asked == "hash":
+        return HashPartitioner(blocks)
+    if callable(asked):
+        return FunctionPartitioner(blocks, asked)
+    assert degrees is not None
+    if asked == "range":
+        return RangePartitioner.fit(degrees.ids, blocks)
+    return DegreeBalancedPartitioner.fit(degrees.ids, degrees.counts, blocks)
+
+
+def _seed(seed: Any) -> Any:
+    return secrets.randbits(63) if seed is None else seed
+
+
+def _warm_start(model: MatrixFactorizationModel | None, settings: Settings) -> Start | None:
+    if model is None:
+        return None
+    if not isinstance(model, MatrixFactorizationModel):
+        raise SettingError(f"initialModel must be a MatrixFactorizationModel but got {model!r}.")
+    if model.rank != settings.objective.rank:
+        raise SettingError(
+            f"initialModel has rank {model.rank} but rank {settings.objective.rank} was asked for; "
+            "a warm start keeps the rank."
+        )
+    return partial(_known_rows, settings.seed, model.collected_factors())
+
+
+def _known_rows(
+    seed: int, factors: Sequence[Any], side: int, ids: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """A model's rows for the ids it knows, seeded ones for the others."""
+    known = factors[side]
+    rows = seeded_rows(seed, side, ids, known.rows.shape[1])
+    positions, found = known.find(ids)
+    rows[found] = known.rows[positions[found]]
+    return rows
+
+
+def _default_listeners(settings: Settings) -> Sequence[Callable[[Any], None]]:
+    if not sys.stderr.isatty():
+        return ()
+    try:
+        from rddals.progress import ProgressBar
+    except ImportError:  # the extra that draws it is not installed
+        return ()
+    return (ProgressBar(settings.iterations),)

@@ -1,0 +1,245 @@
+"""In- and out-links: who needs which factor row, as flat arrays.
+
+A half-step solves the *destination* side from the factors of the *source* side. Each block of
+ids has an `InBlock` for when it is solved and an `OutBlock` for when it sends. Both follow from
+the ratings of the block's own ids alone, so two blocks agree on what travels between them
+without ever talking to each other: what block s holds for block d is "the ids of s that rate, or
+are rated by, an id of d", seen from either end.
+
+Rows arrive in one canonical order: by source block, and by id within it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from partitioners import Partitioner
+from rddals.blocks.ratings import RatingBlock
+
+__all__ = ["Group", "InBlock", "LinkBlock", "OutBlock", "link", "ratings_digest"]
+
+#: Rows whose degrees lie this close together are solved as one padded batch.
+PADDING = 0.04
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows `start` to `stop`, of at most `width` ratings each, to be solved in batches."""
+
+    start: int
+    stop: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class InBlock:
+    """What one block solves.
+
+    Rows are kept by rising degree, so that rows of equal degree are neighbours and batch by a
+    reshape. Row ``i`` belongs to ``ids[order[i]]`` and holds entries
+    ``pointers[i]:pointers[i + 1]`` of `sources` and `ratings`.
+
+    Attributes
+    ----------
+    ids : ndarray of int32, shape (n,)
+        The ids of this block, ascending.
+    order : ndarray of int32, shape (n,)
+    pointers : ndarray of int64, shape (n + 1,)
+    sources : ndarray of uint16 or int32, shape (nnz,)
+        Positions into the source rows this block receives.
+    ratings : ndarray of float32, shape (nnz,)
+    positives : ndarray of int32, shape (n,)
+        How many ratings of row ``i`` are above zero: the count that weighs the implicit penalty.
+    source_ids : ndarray of int32, shape (m,)
+        The ids whose rows this block receives, in canonical order.
+    source_counts : ndarray of int32, shape (source blocks,)
+        How many of them come from each source block.
+    groups : tuple of Group
+        The batches' boundaries; they depend on the degrees alone.
+    """
+
+    ids: NDArray[np.int32]
+    order: NDArray[np.int32]
+    pointers: NDArray[np.int64]
+    sources: NDArray[Any]
+    ratings: NDArray[np.float32]
+    positives: NDArray[np.int32]
+    source_ids: NDArray[np.int32]
+    source_counts: NDArray[np.int32]
+    groups: tuple[Group, ...]
+
+    @property
+    def degrees(self) -> NDArray[np.int64]:
+        """Ratings per row, ascending; shape (n,)."""
+        return np.diff(self.pointers)
+
+
+@dataclass(frozen=True, slots=True)
+class OutBlock:
+    """Which rows of a block each destination block needs.
+
+    Destination block ``d`` needs rows ``positions[pointers[d]:pointers[d + 1]]``, ascending.
+    """
+
+    pointers: NDArray[np.int64]
+    positions: NDArray[np.int32]
+
+    def rows_for(self, destination: int) -> NDArray[np.int32]:
+        """Local positions of the rows that block `destination` needs."""
+        return self.positions[self.pointers[destination] : self.pointers[destination + 1]]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Rows needed by each destination block."""
+        return np.diff(self.pointers)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkBlock:
+    """All that one block knows: its number, its two link blocks and the ratings' digest."""
+
+    block: int
+    in_block: InBlock
+    out_block: OutBlock
+    digest: int
+
+
+def link(block: int, own: RatingBlock, side: int, other_partitioner: Partitioner) -> LinkBlock:
+    """The links of one block, from the ratings of its ids.
+
+    The result does not depend on the order of the ratings.
+
+    Parameters
+    ----------
+    block : int
+    own : RatingBlock
+        Every rating of every id of this block, and no other.
+    side : int
+        0 if the block holds users, 1 if products.
+    other_partitioner : Partitioner
+        Places the ids of the other side.
+    """
+    mine, others = (own.users, own.products) if side == 0 else (own.products, own.users)
+    ids, row_of = _distinct(mine)
+    other_ids, other_of = _distinct(others)
+    other_blocks = other_partitioner.block_of(other_ids)
+
+    canonical = np.argsort(other_blocks, kind="stable")  # ids ascend within a block already
+    position_of = np.empty(len(canonical), dtype=np.int64)
+    position_of[canonical] = np.arange(len(canonical))
+
+    degrees = np.bincount(row_of, minlength=len(ids))
+    order = np.argsort(degrees, kind="stable")
+    slot_of = np.empty(len(ids), dtype=np.int64)
+    slot_of[order] = np.arange(len(ids))
+
+    sources, ratings = _sorted_entries(
+        slot_of[row_of], position_of[other_of], own.ratings, len(other_ids)
+    )
+    pointers = np.concatenate([[0], np.cumsum(degrees[order])]).astype(np.int64)
+    positives = np.zeros(len(ids), dtype=np.int32)
+    if len(ids):
+        positives[:] = np.add.reduceat(ratings > 0, pointers[:-1], dtype=np.int32)
+    in_block = InBlock(
+        ids=ids,
+        order=order.astype(np.int32),
+        pointers=pointers,
+        # An index one past the last stands for padding, so that must fit too.
+        sources=sources.astype(np.uint16 if len(other_ids) < 2**16 else np.int32),
+        ratings=ratings,
+        positives=positives,
+        source_ids=other_ids[canonical],
+        source_counts=np.bincount(other_blocks, minlength=other_partitioner.num_blocks).astype(
+            np.int32
+        ),
+        groups=_groups(degrees[order]),
+    )
+    out_block = _out_block(row_of, other_blocks[other_of], len(ids), other_partitioner.num_blocks)
+    return LinkBlock(block, in_block, out_block, ratings_digest(own))
+
+
+def ratings_digest(ratings: RatingBlock) -> int:
+    """A 64-bit sum over the ratings that is the same in any order and for any split.
+
+    Each rating is mixed by the finaliser of splitmix64 (Steele, Lea and Flood, 2014), so that
+    two different multisets of ratings agree only by a chance of 2^-64.
+    """
+    mixed = ratings.users.astype(np.int64).view(np.uint64) << np.uint64(32)
+    mixed |= ratings.products.view(np.uint32)
+    for word in (ratings.ratings.view(np.uint32), np.uint64(0x9E3779B97F4A7C15)):
+        mixed += word
+        mixed ^= mixed >> np.uint64(30)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+        mixed ^= mixed >> np.uint64(27)
+        mixed *= np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return int(mixed.sum(dtype=np.uint64))
+
+
+def _distinct(ids: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Distinct ids, ascending, and the position of every entry among them."""
+    if not len(ids):
+        return ids, np.empty(0, dtype=np.int64)
+    low, high = int(ids.min()), int(ids.max())
+    if high - low > 8 * len(ids):
+        distinct, inverse = np.unique(ids, return_inverse=True)
+        return distinct, inverse.astype(np.int64, copy=False)
+    # Ids that lie close together need no sort: a table of the range tells which there are.
+    offsets = ids.astype(np.int64) - low
+    present = np.zeros(high - low + 1, dtype=bool)
+    present[offsets] = True
+    distinct = (np.flatnonzero(present) + low).astype(np.int32)
+    return distinct, (np.cumsum(present) - 1)[offsets]
+
+
+def _sorted_entries(
+    rows: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    ratings: NDArray[np.float32],
+    columns: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Positions and ratings sorted by row, position and rating."""
+    bits = ratings.view(np.uint32)
+    cells = rows * columns + positions
+    if not len(cells) or cells.max() < 2**32:
+        # One sort of plain integers carries the rating along in the low half: about ten times
+        # faster than sorting an index.
+        packed = np.sort((cells.astype(np.uint64) << np.uint64(32)) | bits)
+        cells = (packed >> np.uint64(32)).astype(np.int64)
+        ratings = (packed & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.float32)
+        return cells % max(columns, 1), ratings
+    entries = np.lexsort((bits, cells))
+    return positions[entries], ratings[entries]
+
+
+def _out_block(
+    row_of: NDArray[np.int64], destinations: NDArray[Any], rows: int, blocks: int
+) -> OutBlock:
+    pairs = destinations.astype(np.int64) * rows + row_of
+    if blocks * rows <= 8 * len(pairs):
+        needed = np.zeros(blocks * rows, dtype=bool)
+        needed[pairs] = True
+        pairs = np.flatnonzero(needed)
+    else:
+        pairs = np.unique(pairs)
+    counts = np.bincount(pairs // max(rows, 1), minlength=blocks)
+    return OutBlock(
+        pointers=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        positions=(pairs % max(rows, 1)).astype(np.int32),
+    )
+
+
+def _groups(degrees: NDArray[Any]) -> tuple[Group, ...]:
+    """Boundaries of rows that batch together; `degrees` ascend."""
+    groups = []
+    start = 0
+    while start < len(degrees):
+        widest = int(degrees[start] * (1 + PADDING))
+        stop = int(np.searchsorted(degrees, widest, side="right"))
+        groups.append(Group(start, stop, int(degrees[stop - 1])))
+        start = stop
+    return tuple(groups)

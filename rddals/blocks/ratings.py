@@ -1,0 +1,211 @@
+"""Ratings as columns, validated once.
+
+Past this module nothing is a Python object per rating.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rddals.errors import RatingError, RatingTypeError
+
+__all__ = ["INT32_MAX", "INT32_MIN", "RatingBlock"]
+
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+
+_ROW_TYPES = (tuple, list, np.ndarray)
+_ROW_REMEDY = "Pass Rating(user, product, rating) or a tuple/list of these three."
+
+
+@dataclass(frozen=True, slots=True)
+class RatingBlock:
+    """A batch of ratings in columns.
+
+    Attributes
+    ----------
+    users, products : ndarray of int32, shape (n,)
+    ratings : ndarray of float32, shape (n,)
+        Finite.
+    """
+
+    users: NDArray[np.int32]
+    products: NDArray[np.int32]
+    ratings: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.ratings)
+
+    @classmethod
+    def empty(cls) -> RatingBlock:
+        """A batch of no ratings."""
+        ids = np.empty(0, dtype=np.int32)
+        return cls(ids, ids, np.empty(0, dtype=np.float32))
+
+    @classmethod
+    def concatenate(cls, blocks: Sequence[RatingBlock]) -> RatingBlock:
+        """One batch out of several, in their order."""
+        if not blocks:
+            return cls.empty()
+        if len(blocks) == 1:
+            return blocks[0]
+        return cls(
+            np.concatenate([b.users for b in blocks]),
+            np.concatenate([b.products for b in blocks]),
+            np.concatenate([b.ratings for b in blocks]),
+        )
+
+    @classmethod
+    def from_columns(
+        cls, users: Any, products: Any, ratings: Any, *, origin: str = "the batch"
+    ) -> RatingBlock:
+        """Validated columns.
+
+        Ids may be of any real type and are truncated to integers, as MLlib's ``Rating`` does.
+
+        Parameters
+        ----------
+        users, products, ratings : array_like, shape (n,)
+        origin : str
+            Where the columns came from, for error messages.
+
+        Raises
+        ------
+        RatingError
+            If the columns differ in length or shape, are not numeric, hold an id outside int32
+            or a rating that is not finite in float32. The message names the first such value.
+        """
+        columns = [np.asarray(column) for column in (users, products, ratings)]
+        shapes = [column.shape for column in columns]
+        if any(len(shape) != 1 for shape in shapes) or len(set(shapes)) != 1:
+            raise RatingError(
+                f"{origin}: users, products and ratings have shapes {shapes}; "
+                "pass three one-dimensional arrays of equal length."
+            )
+        return cls(
+            _id_column("user", columns[0], origin),
+            _id_column("product", columns[1], origin),
+            _rating_column(columns[2], origin),
+        )
+
+    @classmethod
+    def from_rows(
+        cls, rows: Sequence[Any], *, origin: str = "the ratings", first_row: int = 0
+    ) -> RatingBlock:
+        """Columns from ``Rating``\\ s, tuples or lists of (user, product, rating).
+
+        Parameters
+        ----------
+        rows : sequence
+        origin : str
+            Where the rows came from, for error messages.
+        first_row : int
+            Number of the first row within `origin`.
+
+        Raises
+        ------
+        RatingError
+            If a row is not three numbers, or as in `from_columns`; it names row and value.
+        RatingTypeError
+            If a row is no row at all.
+        """
+        if not rows:
+            return cls.empty()
+        try:
+            if not all(issubclass(kind, _ROW_TYPES) for kind in set(map(type, rows))):
+                raise TypeError
+            users, products, ratings = zip(*rows, strict=True)
+            # For Python numbers and numeric strings this is int() and float() in one pass.
+            block = cls.from_columns(
+                np.array(users, dtype=np.int64),
+                np.array(products, dtype=np.int64),
+                np.array(ratings, dtype=np.float64),
+            )
+        except (TypeError, ValueError, OverflowError):
+            raise _first_bad_row(rows, origin, first_row) from None
+        return block
+
+
+def _id_column(name: str, column: NDArray[Any], origin: str) -> NDArray[np.int32]:
+    if column.dtype == np.int32:
+        return column
+    if column.dtype.kind not in "iuf":
+        raise RatingError(
+            f"{origin}: {name} ids are of type {column.dtype}; pass integers (map other keys "
+            "to integers first)."
+        )
+    with np.errstate(invalid="ignore"):
+        fits = (column > INT32_MIN - 1) & (column < INT32_MAX + 1)  # NaN fits neither
+    if not fits.all():
+        row = int(np.argmin(fits))
+        raise RatingError(f"{origin}, row {row}: {_id_complaint(name, column[row].item())}")
+    return column.astype(np.int32)
+
+
+def _rating_column(column: NDArray[Any], origin: str) -> NDArray[np.float32]:
+    if column.dtype.kind not in "iufb":
+        raise RatingError(f"{origin}: ratings are of type {column.dtype}; pass numbers.")
+    with np.errstate(over="ignore"):
+        ratings = column.astype(np.float32, copy=False)
+    finite = np.isfinite(ratings)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise RatingError(f"{origin}, row {row}: {_rating_complaint(column[row].item())}")
+    return ratings
+
+
+def _id_complaint(name: str, value: Any) -> str:
+    if value != value:
+        return f"{name} id is {value}; every rating needs one."
+    if value > INT32_MAX:
+        return (
+            f"Ratings id {value} exceeds max integer value of {INT32_MAX} ({name}); "
+            "map such ids to smaller integers first."
+        )
+    return (
+        f"Ratings id {value} is below min integer value of {INT32_MIN} ({name}); "
+        "map such ids to smaller integers first."
+    )
+
+
+def _rating_complaint(value: Any) -> str:
+    return (
+        f"rating {value!r} is not a finite 32-bit float; drop or repair it, "
+        "or no factor it touches would be finite."
+    )
+
+
+def _first_bad_row(rows: Sequence[Any], origin: str, first_row: int) -> RatingError | RatingTypeError:
+    """The error for the first row that one cannot train on; only ever called when there is one."""
+    for number, row in enumerate(rows, start=first_row):
+        where = f"{origin}, row {number}"
+        if not isinstance(row, _ROW_TYPES):
+            return RatingTypeError(
+                f"Expect a Rating or a tuple/list, but got {type(row)} ({where}). "
+                "Batches are a RatingBlock or a tuple of three NumPy arrays."
+            )
+        try:
+            user, product, rating = row
+        except (TypeError, ValueError):
+            return RatingError(f"{where}: {row!r} is not a rating. {_ROW_REMEDY}")
+        for name, value in (("user", user), ("product", product)):
+            try:
+                id_ = int(value)
+            except (TypeError, ValueError, OverflowError):
+                return RatingError(
+                    f"{where}: {name} id {value!r} is not an integer; "
+                    "map other keys to integers first."
+                )
+            if not INT32_MIN <= id_ <= INT32_MAX:
+                return RatingError(f"{where}: {_id_complaint(name, id_)}")
+        try:
+            number32 = np.float32(rating)
+        except (TypeError, ValueError):
+            return RatingError(f"{where}: rating {rating!r} is not a number. {_ROW_REMEDY}")
+        if not np.isfinite(number32):
+            return RatingError(f"{where}: {_rating_complaint(rating)}")
+    return RatingError(f"{origin}: rows from {first_row} on cannot be read. {_ROW_REMEDY}")

@@ -1,0 +1,168 @@
+"""Settings of one training run: frozen, and checked once, at the door."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from rddals.errors import SettingError
+
+__all__ = ["EXCHANGES", "INITS", "PRECISIONS", "Objective", "Settings"]
+
+Exchange = Literal["auto", "broadcast", "shuffle", "join"]
+Precision = Literal["double", "single"]
+Init = Literal["id"]
+
+EXCHANGES: tuple[str, ...] = get_args(Exchange)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+INITS: tuple[str, ...] = get_args(Init)
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What a half-step minimises, and in which precision.
+
+    Explicit: ``sum (r - u.v)^2 + lambda (sum n_u |u|^2 + sum n_i |v|^2)``, the weighted
+    regularisation of Zhou et al. (2008). Implicit: Hu, Koren and Volinsky (2008) with
+    confidence ``1 + alpha |r|`` and preference ``r > 0``.
+    """
+
+    rank: int
+    lambda_: float
+    implicit: bool = False
+    alpha: float = 0.01
+    nonnegative: bool = False
+    precision: Precision = "double"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The floating-point type that equations are accumulated and solved in."""
+        return np.dtype(np.float64 if self.precision == "double" else np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One training run, apart from the ratings and where they are placed."""
+
+    objective: Objective
+    iterations: int = 5
+    seed: int = 0
+    exchange: Exchange = "auto"
+    init: Init = "id"
+    checkpoint_interval: int = 10
+    tol: float = 0.0
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        rank: Any,
+        iterations: Any,
+        lambda_: Any,
+        nonnegative: Any,
+        seed: Any,
+        implicit: bool = False,
+        alpha: Any = 0.01,
+        exchange: Any = "auto",
+        precision: Any = "double",
+        init: Any = "id",
+        checkpoint_interval: Any = 10,
+        tol: Any = 0.0,
+    ) -> Settings:
+        """Settings from whatever a caller passed, or a `SettingError` that says what to pass."""
+        rank = _integer("Rank of the feature matrices", rank)
+        if rank <= 0:
+            raise SettingError(
+                f"Rank of the feature matrices must be positive but got {rank}; "
+                "10 to 100 is usual."
+            )
+        iterations = _integer("Number of iterations", iterations)
+        if iterations < 0:
+            raise SettingError(
+                f"Number of iterations must be nonnegative but got {iterations}; 5 to 20 is usual."
+            )
+        lambda_ = _real("Regularization parameter", lambda_)
+        if lambda_ < 0:
+            raise SettingError(
+                f"Regularization parameter must be nonnegative but got {lambda_}; "
+                "0.01 to 0.1 is usual."
+            )
+        alpha = _real("Confidence parameter alpha", alpha)
+        if implicit and alpha < 0:
+            raise SettingError(
+                f"Confidence parameter alpha must be nonnegative but got {alpha}; "
+                "a negative confidence has no minimum."
+            )
+        checkpoint_interval = _integer("checkpointInterval", checkpoint_interval)
+        if checkpoint_interval < 1 and checkpoint_interval != -1:
+            raise SettingError(
+                f"checkpointInterval must be positive, or -1 for the default, "
+                f"but got {checkpoint_interval}."
+            )
+        tol = _real("tol", tol)
+        if tol < 0:
+            raise SettingError(f"tol must be nonnegative but got {tol}; 0 runs every iteration.")
+        return cls(
+            objective=Objective(
+                rank=rank,
+                lambda_=lambda_,
+                implicit=implicit,
+                alpha=alpha,
+                nonnegative=_boolean("nonnegative", nonnegative),
+                precision=_choice("precision", precision, PRECISIONS),
+            ),
+            iterations=iterations,
+            seed=_seed(seed),
+            exchange=_choice("exchange", exchange, EXCHANGES),
+            init=_choice("init", init, INITS),
+            checkpoint_interval=10 if checkpoint_interval == -1 else checkpoint_interval,
+            tol=tol,
+        )
+
+
+def block_count(name: str, value: Any) -> int | None:
+    """The number of blocks asked for; None where MLlib's -1 leaves the choice to us."""
+    blocks = _integer(name, value)
+    if blocks != -1 and blocks <= 0:
+        raise SettingError(f"{name} must be -1 or positive but got {blocks}.")
+    return None if blocks == -1 else blocks
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, (bool, np.bool_)):
+        raise SettingError(f"{name} must be an integer but got {value!r}.")
+    if isinstance(value, numbers.Real) and math.isfinite(value) and int(value) == value:
+        return int(value)
+    raise SettingError(f"{name} must be an integer but got {value!r}.")
+
+
+def _real(name: str, value: Any) -> float:
+    if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
+        number = float(value)
+        if math.isfinite(number):
+            return number
+    raise SettingError(f"{name} must be a finite number but got {value!r}.")
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise SettingError(f"{name} must be True or False but got {value!r}.")
+
+
+def _choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
+    if isinstance(value, str) and value in choices:
+        return value
+    raise SettingError(f"{name} must be one of {', '.join(choices)} but got {value!r}.")
+
+
+def _seed(value: Any) -> int:
+    """Any finite number, taken modulo 2^64; floats truncate towards zero."""
+    if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
+        if math.isfinite(value):
+            return int(value) % (1 << 64)
+    raise SettingError(f"seed must be a number but got {value!r}; leave it out for a random one.")

@@ -1,0 +1,26 @@
+"""Exchanges: three ways to deliver the same source rows to the same blocks."""
+
+from __future__ import annotations
+
+from rddals.exchange.base import Advance, Delivery, Exchange, Solved, Step
+from rddals.exchange.broadcast import BroadcastExchange
+from rddals.exchange.join import JoinExchange
+from rddals.exchange.plan import Choice, HalfStepSizes, bytes_moved, choose
+from rddals.exchange.shuffle import ShuffleExchange
+
+__all__ = [
+    "EXCHANGES",
+    "Advance",
+    "Choice",
+    "Delivery",
+    "Exchange",
+    "HalfStepSizes",
+    "Solved",
+    "Step",
+    "bytes_moved",
+    "choose",
+]
+
+EXCHANGES: dict[str, Exchange] = {
+    exchange.name: exchange for exchange in (ShuffleExchange(), BroadcastExchange(), JoinExchange())
+}

@@ -1,0 +1,183 @@
+"""The contract: an exchange delivers to each block the source rows it needs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark import RDD
+
+from rddals.blocks.factors import FactorBlock
+from rddals.blocks.links import InBlock, LinkBlock
+from rddals.errors import RddalsError
+from rddals.rdds.links import Links, check_digest
+from rddals.rdds.spark import ReportBook, prompt_sockets
+
+__all__ = ["Advance", "BlockTask", "Delivery", "Exchange", "Solved", "Step", "TaskReport"]
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """What a step makes of one block: its new rows, and a report of its own for the driver."""
+
+    rows: Rows
+    report: Any
+
+
+class Step(Protocol):
+    """Makes the rows of one block; pure, and sent to the workers.
+
+    The first step of a training makes rows out of the ids alone and gets no source rows.
+    """
+
+    def __call__(self, in_block: InBlock, source_rows: Rows | None) -> Solved: ...
+
+
+class Delivery(ABC):
+    """Rows that are on their way to the blocks of the other side."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Free what the delivery holds, once nothing will read it again."""
+
+    def cut_lineage(self) -> None:  # noqa: B027 - most deliveries have none
+        """Forget how the delivery came about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """The outcome of one step on one side.
+
+    Attributes
+    ----------
+    delivery : Delivery or None
+        The new rows on their way, if they were to be sent.
+    factors : RDD of FactorBlock or None
+        The new rows in place, if they were to be kept: partitioned by block and persisted.
+    reports : list of TaskReport
+        One per block, in order.
+    """
+
+    delivery: Delivery | None
+    factors: RDD[FactorBlock] | None
+    reports: list[TaskReport]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReport:
+    """One block's report: the step's own, and where the task's seconds went."""
+
+    block: int
+    step: Any
+    receive_seconds: float
+    step_seconds: float
+    error: RddalsError | None = None
+
+
+class Exchange(ABC):
+    """Moves factor rows between the sides.
+
+    Every exchange gives each destination block the same array of source rows in the same
+    canonical order, so that a model does not depend on the exchange it was trained with.
+    """
+
+    name: str
+
+    @abstractmethod
+    def advance(
+        self,
+        links: Links,
+        other: Links,
+        delivery: Delivery | None,
+        step: Step,
+        *,
+        send: bool,
+        keep: bool,
+    ) -> Advance:
+        """Run `step` on every block of one side, with what was delivered to it.
+
+        Parameters
+        ----------
+        links : Links
+            The side that the step works on.
+        other : Links
+            The other side, which the new rows are sent to.
+        delivery : Delivery or None
+            What the other side sent; None for a first step. It is used up: the exchange frees
+            it, at the latest when the delivery that follows from it is released.
+        step : Step
+        send, keep : bool
+            Whether the new rows are delivered onwards, and whether they are kept in place.
+
+        Raises
+        ------
+        RddalsError
+            The first error that a step raised, whatever block it came from.
+        """
+
+
+class BlockTask:
+    """What happens in the worker that holds one block; the part every exchange shares."""
+
+    def __init__(self, links: Links, step: Step, book: ReportBook) -> None:
+        # The RDD inside `links` must not travel to the workers.
+        self._check = Links(links.side, links.partitioner, None, links.summaries)  # type: ignore[arg-type]
+        self._step = step
+        self._book = book
+
+    def receive(self, records: Iterable[Any]) -> tuple[LinkBlock | None, list[Any], float]:
+        """The link block among a task's records, everything else, and the seconds it took."""
+        prompt_sockets()
+        start = perf_counter()
+        link_block, others = None, []
+        for record in records:
+            if isinstance(record, LinkBlock):
+                link_block = record
+            else:
+                others.append(record)
+        return link_block, others, perf_counter() - start
+
+    def solve(
+        self, link_block: LinkBlock, deliver: Any, receive_seconds: float
+    ) -> Iterator[FactorBlock]:
+        """The block's new factors; none if the step failed, which the driver is told.
+
+        `deliver` is called without arguments and gives the in-block to solve and its rows.
+        """
+        started = perf_counter()
+        block = link_block.block
+        try:
+            check_digest(self._check, link_block)
+            in_block, rows = deliver()
+            received = perf_counter()
+            solved = self._step(in_block, rows)
+        except RddalsError as error:
+            # Raised here, Spark would try again and then bury it in a Java traceback.
+            self._book.file(("step", block), TaskReport(block, None, receive_seconds, 0.0, error))
+            return
+        self._book.file(
+            ("step", block),
+            TaskReport(
+                block,
+                solved.report,
+                receive_seconds + received - started,
+                perf_counter() - received,
+            ),
+        )
+        yield FactorBlock(in_block.ids, solved.rows)
+
+
+def collect_reports(book: ReportBook) -> list[TaskReport]:
+    """The reports of a finished step; raises the first error among them."""
+    reports: list[TaskReport] = book.take("step")
+    for report in reports:
+        if report.error is not None:
+            raise report.error
+    return reports

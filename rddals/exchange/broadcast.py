@@ -1,0 +1,123 @@
+"""All rows to everyone, through the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from pyspark import RDD, Broadcast, SparkContext
+
+from rddals.blocks.factors import FactorBlock
+from rddals.blocks.links import InBlock
+from rddals.errors import InconsistentRatingsError
+from rddals.exchange.base import (
+    Advance,
+    BlockTask,
+    Delivery,
+    Exchange,
+    Rows,
+    Step,
+    collect_reports,
+)
+from rddals.rdds.links import Links
+from rddals.rdds.spark import ReportBook, block_index, cut_lineage
+
+__all__ = ["BroadcastExchange"]
+
+
+class BroadcastRows(Delivery):
+    """The rows of one side, block by block, on every executor."""
+
+    def __init__(self, sc: SparkContext, blocks: list[FactorBlock]) -> None:
+        self.broadcast: Broadcast[list[FactorBlock]] = sc.broadcast(blocks)
+
+    def release(self) -> None:
+        self.broadcast.destroy()
+
+
+class BroadcastExchange(Exchange):
+    """Collects the new rows on the driver and broadcasts them."""
+
+    name = "broadcast"
+
+    def advance(
+        self,
+        links: Links,
+        other: Links,
+        delivery: Delivery | None,
+        step: Step,
+        *,
+        send: bool,
+        keep: bool,
+    ) -> Advance:
+        assert delivery is None or isinstance(delivery, BroadcastRows)
+        sc = links.rdd.context
+        book = ReportBook(sc)
+        try:
+            broadcast = None if delivery is None else delivery.broadcast
+            task = _BroadcastTask(BlockTask(links, step, book), broadcast)
+            solved = dict(links.rdd.mapPartitions(task).collect())
+            reports = collect_reports(book)
+        finally:
+            book.close()
+        blocks = [solved[block] for block in sorted(solved)]
+        factors = _placed(sc, blocks, links.partitions) if keep else None
+        if delivery is not None:
+            delivery.release()
+        return Advance(BroadcastRows(sc, blocks) if send else None, factors, reports)
+
+
+class _BroadcastTask:
+    """One block's task: rows out of the broadcast; factors out."""
+
+    def __init__(
+        self, block_task: BlockTask, broadcast: Broadcast[list[FactorBlock]] | None
+    ) -> None:
+        self.block_task = block_task
+        self.broadcast = broadcast
+
+    def __call__(self, records: Iterable[Any]) -> Iterator[tuple[int, FactorBlock]]:
+        link_block, _, seconds = self.block_task.receive(records)
+        if link_block is None:  # a partition past the last block of this side
+            return
+
+        def deliver() -> tuple[InBlock, Rows | None]:
+            in_block = link_block.in_block
+            if self.broadcast is None:
+                return in_block, None
+            return in_block, needed_rows(in_block, self.broadcast.value)
+
+        for factors in self.block_task.solve(link_block, deliver, seconds):
+            yield link_block.block, factors
+
+
+def needed_rows(in_block: InBlock, blocks: list[FactorBlock]) -> Rows:
+    """The rows that `in_block` needs, in canonical order, out of all there are."""
+    parts = []
+    first = 0
+    for source, (block, count) in enumerate(
+        zip(blocks, in_block.source_counts.tolist(), strict=True)
+    ):
+        wanted = in_block.source_ids[first : first + count]
+        first += count
+        if count == len(block.ids) and np.array_equal(wanted, block.ids):
+            parts.append(block.rows)
+            continue
+        positions, found = block.find(wanted)
+        if not found.all():
+            raise InconsistentRatingsError(
+                f"Source block {source} has no factor for id {int(wanted[np.argmin(found)])}: "
+                "the two sides were built from different ratings. "
+                "Persist or checkpoint the ratings and train on that."
+            )
+        parts.append(block.rows.take(positions, axis=0))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _placed(sc: SparkContext, blocks: list[FactorBlock], partitions: int) -> RDD[FactorBlock]:
+    """Factor blocks that the driver holds, each in the partition of its number."""
+    keyed = sc.parallelize(list(enumerate(blocks)), max(1, min(partitions, len(blocks))))
+    factors = keyed.partitionBy(partitions, block_index).values()
+    cut_lineage(factors)
+    return factors

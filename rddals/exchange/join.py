@@ -1,0 +1,74 @@
+"""The textbook exchange: ratings joined with factors, and moved again each half-step.
+
+Kept because it is what the others are measured against. Nothing of the destination's link block
+is used but its number: what a block solves is rebuilt from the joined ratings that reach it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from partitioners import Partitioner
+from rddals.blocks.links import InBlock, LinkBlock, link
+from rddals.blocks.ratings import RatingBlock
+from rddals.errors import InconsistentRatingsError
+from rddals.exchange.base import Rows
+from rddals.exchange.shuffle import BlockToBlock
+from rddals.rdds.links import USERS, Links
+
+__all__ = ["JoinExchange"]
+
+#: Ids that send, ids that are solved, ratings, and the sender's row for every rating.
+Joined = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32], Rows]
+
+
+class JoinExchange(BlockToBlock):
+    """Sends every rating, with the row of the id that sends, to the block of the other id."""
+
+    name = "join"
+
+    def mail(self, links: Links, other: Links) -> JoinedRatings:
+        return JoinedRatings(links.side, other.partitioner)
+
+
+class JoinedRatings:
+    """Messages of ratings, each with its factor row."""
+
+    def __init__(self, side: int, other_partitioner: Partitioner) -> None:
+        self.side = side
+        self.other_partitioner = other_partitioner
+
+    def pack(self, link_block: LinkBlock, rows: Rows, destination: int) -> Joined | None:
+        block = link_block.in_block
+        # In canonical order the ids of one block of the other side are neighbours.
+        stops = np.cumsum(block.source_counts)
+        stop = stops[destination]
+        start = stop - block.source_counts[destination]
+        here = (block.sources >= start) & (block.sources < stop)
+        if not here.any():
+            return None
+        own = np.repeat(block.order, block.degrees)[here]
+        return block.ids[own], block.source_ids[block.sources[here]], block.ratings[here], rows[own]
+
+    def unpack(
+        self, link_block: LinkBlock, messages: list[tuple[int, Joined]]
+    ) -> tuple[InBlock, Rows]:
+        if not messages:
+            return link_block.in_block, np.empty((0, 0), dtype=np.float32)
+        senders, solved, ratings, rows = (
+            np.concatenate(column) for column in zip(*(m for _, m in messages), strict=True)
+        )
+        users, products = (solved, senders) if self.side == USERS else (senders, solved)
+        joined = RatingBlock(users, products, ratings)
+        rebuilt = link(link_block.block, joined, self.side, self.other_partitioner)
+        if rebuilt.digest != link_block.digest:
+            raise InconsistentRatingsError(
+                f"Block {link_block.block} got other ratings than it was built from. "
+                "Persist or checkpoint the ratings and train on that."
+            )
+        _, first = np.unique(senders, return_index=True)
+        ascending = np.argsort(rebuilt.in_block.source_ids, kind="stable")
+        source_rows = np.empty((len(first), rows.shape[1]), dtype=np.float32)
+        source_rows[ascending] = rows[first]
+        return rebuilt.in_block, source_rows

@@ -1,0 +1,209 @@
+"""Block to block: each source block sends each destination block the rows it needs."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from pyspark import RDD
+
+from rddals.blocks.factors import FactorBlock
+from rddals.blocks.links import InBlock, LinkBlock
+from rddals.errors import InconsistentRatingsError
+from rddals.exchange.base import (
+    Advance,
+    BlockTask,
+    Delivery,
+    Exchange,
+    Rows,
+    Step,
+    collect_reports,
+)
+from rddals.rdds.links import Links
+from rddals.rdds.spark import (
+    ReportBook,
+    Shuffle,
+    co_partitioned,
+    cut_lineage,
+    materialise,
+    run,
+    storage_level,
+)
+
+__all__ = ["BlockToBlock", "Mail", "ShuffleExchange"]
+
+
+class Messages(Delivery):
+    """Messages that wait in the shuffle files of the half-step that sent them."""
+
+    def __init__(self, shuffle: Shuffle, earlier: Messages | None) -> None:
+        self.shuffle = shuffle
+        # As long as the lineage is uncut, a lost message is recomputed from the earlier ones.
+        self._earlier = earlier
+        self._cut = False
+
+    def cut_lineage(self) -> None:
+        cut_lineage(self.shuffle.rdd)
+        self._cut = True
+        self.shuffle.release()
+        if self._earlier is not None:
+            self._earlier.release()
+        self._earlier = None
+
+    def release(self) -> None:
+        """Free these messages and all they were made from."""
+        current: Messages | None = self
+        while current is not None:
+            if current._cut:
+                current.shuffle.rdd.unpersist()
+            else:
+                current.shuffle.release()
+            current = current._earlier
+
+
+class BlockToBlock(Exchange):
+    """An exchange of messages from block to block: one task per block, one shuffle per step."""
+
+    def advance(
+        self,
+        links: Links,
+        other: Links,
+        delivery: Delivery | None,
+        step: Step,
+        *,
+        send: bool,
+        keep: bool,
+    ) -> Advance:
+        assert delivery is None or isinstance(delivery, Messages)
+        sc = links.rdd.context
+        book = ReportBook(sc)
+        records: RDD[Any] = links.rdd
+        if delivery is not None:
+            records = co_partitioned([links.rdd, delivery.shuffle.rdd])
+        task = _MessageTask(
+            self.mail(links, other),
+            BlockTask(links, step, book),
+            first=delivery is None,
+            destinations=other.partitioner.num_blocks if send else 0,
+        )
+        results = records.mapPartitions(task, preservesPartitioning=True)
+        messages = factors = None
+        try:
+            if keep:
+                results.persist(storage_level(sc))
+            if send:
+                messages = Messages(Shuffle(results.filter(_is_message), links.partitions), delivery)
+                run(messages.shuffle.rdd)
+            else:
+                materialise(results)
+            reports = collect_reports(book)
+            if keep:
+                factors = results.filter(_is_factors)
+                cut_lineage(factors)
+            if delivery is not None and messages is None:
+                delivery.release()
+        except BaseException:
+            if messages is not None:
+                messages.shuffle.release()
+            raise
+        finally:
+            if keep:
+                results.unpersist()
+            book.close()
+        return Advance(messages, factors, reports)
+
+    @abstractmethod
+    def mail(self, links: Links, other: Links) -> Mail:
+        """How the blocks of `links` write to those of `other`, and read what these write."""
+
+
+class Mail(Protocol):
+    """What a message holds; sent to the workers."""
+
+    def pack(self, link_block: LinkBlock, rows: Rows, destination: int) -> Any:
+        """What a block sends to block `destination`; None for nothing."""
+
+    def unpack(
+        self, link_block: LinkBlock, messages: list[tuple[int, Any]]
+    ) -> tuple[InBlock, Rows]:
+        """The in-block to solve and its source rows, from ``(source block, message)`` pairs."""
+
+
+class ShuffleExchange(BlockToBlock):
+    """Sends each destination block the rows it needs, and nothing where it needs none."""
+
+    name = "shuffle"
+
+    def mail(self, links: Links, other: Links) -> NeededRows:
+        return NeededRows()
+
+
+class NeededRows:
+    """Messages of the rows that the destination needs, ids ascending."""
+
+    def pack(self, link_block: LinkBlock, rows: Rows, destination: int) -> Rows | None:
+        needed = link_block.out_block.rows_for(destination)
+        if not len(needed):
+            return None
+        return rows if len(needed) == len(rows) else rows.take(needed, axis=0)
+
+    def unpack(
+        self, link_block: LinkBlock, messages: list[tuple[int, Rows]]
+    ) -> tuple[InBlock, Rows]:
+        in_block = link_block.in_block
+        arrived = np.zeros(len(in_block.source_counts), dtype=np.int64)
+        for source, rows in messages:
+            arrived[source] = len(rows)
+        if not np.array_equal(arrived, in_block.source_counts):
+            wrong = int(np.argmax(arrived != in_block.source_counts))
+            raise InconsistentRatingsError(
+                f"Block {link_block.block} needs {in_block.source_counts[wrong]} rows of source "
+                f"block {wrong} but got {arrived[wrong]}: the two were built from different "
+                "ratings. Persist or checkpoint the ratings and train on that."
+            )
+        if len(messages) == 1:
+            return in_block, messages[0][1]
+        rank = messages[0][1].shape[1] if messages else 0
+        parts = [rows for _, rows in messages] or [np.empty((0, rank), dtype=np.float32)]
+        return in_block, np.concatenate(parts)
+
+
+class _MessageTask:
+    """One block's task: messages in; factors and messages out."""
+
+    def __init__(
+        self, mail: Mail, block_task: BlockTask, *, first: bool, destinations: int
+    ) -> None:
+        self.mail = mail
+        self.block_task = block_task
+        self.first = first
+        self.destinations = destinations
+
+    def __call__(self, records: Iterable[Any]) -> Iterator[Any]:
+        link_block, received, seconds = self.block_task.receive(records)
+        if link_block is None:  # a partition past the last block of this side
+            return
+        # Records are (this block, (source block, message)); source blocks are distinct.
+        messages = sorted((pair for _, pair in received), key=lambda pair: pair[0])
+
+        def deliver() -> tuple[InBlock, Rows | None]:
+            if self.first:
+                return link_block.in_block, None
+            return self.mail.unpack(link_block, messages)
+
+        for factors in self.block_task.solve(link_block, deliver, seconds):
+            yield factors
+            for destination in range(self.destinations):
+                message = self.mail.pack(link_block, factors.rows, destination)
+                if message is not None:
+                    yield destination, (link_block.block, message)
+
+
+def _is_message(record: Any) -> bool:
+    return not isinstance(record, FactorBlock)
+
+
+def _is_factors(record: Any) -> bool:
+    return isinstance(record, FactorBlock)

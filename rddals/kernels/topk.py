@@ -1,0 +1,287 @@
+"""The k best items of every query: blocked top-N of a matrix product.
+
+The product of all queries and all items is never held: it is scored in float32, one cache-sized
+tile at a time, and each tile gives up only the scores that beat the k-th best its query has seen.
+The items come by falling norm, so most of a query's best are met in the first tile and little is
+left to merge. A tile is reduced first to the peaks of small groups of items; whole groups are then
+passed over by one comparison.
+
+What comes out does not depend on the tiles. Float32 scores only choose whom to score again in
+float64, and a rounding bound tells when they could have chosen wrongly; those queries, in practice
+the ones with a tie at the k-th place, are settled against every item in reach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ItemIndex", "pair_scores", "top_k"]
+
+_F32 = np.finfo(np.float32)
+_SPARE = 2  # Items kept beyond k. A near-tie at the k-th place seldom spans three, so few settle.
+_GROUP = 32  # Items to a peak, at most: more makes a hit dearer, fewer the search for one.
+_RESCORE = 1 << 18  # Gathered float32 values per rescoring step: 1 MiB.
+
+
+@dataclass(frozen=True, eq=False)
+class ItemIndex:
+    """Items in the order `top_k` scans them; made once by `build`, then reused and shipped.
+
+    Attributes
+    ----------
+    ids : (m,) int32
+    rows : (m, r) float32
+        C-contiguous, by falling norm; equal norms by ascending id.
+    norms : (m,) float64
+        Euclidean norms of `rows`, falling.
+    """
+
+    ids: NDArray[np.int32]
+    rows: NDArray[np.float32]
+    norms: NDArray[np.float64]
+
+    @classmethod
+    def build(cls, ids: NDArray[np.int32], rows: NDArray[np.float32]) -> ItemIndex:
+        """Order items for scanning.
+
+        Parameters
+        ----------
+        ids : (m,) int32
+            Distinct; negative ones are fine.
+        rows : (m, r) float32
+            ``rows[i]`` is the factor of ``ids[i]``.
+
+        Raises
+        ------
+        ValueError
+            For another shape or dtype, or if a row holds NaN or infinity: no order exists then.
+        """
+        _check_array("rows", rows, np.float32, 2)
+        _check_array("ids", ids, np.int32, 1)
+        if len(ids) != len(rows):
+            raise ValueError(f"ids and rows must pair up, got {len(ids)} ids and {len(rows)} rows")
+        norms = _norms("item rows", rows)
+        order = np.lexsort((ids, -norms))
+        return cls(ids[order], rows[order], norms[order])
+
+
+def pair_scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Dot products of float32 factors in float64, over the last axis; the others broadcast.
+
+    The score of a pair is the same to the last bit however the pairs are batched, which BLAS does
+    not promise. Predictions made with it agree with the scores of `top_k`.
+    """
+    # Cast to plain C order first: the order of summation follows strides, and einsum's own casting
+    # goes through a buffer, in pieces that need not align with rows.
+    scores: NDArray[np.float64] = np.einsum(
+        "...r,...r->...", left.astype(np.float64, order="C"), right.astype(np.float64, order="C")
+    )
+    return scores
+
+
+def top_k(
+    queries: NDArray[np.float32],
+    items: ItemIndex,
+    k: int,
+    *,
+    query_tile: int = 512,
+    item_tile: int = 2048,
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Return the `k` items that score highest with each query.
+
+    Parameters
+    ----------
+    queries : (n, r) float32
+    items : ItemIndex
+        Of m items at the same rank r.
+    k : int
+        How many; more than m means all of them.
+    query_tile, item_tile : int
+        Shape of the score tile. It affects speed and memory (4 bytes times the product), not the
+        result.
+
+    Returns
+    -------
+    ids : (n, min(k, m)) int32
+    scores : (n, min(k, m)) float64
+        `pair_scores` of each query and its items, descending; equal scores by ascending id.
+        In float64 because a prediction is: a float32 score would print other digits.
+
+    Raises
+    ------
+    ValueError
+        For a negative `k`, a tile below 1, another shape or dtype, a query that holds NaN or
+        infinity, or rows so long (norms multiplying to some 1e38) that float32 scores overflow.
+
+    Notes
+    -----
+    A float32 dot product is within about r eps / 2 |q| |y| of the exact one [1]_. Two bounds follow
+    for each query: items too short to reach its threshold (Cauchy-Schwarz) end its scan, and
+    a k-th best float32 score that leads the best dropped one by more than two errors proves that
+    none of the true top k was dropped.
+
+    References
+    ----------
+    .. [1] N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1.
+    """
+    _check_array("queries", queries, np.float32, 2)
+    (n, rank), m = queries.shape, len(items.ids)
+    if rank != items.rows.shape[1]:
+        raise ValueError(f"queries have rank {rank} but items have rank {items.rows.shape[1]}")
+    if k < 0:
+        raise ValueError(f"k must be nonnegative but got {k}")
+    if min(query_tile, item_tile) < 1:
+        raise ValueError(f"tiles must be at least 1 but got {query_tile} x {item_tile}")
+    k = min(k, m)
+    ids, scores = np.empty((n, k), np.int32), np.empty((n, k), np.float64)
+    norms = _norms("queries", queries)
+    if k == 0 or n == 0:
+        return ids, scores
+    longest = norms.max() * items.norms[0]
+    if longest > _F32.max / 2:
+        raise ValueError(
+            f"float32 scores would overflow: the longest query and item have norms {norms.max():g} "
+            f"and {items.norms[0]:g}; scale the factors down"
+        )
+    width = min(k + _SPARE, m)
+    # The second term is for products that underflow.
+    errors = (rank + 2) * (_F32.eps / 2 * norms * items.norms[0] + _F32.tiny)
+    buffer = np.empty((item_tile + _GROUP) * min(n, query_tile), np.float32)
+    for start in range(0, n, query_tile):
+        tile = slice(start, start + query_tile)
+        keys = _scan(queries[tile], norms[tile], errors[tile], items, width, item_tile, buffer)
+        keys.sort(axis=1)
+        ids[tile], scores[tile] = _rescore(queries[tile], keys, items, k)
+        if width < m:  # Something was dropped: from which queries could it have been one too many?
+            floors = _key_scores(keys[:, -k]).astype(np.float64) - 2 * errors[tile]
+            for row in start + np.flatnonzero(_key_scores(keys[:, 0]) >= floors):
+                ids[row], scores[row] = _settle(queries[row], floors[row - start], items, k)
+    return ids, scores
+
+
+def _scan(
+    queries: NDArray[np.float32],
+    norms: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    items: ItemIndex,
+    width: int,
+    item_tile: int,
+    buffer: NDArray[np.float32],
+) -> NDArray[np.int64]:
+    """Return keys of the `width` highest float32 scores of each query, in no order."""
+    best = np.full((len(queries), width), _NOTHING)
+    thresholds = np.full(len(queries), -np.inf, np.float32)
+    live = np.arange(len(queries))  # Queries that an item not yet scanned may still improve.
+    group = max(1, min(_GROUP, item_tile // (4 * width)))  # So that peaks can seed thresholds.
+    for start in range(0, len(items.ids), item_tile):
+        in_reach = norms[live] * items.norms[start] + errors[live] > thresholds[live]
+        if not in_reach.all():
+            live, queries = live[in_reach], queries[in_reach]
+            if live.size == 0:
+                break
+        rows = items.rows[start : start + item_tile]
+        groups = -(-len(rows) // group)
+        # Queries last, so that peaks are maxima of long contiguous vectors.
+        scores = buffer[: groups * group * live.size].reshape(groups * group, live.size)
+        np.matmul(rows, queries.T, out=scores[: len(rows)])
+        scores[len(rows) :] = -np.inf
+        grouped = scores.reshape(groups, group, live.size)
+        peaks = grouped.max(axis=1)  # (groups, group, b) -> (groups, b)
+        if start == 0 and groups >= width:
+            # As many scores as there are peaks reach the lowest of them.
+            seeds = np.partition(peaks.T, groups - width, axis=1)[:, groups - width]
+            thresholds = np.nextafter(seeds, np.float32(-np.inf))
+        bars = thresholds[live]
+        column, block = np.divmod(np.flatnonzero((peaks > bars).T), groups)
+        hits = grouped[block, :, column]  # (hit groups, group)
+        hit, member = np.divmod(np.flatnonzero(hits > bars[column, None]), group)
+        if hit.size:
+            keys = _pack(hits[hit, member], start + block[hit] * group + member)
+            _merge(best, thresholds, live[column[hit]], keys)
+    return best
+
+
+def _merge(
+    best: NDArray[np.int64],
+    thresholds: NDArray[np.float32],
+    owners: NDArray[np.intp],
+    keys: NDArray[np.int64],
+) -> None:
+    """Merge candidate `keys` into `best`, in place; `owners`, ascending, says whose each is."""
+    counts = np.bincount(owners, minlength=len(best))
+    most = counts.max()
+    pool = np.full((len(best), most + best.shape[1]), _NOTHING)
+    pool[:, most:] = best
+    pool[owners, np.arange(len(keys)) - (np.cumsum(counts) - counts)[owners]] = keys
+    pool.sort(axis=1)
+    best[:] = pool[:, most:]
+    thresholds[:] = _key_scores(best[:, 0])
+
+
+def _rescore(
+    queries: NDArray[np.float32], keys: NDArray[np.int64], items: ItemIndex, k: int
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Return the `k` best of the items in `keys` and their float64 scores, in final order."""
+    places = keys & 0xFFFFFFFF
+    scores = np.empty(keys.shape, np.float64)
+    step = max(1, _RESCORE // (keys.shape[1] * max(1, queries.shape[1])))
+    for start in range(0, len(queries), step):
+        part = slice(start, start + step)
+        scores[part] = pair_scores(queries[part, None], items.rows[places[part]])
+    ids = items.ids[places]
+    order = np.lexsort((ids, -scores))[:, :k]
+    return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
+
+
+def _settle(
+    query: NDArray[np.float32], floor: float, items: ItemIndex, k: int
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Do one query again, with every item whose float32 score is at least `floor`."""
+    near = np.flatnonzero(items.rows @ query >= floor)
+    ids, scores = items.ids[near], pair_scores(query, items.rows[near])
+    order = np.lexsort((ids, -scores))[:k]
+    return ids[order], scores[order]
+
+
+# A key is a float32 score over an item's place in the index, as one int64 that sorts by score:
+# candidates then move as single numbers, and a merge is a plain sort.
+
+
+def _pack(scores: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.int64]:
+    return _flip(scores.view(np.int32)).astype(np.int64) << 32 | places
+
+
+def _key_scores(keys: NDArray[np.int64]) -> NDArray[np.float32]:
+    return _flip((keys >> 32).astype(np.int32)).view(np.float32)
+
+
+def _flip(bits: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Reverse negative floats' bits, so that all sort as integers; its own inverse."""
+    flipped: NDArray[np.int32] = bits ^ (bits >> 31 & 0x7FFFFFFF)
+    return flipped
+
+
+_NOTHING = _pack(np.array([-np.inf], np.float32), np.array([0]))[0]
+
+
+def _check_array(name: str, array: NDArray[Any], dtype: type[np.generic], ndim: int) -> None:
+    if array.dtype != dtype or array.ndim != ndim:
+        raise ValueError(
+            f"{name} must be a {ndim}-dimensional {dtype.__name__} array, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+
+
+def _norms(name: str, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    norms: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    bad = np.flatnonzero(~np.isfinite(norms))
+    if bad.size:
+        raise ValueError(
+            f"{name} must be finite, but {bad.size} of {len(rows)} are not; "
+            f"the first is row {bad[0]}: {rows[bad[0]]}"
+        )
+    return norms

@@ -1,0 +1,207 @@
+"""The trained model: predictions, recommendations, files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark import RDD, Broadcast, SparkContext
+from pyspark.mllib.recommendation import Rating
+
+from rddals.blocks.factors import FactorBlock
+from rddals.errors import SettingError, UnknownIdError
+from rddals.kernels.topk import ItemIndex, pair_scores, top_k
+from rddals.rdds.factors import FactorTable, predict_pairs
+from rddals.rdds.model_files import read_model, write_model
+
+__all__ = ["MatrixFactorizationModel"]
+
+
+class MatrixFactorizationModel:
+    """A matrix factorisation: what users like, as dot products of factors.
+
+    Made by `rddals.ALS.train`, `rddals.ALS.trainImplicit` or `load`; the methods are those of
+    ``pyspark.mllib.recommendation.MatrixFactorizationModel``. The factors stay distributed, in
+    two persisted RDDs, until `unpersist`.
+
+    Attributes
+    ----------
+    rank : int
+        Length of a factor.
+    history : tuple of HalfStepDone
+        Loss and seconds of every half-step of the training; empty for a loaded model.
+    seed : int or None
+        What the starting factors were drawn with.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        user_factors: FactorTable,
+        product_factors: FactorTable,
+        *,
+        history: Sequence[Any] = (),
+        seed: int | None = None,
+    ) -> None:
+        self.rank = rank
+        self.history = tuple(history)
+        self.seed = seed
+        self._users = user_factors
+        self._products = product_factors
+
+    def predict(self, user: int, product: int) -> float:
+        """The predicted rating of a product by a user.
+
+        Raises
+        ------
+        UnknownIdError
+            If the model was not trained on the user or the product.
+        """
+        user_row = self._row("user", user)
+        product_row = self._row("product", product)
+        return float(pair_scores(user_row, product_row))
+
+    def predictAll(self, user_product: RDD[tuple[int, int]]) -> RDD[Rating]:
+        """Predicted ratings of ``(user, product)`` pairs, in no particular order.
+
+        Pairs of which the model does not know the user or the product are left out.
+        """
+        assert isinstance(user_product, RDD), "user_product should be RDD of (user, product)"
+        predicted = predict_pairs(self._users, self._products, user_product)
+        return predicted.flatMap(_as_ratings)
+
+    def userFeatures(self) -> RDD[tuple[int, Any]]:
+        """``(user, array('d'))`` pairs, placed as the users are."""
+        return self._users.pairs()
+
+    def productFeatures(self) -> RDD[tuple[int, Any]]:
+        """``(product, array('d'))`` pairs, placed as the products are."""
+        return self._products.pairs()
+
+    def recommendProducts(self, user: int, num: int) -> list[Rating]:
+        """The `num` products with the highest predicted ratings for a user, best first."""
+        num = _count(num)
+        ids, scores = self._best(self._row("user", user), self._products, num)
+        return [Rating(int(user), id_, score) for id_, score in zip(ids, scores, strict=True)]
+
+    def recommendUsers(self, product: int, num: int) -> list[Rating]:
+        """The `num` users with the highest predicted ratings for a product, best first."""
+        num = _count(num)
+        ids, scores = self._best(self._row("product", product), self._users, num)
+        return [Rating(id_, int(product), score) for id_, score in zip(ids, scores, strict=True)]
+
+    def recommendProductsForUsers(self, num: int) -> RDD[tuple[int, tuple[Rating, ...]]]:
+        """For every user the `num` products with the highest predicted ratings, best first.
+
+        The products' factors are broadcast: 4 bytes times rank for each, to every executor.
+        """
+        return self._best_for_all(self._users, self._products, _count(num), _for_user)
+
+    def recommendUsersForProducts(self, num: int) -> RDD[tuple[int, tuple[Rating, ...]]]:
+        """For every product the `num` users with the highest predicted ratings, best first.
+
+        The users' factors are broadcast: 4 bytes times rank for each, to every executor.
+        """
+        return self._best_for_all(self._products, self._users, _count(num), _for_product)
+
+    def save(self, sc: SparkContext, path: str) -> None:
+        """Save in MLlib's own format, at a path that does not exist yet."""
+        _check_location(sc, path)
+        write_model(sc, path, self.rank, (self._users, self._products))
+
+    @classmethod
+    def load(cls, sc: SparkContext, path: str) -> MatrixFactorizationModel:
+        """Load a model that this class or MLlib saved.
+
+        Raises
+        ------
+        ModelFormatError
+            If there is none at `path`.
+        """
+        _check_location(sc, path)
+        return cls(*read_model(sc, path))
+
+    def unpersist(self) -> None:
+        """Free the factors; the model is of no use afterwards."""
+        for table in (self._users, self._products):
+            table.blocks.unpersist()
+
+    def collected_factors(self) -> tuple[FactorBlock, FactorBlock]:
+        """Both sides' factors on the driver, ids ascending."""
+        return self._users.collect(self.rank), self._products.collect(self.rank)
+
+    def _row(self, side: str, id_: Any) -> NDArray[np.float32]:
+        table = self._users if side == "user" else self._products
+        row = table.row(int(id_))
+        if row is None:
+            raise UnknownIdError(
+                f"{side}Id: {id_} not found in the model; it has no rating in the training data."
+            )
+        return row
+
+    def _best(
+        self, query: NDArray[np.float32], table: FactorTable, num: int
+    ) -> tuple[list[int], list[float]]:
+        bests = table.blocks.mapPartitions(partial(_best_of_blocks, query, num)).collect()
+        ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in bests)])
+        scores = np.concatenate([np.empty(0), *(scores for _, scores in bests)])
+        order = np.lexsort((ids, -scores))[:num]
+        return ids[order].tolist(), scores[order].tolist()
+
+    def _best_for_all(
+        self, queries: FactorTable, items: FactorTable, num: int, as_ratings: Any
+    ) -> RDD[tuple[int, tuple[Rating, ...]]]:
+        index = queries.blocks.context.broadcast(items.collect(self.rank))
+        best = partial(_best_for_blocks, index, num, as_ratings)
+        return queries.blocks.mapPartitions(best, preservesPartitioning=True)
+
+
+def _as_ratings(batch: tuple[Any, Any, Any]) -> Iterator[Rating]:
+    users, products, predictions = (column.tolist() for column in batch)
+    return map(Rating, users, products, predictions)
+
+
+def _best_of_blocks(
+    query: NDArray[np.float32], num: int, blocks: Iterable[FactorBlock]
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float64]]]:
+    for block in blocks:
+        ids, scores = top_k(query[None, :], ItemIndex.build(block.ids, block.rows), num)
+        yield ids[0], scores[0]
+
+
+def _best_for_blocks(
+    items: Broadcast[FactorBlock], num: int, as_ratings: Any, blocks: Iterable[FactorBlock]
+) -> Iterator[tuple[int, tuple[Rating, ...]]]:
+    index = ItemIndex.build(items.value.ids, items.value.rows)
+    for block in blocks:
+        ids, scores = top_k(block.rows, index, num)
+        for query, best, values in zip(
+            block.ids.tolist(), ids.tolist(), scores.tolist(), strict=True
+        ):
+            yield query, tuple(as_ratings(query, best, values))
+
+
+def _for_user(user: int, products: list[int], scores: list[float]) -> Iterator[Rating]:
+    return (Rating(user, product, score) for product, score in zip(products, scores, strict=True))
+
+
+def _for_product(product: int, users: list[int], scores: list[float]) -> Iterator[Rating]:
+    return (Rating(user, product, score) for user, score in zip(users, scores, strict=True))
+
+
+def _count(num: Any) -> int:
+    if isinstance(num, bool) or int(num) != num or num < 0:
+        raise SettingError(f"num must be a nonnegative integer but got {num!r}.")
+    return int(num)
+
+
+def _check_location(sc: Any, path: Any) -> None:
+    if not isinstance(sc, SparkContext):
+        raise TypeError(f"sc should be a SparkContext, got type {type(sc)}")
+    if not isinstance(path, str):
+        raise TypeError(f"path should be a string, got type {type(path)}")
+
+

@@ -1,0 +1,59 @@
+"""How many ratings each id has: what a partitioner is fitted from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark import RDD
+
+from rddals.errors import RatingError, RddalsError
+from rddals.rdds.ingest import read_batches
+
+__all__ = ["Degrees", "count_degrees"]
+
+
+class Degrees(NamedTuple):
+    """Distinct ids, ascending, and how many ratings each has."""
+
+    ids: NDArray[np.int32]
+    counts: NDArray[np.int64]
+
+
+def count_degrees(source: RDD[Any]) -> tuple[Degrees, Degrees]:
+    """Degrees of all users and of all products, in one pass over the ratings."""
+    results = source.mapPartitionsWithIndex(_count).collect()
+    for result in results:
+        if isinstance(result, RddalsError):
+            raise result
+    if not results:
+        raise RatingError("RDD is empty: there is nothing to train on.")
+    users, products = zip(*results, strict=True)
+    return _merged(users), _merged(products)
+
+
+def _count(partition: int, elements: Iterable[Any]) -> Iterator[Any]:
+    counted = []
+    try:
+        for batch in read_batches(partition, elements):
+            counted.append(
+                tuple(
+                    Degrees(*np.unique(ids, return_counts=True))
+                    for ids in (batch.users, batch.products)
+                )
+            )
+    except RddalsError as error:
+        yield error
+        return
+    if counted:
+        users, products = zip(*counted, strict=True)
+        yield _merged(users), _merged(products)
+
+
+def _merged(parts: Iterable[Degrees]) -> Degrees:
+    parts = list(parts)
+    ids, inverse = np.unique(np.concatenate([p.ids for p in parts]), return_inverse=True)
+    counts = np.bincount(inverse, weights=np.concatenate([p.counts for p in parts]))
+    return Degrees(ids, counts.astype(np.int64))

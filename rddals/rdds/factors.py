@@ -1,0 +1,186 @@
+"""Factor blocks as RDDs: looking rows up, and routing pairs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark import RDD
+
+from partitioners import Partitioner
+from rddals.blocks.factors import FactorBlock
+from rddals.rdds.spark import Shuffle, co_partitioned, with_shuffle_serializer
+
+__all__ = ["FactorTable", "predict_pairs"]
+
+#: Pairs that are turned into columns at a time.
+PAIRS_PER_BATCH = 1 << 16
+
+
+class FactorTable:
+    """The factors of one side: an RDD of `FactorBlock`, block b in partition b.
+
+    Attributes
+    ----------
+    blocks : RDD of FactorBlock
+    partitioner : Partitioner
+        In which block an id lives.
+    """
+
+    def __init__(self, blocks: RDD[FactorBlock], partitioner: Partitioner) -> None:
+        self.blocks = blocks
+        self.partitioner = partitioner
+
+    def row(self, id_: int) -> NDArray[np.float32] | None:
+        """The factor of one id, from the one partition that can hold it; None if unknown."""
+        block = int(self.partitioner.block_of(np.array([id_], dtype=np.int64))[0])
+        found = self.blocks.context.runJob(self.blocks, partial(_find, id_), [block])
+        return found[0] if found else None
+
+    def pairs(self) -> RDD[tuple[int, Any]]:
+        """``(id, array('d'))`` of every id, where the partitioner says."""
+        return self.blocks.mapPartitions(_as_pairs, preservesPartitioning=True)
+
+    def collect(self, rank: int) -> FactorBlock:
+        """All factors on the driver, ids ascending."""
+        blocks = self.blocks.collect()
+        if not blocks:
+            return FactorBlock(np.empty(0, np.int32), np.empty((0, rank), np.float32))
+        ids = np.concatenate([block.ids for block in blocks])
+        order = np.argsort(ids)
+        return FactorBlock(ids[order], np.concatenate([block.rows for block in blocks])[order])
+
+    @classmethod
+    def from_rows(
+        cls, rows: RDD[Any], partitioner: Partitioner, rank: int
+    ) -> FactorTable:
+        """A table from an RDD of ``(id, features)``."""
+        pieces = rows.mapPartitions(partial(_rows_by_block, partitioner, rank))
+        shuffle = Shuffle(pieces, partitioner.num_blocks)
+        blocks = shuffle.rdd.mapPartitions(partial(_merged, rank), preservesPartitioning=True)
+        return cls(blocks, partitioner)
+
+
+def predict_pairs(
+    users: FactorTable, products: FactorTable, pairs: RDD[Any]
+) -> RDD[tuple[Any, Any, Any]]:
+    """``(user ids, product ids, predictions)`` in columns for the pairs that both sides know.
+
+    Pairs go to their user's block, pick up the user's row, and go on to their product's block.
+    """
+    to_users = pairs.mapPartitions(partial(_pairs_by_block, users.partitioner))
+    partitions = users.blocks.getNumPartitions()
+    at_users = co_partitioned(
+        [with_shuffle_serializer(users.blocks), Shuffle(to_users, partitions).rdd]
+    )
+    to_products = at_users.mapPartitions(partial(_with_user_rows, products.partitioner))
+    partitions = products.blocks.getNumPartitions()
+    at_products = co_partitioned(
+        [with_shuffle_serializer(products.blocks), Shuffle(to_products, partitions).rdd]
+    )
+    return at_products.mapPartitions(_predictions)
+
+
+def _find(id_: int, blocks: Iterable[FactorBlock]) -> list[NDArray[np.float32]]:
+    rows = []
+    for block in blocks:
+        positions, found = block.find(np.array([id_], dtype=np.int64))
+        rows.extend(block.rows[positions[found]])
+    return rows
+
+
+def _as_pairs(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, Any]]:
+    from array import array
+
+    for block in blocks:
+        for id_, row in zip(block.ids.tolist(), block.rows.tolist(), strict=True):
+            yield id_, array("d", row)
+
+
+def _by_block(
+    blocks: NDArray[np.int32], *columns: NDArray[Any]
+) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
+    order = np.argsort(blocks, kind="stable")
+    for block, rows in zip(
+        *_runs(blocks[order], order), strict=True
+    ):
+        yield block, tuple(column[rows] for column in columns)
+
+
+def _runs(ascending: NDArray[np.int32], order: NDArray[np.intp]) -> tuple[list[int], list[Any]]:
+    values, starts = np.unique(ascending, return_index=True)
+    return values.tolist(), np.split(order, starts[1:]) if len(values) else []
+
+
+def _rows_by_block(
+    partitioner: Partitioner, rank: int, rows: Iterable[Any]
+) -> Iterator[tuple[int, FactorBlock]]:
+    rows = iter(rows)
+    while batch := list(islice(rows, PAIRS_PER_BATCH)):
+        ids = np.array([id_ for id_, _ in batch], dtype=np.int32)
+        factors = np.array([features for _, features in batch], dtype=np.float32)
+        for block, columns in _by_block(partitioner.block_of(ids), ids, factors):
+            yield block, FactorBlock(*columns)
+
+
+def _merged(rank: int, pieces: Iterable[tuple[int, FactorBlock]]) -> Iterator[FactorBlock]:
+    blocks = [block for _, block in pieces]
+    ids = np.concatenate([np.empty(0, np.int32), *(block.ids for block in blocks)])
+    rows = np.concatenate([np.empty((0, rank), np.float32), *(block.rows for block in blocks)])
+    order = np.argsort(ids)
+    yield FactorBlock(ids[order], rows[order])
+
+
+def _pairs_by_block(
+    partitioner: Partitioner, pairs: Iterable[Any]
+) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
+    pairs = iter(pairs)
+    while batch := list(islice(pairs, PAIRS_PER_BATCH)):
+        ids = np.array([(int(user), int(product)) for user, product in batch], dtype=np.int64)
+        users, products = ids[:, 0], ids[:, 1]
+        yield from _by_block(partitioner.block_of(users), users, products)
+
+
+def _split(
+    records: Iterable[Any],
+) -> tuple[FactorBlock | None, list[tuple[NDArray[Any], ...]]]:
+    block, columns = None, []
+    for record in records:
+        if isinstance(record, FactorBlock):
+            block = record
+        else:
+            columns.append(record[1])
+    return block, columns
+
+
+def _with_user_rows(
+    partitioner: Partitioner, records: Iterable[Any]
+) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
+    block, batches = _split(records)
+    if block is None:
+        return
+    for users, products in batches:
+        positions, found = block.find(users)
+        yield from _by_block(
+            partitioner.block_of(products[found]),
+            users[found],
+            products[found],
+            block.rows[positions[found]],
+        )
+
+
+def _predictions(records: Iterable[Any]) -> Iterator[tuple[Any, Any, Any]]:
+    block, batches = _split(records)
+    if block is None:
+        return
+    for users, products, user_rows in batches:
+        positions, found = block.find(products)
+        rows = block.rows[positions[found]]
+        predictions = np.einsum("ij,ij->i", user_rows[found], rows, dtype=np.float64)
+        yield users[found], products[found], predictions
+
+

@@ -1,0 +1,141 @@
+"""From whatever holds ratings to an RDD of `RatingBlock`."""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from pyspark import RDD
+from pyspark.sql import DataFrame
+
+from rddals.blocks.ratings import RatingBlock
+from rddals.errors import RatingError, RatingTypeError
+
+__all__ = ["rating_source", "read_batches"]
+
+#: Rows that are turned into columns at a time.
+ROWS_PER_BATCH = 1 << 16
+#: Ratings gathered before they are split by block: enough that the pieces are worth a record.
+RATINGS_PER_PIECE = 1 << 20
+
+
+def rating_source(ratings: Any) -> RDD[Any]:
+    """The RDD that holds `ratings`; nothing is read yet.
+
+    Raises
+    ------
+    RatingTypeError
+        If `ratings` is neither an RDD nor a DataFrame.
+    RatingError
+        If it is a DataFrame of fewer than three columns.
+    """
+    if isinstance(ratings, DataFrame):
+        return _from_dataframe(ratings)
+    if isinstance(ratings, RDD):
+        return ratings
+    raise RatingTypeError(
+        f"Ratings should be represented by either an RDD or a DataFrame, but got {type(ratings)}."
+    )
+
+
+def read_batches(partition: int, elements: Iterable[Any]) -> Iterator[RatingBlock]:
+    """Validated batches of one partition's elements, about `RATINGS_PER_PIECE` ratings each.
+
+    An element is a ``Rating`` or another (user, product, rating), or a whole batch in columns: a
+    `RatingBlock` or a tuple of three NumPy arrays.
+
+    Raises
+    ------
+    RatingError, RatingTypeError
+        For the first element that cannot be trained on; the message names it and its place.
+    """
+    held: list[RatingBlock] = []
+    size = 0
+    for block in _blocks(partition, iter(elements)):
+        held.append(block)
+        size += len(block)
+        if size >= RATINGS_PER_PIECE:
+            yield RatingBlock.concatenate(held)
+            held, size = [], 0
+    if size:
+        yield RatingBlock.concatenate(held)
+
+
+def _blocks(partition: int, elements: Iterator[Any]) -> Iterator[RatingBlock]:
+    row = 0
+    for element in elements:
+        if _is_batch(element):
+            yield _from_batch(element, f"partition {partition}, batch {row}")
+            row += 1
+            continue
+        rows = [element, *islice(elements, ROWS_PER_BATCH - 1)]
+        yield RatingBlock.from_rows(rows, origin=f"partition {partition}", first_row=row)
+        row += len(rows)
+
+
+def _is_batch(element: Any) -> bool:
+    if isinstance(element, RatingBlock):
+        return True
+    return (
+        isinstance(element, (tuple, list))
+        and len(element) == 3
+        and all(isinstance(column, np.ndarray) and column.ndim == 1 for column in element)
+    )
+
+
+def _from_batch(batch: Any, origin: str) -> RatingBlock:
+    if isinstance(batch, RatingBlock):
+        batch = (batch.users, batch.products, batch.ratings)
+    return RatingBlock.from_columns(*batch, origin=origin)
+
+
+def _from_dataframe(frame: Any) -> RDD[Any]:
+    """The first three columns: as Arrow batches where they are numbers, else row by row."""
+    from pyspark.sql.types import BooleanType, NumericType
+
+    if len(frame.columns) < 3:
+        raise RatingError(
+            f"a DataFrame of ratings needs three columns (user, product, rating) "
+            f"but has {frame.columns}."
+        )
+    frame = frame.select(*(f"`{name}`" for name in frame.columns[:3]))
+    kinds = [field.dataType for field in frame.schema.fields]
+    numeric = all(isinstance(kind, (NumericType, BooleanType)) for kind in kinds)
+    if not numeric or importlib.util.find_spec("pyarrow") is None:
+        rows: RDD[Any] = frame.rdd
+        return rows
+    batches = frame.mapInArrow(_pickled_columns, "columns binary")
+    columns: RDD[Any] = batches.rdd.map(partial(_unpickled, 0))
+    return columns
+
+
+def _pickled_columns(batches: Iterable[Any]) -> Iterator[Any]:
+    """Arrow batches of three columns to Arrow batches of one pickled tuple of arrays each."""
+    import pyarrow
+
+    for batch in batches:
+        # A null comes out as NaN, which validation then reports.
+        columns = tuple(
+            np.asarray(column.cast(_numpy_type(column)).to_numpy(zero_copy_only=False))
+            for column in batch.columns
+        )
+        record = pickle.dumps(columns, protocol=pickle.HIGHEST_PROTOCOL)
+        yield pyarrow.RecordBatch.from_arrays([pyarrow.array([record])], names=["columns"])
+
+
+def _numpy_type(column: Any) -> Any:
+    """The Arrow type to read a column as: decimals and booleans have no NumPy number of theirs."""
+    import pyarrow
+
+    kind = column.type
+    plain = pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)
+    return kind if plain else pyarrow.float64()
+
+
+def _unpickled(column: int, row: Any) -> Any:
+    return pickle.loads(row[column])

@@ -1,0 +1,240 @@
+"""Link blocks as RDDs: one pass over the ratings, one shuffle, two cached sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark import RDD
+
+from partitioners import Partitioner
+from rddals.blocks.links import LinkBlock, link
+from rddals.blocks.ratings import RatingBlock
+from rddals.errors import InconsistentRatingsError, RatingError, RddalsError, SettingError
+from rddals.rdds.ingest import read_batches
+from rddals.rdds.spark import (
+    ReportBook,
+    Shuffle,
+    materialise,
+    prompt_sockets,
+    storage_level,
+    with_shuffle_serializer,
+)
+
+__all__ = ["PRODUCTS", "USERS", "LinkSummary", "Links", "build_links", "same_ratings"]
+
+USERS, PRODUCTS = 0, 1
+SIDE_NAMES = ("users", "products")
+
+_REMEDY = (
+    "The RDD gives different ratings when it is computed again, as one made by a random split or "
+    "sample does. Persist it, or better checkpoint() it or write it to files, and train on that."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSummary:
+    """What the driver knows of one link block.
+
+    Attributes
+    ----------
+    block, ids, ratings : int
+        The block's number, how many ids it holds and how many ratings they have.
+    receives : int
+        Source rows that it needs when it is solved.
+    sends : ndarray of int64, shape (destination blocks,)
+        Rows of its own that each block of the other side needs.
+    digest : int
+        A sum over its ratings that does not depend on their order.
+    seconds : float
+        What its building took.
+    """
+
+    block: int
+    ids: int
+    ratings: int
+    receives: int
+    sends: NDArray[np.int64]
+    digest: int
+    seconds: float
+
+    @classmethod
+    def of(cls, block: LinkBlock, seconds: float) -> LinkSummary:
+        """Sum up a block."""
+        return cls(
+            block=block.block,
+            ids=len(block.in_block.ids),
+            ratings=len(block.in_block.ratings),
+            receives=len(block.in_block.source_ids),
+            sends=block.out_block.counts,
+            digest=block.digest,
+            seconds=seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The link blocks of one side.
+
+    Attributes
+    ----------
+    side : int
+        `USERS` or `PRODUCTS`.
+    partitioner : Partitioner
+        Places the ids of this side.
+    rdd : RDD of LinkBlock
+        Persisted; block b is all that partition b holds. Both sides have as many partitions as
+        the side with more blocks has blocks, so that what is sent to either can be co-partitioned
+        with it.
+    summaries : tuple of LinkSummary
+        One per block, in order.
+    """
+
+    side: int
+    partitioner: Partitioner
+    rdd: RDD[LinkBlock]
+    summaries: tuple[LinkSummary, ...]
+
+    @property
+    def partitions(self) -> int:
+        """Partitions of `rdd` and of anything co-partitioned with it."""
+        return self.rdd.getNumPartitions()
+
+    @property
+    def name(self) -> str:
+        """"users" or "products"."""
+        return SIDE_NAMES[self.side]
+
+    @property
+    def digests(self) -> tuple[int, ...]:
+        """What every block's ratings must add up to, should it be rebuilt."""
+        return tuple(summary.digest for summary in self.summaries)
+
+
+def build_links(
+    source: RDD[Any], user_partitioner: Partitioner, product_partitioner: Partitioner
+) -> tuple[Links, Links]:
+    """Read the ratings once and build both sides' link blocks from them.
+
+    Every rating is shuffled twice, once to the block of its user and once to the block of its
+    product, in one shuffle. The two sides that are cached are the only copies of the ratings.
+
+    Raises
+    ------
+    RatingError, RatingTypeError
+        For the first rating that cannot be trained on, or where there is none.
+    InconsistentRatingsError
+        If the two sides do not describe the same ratings.
+    """
+    sc = source.context
+    partitioners = (user_partitioner, product_partitioner)
+    partitions = max(p.num_blocks for p in partitioners)
+    book = ReportBook(sc)
+    pieces = source.mapPartitionsWithIndex(partial(_split, partitioners, book))
+    shuffle = Shuffle(pieces, partitions)
+    built: list[Links] = []
+    try:
+        for side in (USERS, PRODUCTS):
+            rdd = with_shuffle_serializer(
+                shuffle.rdd.mapPartitionsWithIndex(
+                    partial(_link_partition, side, partitioners, book), preservesPartitioning=True
+                )
+            ).persist(storage_level(sc))
+            built.append(Links(side, partitioners[side], rdd, ()))
+            materialise(rdd)
+            for error in book.take("error"):
+                raise error
+            summaries = tuple(book.take(side))
+            built[side] = Links(side, partitioners[side], rdd, summaries)
+        if sum(s.ratings for s in built[USERS].summaries) == 0:
+            raise RatingError("RDD is empty: there is nothing to train on.")
+        same_ratings(*built)
+    except BaseException:
+        for links in built:
+            links.rdd.unpersist()
+        raise
+    finally:
+        book.close()
+    return built[USERS], built[PRODUCTS]
+
+
+def same_ratings(users: Links, products: Links) -> None:
+    """Raise `InconsistentRatingsError` unless both sides hold the same ratings."""
+    counts = [sum(s.ratings for s in side.summaries) for side in (users, products)]
+    sums = [sum(side.digests) % 2**64 for side in (users, products)]
+    if counts[0] != counts[1] or sums[0] != sums[1]:
+        raise InconsistentRatingsError(
+            f"The user blocks hold {counts[0]} ratings and the product blocks {counts[1]}"
+            f"{' others' if counts[0] == counts[1] else ''}. {_REMEDY}"
+        )
+
+
+def check_digest(links: Links, block: LinkBlock) -> None:
+    """Raise `InconsistentRatingsError` if a rebuilt block is not what it was."""
+    expected = links.digests[block.block]
+    if block.digest != expected:
+        raise InconsistentRatingsError(
+            f"Block {block.block} of the {links.name} was lost and rebuilt from other ratings "
+            f"than before. {_REMEDY}"
+        )
+
+
+def _split(
+    partitioners: tuple[Partitioner, Partitioner],
+    book: ReportBook,
+    partition: int,
+    elements: Iterable[Any],
+) -> Iterator[tuple[int, tuple[int, RatingBlock]]]:
+    """Pieces ``(block, (side, ratings))`` of one partition's ratings, each rating twice."""
+    prompt_sockets()
+    try:
+        for batch in read_batches(partition, elements):
+            for side, ids in ((USERS, batch.users), (PRODUCTS, batch.products)):
+                for block, piece in _pieces(batch, _placed(partitioners[side], ids)):
+                    yield block, (side, piece)
+    except RddalsError as error:
+        # Raised here, Spark would try again and then bury it in a Java traceback.
+        book.file(("error", partition), error)
+
+
+def _placed(partitioner: Partitioner, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+    try:
+        return partitioner.block_of(ids)
+    except (TypeError, ValueError) as error:  # a user's own partitioner broke the contract
+        raise SettingError(f"{partitioner!r}: {error}") from error
+
+
+def _pieces(batch: RatingBlock, blocks: NDArray[np.int32]) -> Iterator[tuple[int, RatingBlock]]:
+    """`batch` split by block number; blocks without ratings get no piece."""
+    narrow = blocks.astype(np.uint16) if blocks.max(initial=0) < 2**16 else blocks
+    order = np.argsort(narrow, kind="stable")  # a radix sort, for 16 bits
+    counts = np.bincount(blocks)
+    stops = np.cumsum(counts)
+    for block in np.flatnonzero(counts).tolist():
+        rows = order[stops[block] - counts[block] : stops[block]]
+        yield (
+            block,
+            RatingBlock(batch.users[rows], batch.products[rows], batch.ratings[rows]),
+        )
+
+
+def _link_partition(
+    side: int,
+    partitioners: tuple[Partitioner, Partitioner],
+    book: ReportBook,
+    partition: int,
+    pieces: Iterable[tuple[int, tuple[int, RatingBlock]]],
+) -> Iterator[LinkBlock]:
+    prompt_sockets()
+    start = perf_counter()
+    own = RatingBlock.concatenate([piece for _, (of, piece) in pieces if of == side])
+    if partition >= partitioners[side].num_blocks:
+        return
+    block = link(partition, own, side, partitioners[1 - side])
+    book.file((side, partition), LinkSummary.of(block, perf_counter() - start))
+    yield block

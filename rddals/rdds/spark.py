@@ -1,0 +1,178 @@
+"""Spark's surprises, each with its reason, in one place.
+
+What is here reaches below PySpark's public API or works around something that its documentation
+does not mention. `tests/integration/test_spark_surprises.py` pins every one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterable
+from typing import Any
+
+from pyspark import RDD, SparkContext, StorageLevel
+from pyspark import accumulators as _accumulators
+from pyspark.accumulators import AccumulatorParam
+
+__all__ = [
+    "ReportBook",
+    "Shuffle",
+    "block_index",
+    "co_partitioned",
+    "cut_lineage",
+    "prompt_sockets",
+    "run",
+    "storage_level",
+    "with_shuffle_serializer",
+]
+
+
+def block_index(block: int) -> int:
+    """The one partition function of every RDD keyed by block.
+
+    Spark takes two RDDs for co-partitioned only if their partition functions are the same
+    *object*, so this is a module-level function that nobody wraps.
+    """
+    return block
+
+
+class Shuffle:
+    """An RDD of ``(block, value)`` pairs, shuffled to partition ``block``."""
+
+    def __init__(self, pairs: RDD[Any], partitions: int) -> None:
+        # If `pairs` kept the partitioner of what they were made from, Spark would take them for
+        # shuffled already and leave them where they are. mapPartitions forgets it.
+        self.rdd: RDD[Any] = pairs.mapPartitions(iter).partitionBy(partitions, block_index)
+        # valueOfPair(ShuffledRDD): the shuffle is one narrow step up.
+        values = self.rdd._jrdd.rdd()  # type: ignore[attr-defined]
+        shuffled = values.dependencies().apply(0).rdd()
+        self._shuffle_id = shuffled.dependencies().apply(0).shuffleId()
+
+    def release(self) -> None:
+        """Delete the shuffle's files now.
+
+        Left alone they stay until the driver's JVM happens to collect the RDD. Only this
+        shuffle goes: ``RDD.cleanShuffleDependencies`` would take those of the caller's own RDDs
+        along.
+        """
+        cleaner = self.rdd.context._jsc.sc().cleaner()
+        if cleaner.isDefined():
+            cleaner.get().doCleanupShuffle(self._shuffle_id, False)
+
+
+def with_shuffle_serializer(rdd: RDD[Any]) -> RDD[Any]:
+    """`rdd`, serialised as the output of a shuffle is.
+
+    ``SparkContext.union`` adds a Python pass over every record of RDDs whose serializers differ,
+    and those of ``mapPartitions`` and ``partitionBy`` do.
+    """
+    from pyspark.serializers import BatchedSerializer
+
+    return rdd._reserialize(BatchedSerializer(rdd.ctx._unbatched_serializer))  # type: ignore[attr-defined]
+
+
+def co_partitioned(rdds: Iterable[RDD[Any]]) -> RDD[Any]:
+    """Partition p of the result holds partition p of each RDD, in one Python task.
+
+    Where all share one partitioner the union is narrow and partition-aware: no shuffle, no
+    cogroup (which would reshuffle by Spark's default hash whatever the partitioners).
+    """
+    rdds = list(rdds)
+    union = rdds[0].context.union(rdds)
+    if union.getNumPartitions() != rdds[0].getNumPartitions():
+        raise RuntimeError(
+            f"RDDs of {[r.getNumPartitions() for r in rdds]} partitions are not co-partitioned"
+        )
+    return union
+
+
+def run(rdd: RDD[Any]) -> None:
+    """Run the stages that `rdd` depends on, and read back as little as can be.
+
+    For a shuffled RDD that is its whole map side; what the map side wrote is not read.
+    """
+    rdd._jrdd.isEmpty()  # type: ignore[attr-defined]
+
+
+def materialise(rdd: RDD[Any]) -> None:
+    """Compute every partition of a persisted RDD without passing it through Python."""
+    rdd._jrdd.count()  # type: ignore[attr-defined]
+
+
+def storage_level(sc: SparkContext) -> StorageLevel:
+    """Memory first, then disk; twice where an executor can be lost."""
+    local = (sc.master or "").startswith("local") and "cluster" not in (sc.master or "")
+    return StorageLevel.MEMORY_AND_DISK if local else StorageLevel.MEMORY_AND_DISK_2
+
+
+def cut_lineage(rdd: RDD[Any]) -> None:
+    """Compute `rdd` now and forget how.
+
+    Without this, Spark's scheduler and serializer walk back through every half-step so far and
+    overflow their stack after a few dozen. With a checkpoint directory the data goes there;
+    without, it is kept by the executors.
+    """
+    if rdd.context.getCheckpointDir() is not None:
+        rdd.persist(StorageLevel.MEMORY_AND_DISK)
+        rdd.checkpoint()
+    else:
+        rdd.persist(storage_level(rdd.context))
+        rdd.localCheckpoint()
+    materialise(rdd)
+
+
+def prompt_sockets() -> None:
+    """Make the TCP connection between this Python worker and its JVM answer at once.
+
+    PySpark leaves Nagle's algorithm and delayed acknowledgements on, which cost a small task
+    about 40 ms of waiting on either side. (With Unix domain sockets, PySpark 4.1's
+    ``spark.python.unix.domain.socket.enabled``, there is nothing to do.)
+    """
+    if not os.path.isdir("/proc/self/fd") or not hasattr(socket, "TCP_QUICKACK"):
+        return
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if not stat.S_ISSOCK(os.stat(f"/proc/self/fd/{name}").st_mode):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as connection:
+                if connection.family in (socket.AF_INET, socket.AF_INET6):
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        except OSError:  # closed meanwhile, or no TCP socket after all
+            continue
+
+
+class _Merge(AccumulatorParam[dict[Any, Any]]):
+    def zero(self, value: dict[Any, Any]) -> dict[Any, Any]:
+        return {}
+
+    def addInPlace(self, value1: dict[Any, Any], value2: dict[Any, Any]) -> dict[Any, Any]:
+        value1.update(value2)
+        return value1
+
+
+class ReportBook:
+    """What tasks tell the driver beside their results.
+
+    Reports are filed under a key. A task that is run again files the same report under the same
+    key, so nothing counts twice, as a plain accumulator would.
+    """
+
+    def __init__(self, sc: SparkContext) -> None:
+        self._accumulator = sc.accumulator({}, _Merge())
+
+    def file(self, key: Any, report: Any) -> None:
+        """In a task: file a report."""
+        self._accumulator.add({key: report})
+
+    def take(self, topic: Any) -> list[Any]:
+        """On the driver: remove and return the reports filed under ``(topic, ...)``, in order."""
+        reports = self._accumulator.value
+        keys = sorted(key for key in reports if key[0] == topic)
+        return [reports.pop(key) for key in keys]
+
+    def close(self) -> None:
+        """Let PySpark forget the accumulator; it never does so by itself."""
+        _accumulators._accumulatorRegistry.pop(self._accumulator.aid, None)
