@@ -146,7 +146,9 @@ class ALS:
             checkpoint_interval=checkpointInterval,
             tol=tol,
         )
-        placement = _Placement(blocks, userBlocks, productBlocks, userPartitioner, productPartitioner)
+        placement = _Placement(
+            blocks, userBlocks, productBlocks, userPartitioner, productPartitioner
+        )
         return _train(ratings, settings, placement, initialModel, listeners)
 
     @classmethod
@@ -215,7 +217,9 @@ class ALS:
             checkpoint_interval=checkpointInterval,
             tol=tol,
         )
-        placement = _Placement(blocks, userBlocks, productBlocks, userPartitioner, productPartitioner)
+        placement = _Placement(
+            blocks, userBlocks, productBlocks, userPartitioner, productPartitioner
+        )
         return _train(ratings, settings, placement, initialModel, listeners)
 
 

@@ -77,8 +77,7 @@ class Settings:
         rank = _integer("Rank of the feature matrices", rank)
         if rank <= 0:
             raise SettingError(
-                f"Rank of the feature matrices must be positive but got {rank}; "
-                "10 to 100 is usual."
+                f"Rank of the feature matrices must be positive but got {rank}; 10 to 100 is usual."
             )
         iterations = _integer("Number of iterations", iterations)
         if iterations < 0:
@@ -132,19 +131,21 @@ def block_count(name: str, value: Any) -> int | None:
     return None if blocks == -1 else blocks
 
 
+def _is_real(value: Any) -> bool:
+    """Whether `value` is a finite number of any kind; a truth value is none."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+    return real and math.isfinite(value)
+
+
 def _integer(name: str, value: Any) -> int:
-    if isinstance(value, (bool, np.bool_)):
-        raise SettingError(f"{name} must be an integer but got {value!r}.")
-    if isinstance(value, numbers.Real) and math.isfinite(value) and int(value) == value:
-        return int(value)
+    if _is_real(value) and math.trunc(value) == value:
+        return math.trunc(value)
     raise SettingError(f"{name} must be an integer but got {value!r}.")
 
 
 def _real(name: str, value: Any) -> float:
-    if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
-        number = float(value)
-        if math.isfinite(number):
-            return number
+    if _is_real(value):
+        return float(value)
     raise SettingError(f"{name} must be a finite number but got {value!r}.")
 
 
@@ -162,7 +163,6 @@ def _choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
 
 def _seed(value: Any) -> int:
     """Any finite number, taken modulo 2^64; floats truncate towards zero."""
-    if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
-        if math.isfinite(value):
-            return int(value) % (1 << 64)
+    if _is_real(value):
+        return math.trunc(value) % (1 << 64)
     raise SettingError(f"seed must be a number but got {value!r}; leave it out for a random one.")

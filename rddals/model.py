@@ -203,5 +203,3 @@ def _check_location(sc: Any, path: Any) -> None:
         raise TypeError(f"sc should be a SparkContext, got type {type(sc)}")
     if not isinstance(path, str):
         raise TypeError(f"path should be a string, got type {type(path)}")
-
-

@@ -332,9 +332,7 @@ def _solve_step(
         rows = np.empty((0, objective.rank), dtype=np.float32)
         return _solved(objective, rows, 0.0, 0.0, {})
     solution = half_step(in_block, source_rows, objective, source_gram)
-    return _solved(
-        objective, solution.rows, solution.loss, solution.penalty, solution.seconds
-    )
+    return _solved(objective, solution.rows, solution.loss, solution.penalty, solution.seconds)
 
 
 def _solved(

@@ -73,7 +73,8 @@ def seeded_rows(seed: int, side: int, ids: NDArray[np.int32], rank: int) -> NDAr
     normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
     # (2, n, quads, 2) -> (n, 4 * quads) -> (n, rank)
     rows = normal.transpose(1, 2, 0, 3).reshape(len(ids), 4 * quads)[:, :rank]
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    unit: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit.astype(np.float32)
 
 
 def philox4x32(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint32]:

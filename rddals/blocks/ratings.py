@@ -179,7 +179,9 @@ def _rating_complaint(value: Any) -> str:
     )
 
 
-def _first_bad_row(rows: Sequence[Any], origin: str, first_row: int) -> RatingError | RatingTypeError:
+def _first_bad_row(
+    rows: Sequence[Any], origin: str, first_row: int
+) -> RatingError | RatingTypeError:
     """The error for the first row that one cannot train on; only ever called when there is one."""
     for number, row in enumerate(rows, start=first_row):
         where = f"{origin}, row {number}"

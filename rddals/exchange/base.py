@@ -128,7 +128,7 @@ class BlockTask:
 
     def __init__(self, links: Links, step: Step, book: ReportBook) -> None:
         # The RDD inside `links` must not travel to the workers.
-        self._check = Links(links.side, links.partitioner, None, links.summaries)  # type: ignore[arg-type]
+        self._check = Links(links.side, links.partitioner, None, links.summaries)
         self._step = step
         self._book = book
 

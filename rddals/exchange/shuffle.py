@@ -94,7 +94,9 @@ class BlockToBlock(Exchange):
             if keep:
                 results.persist(storage_level(sc))
             if send:
-                messages = Messages(Shuffle(results.filter(_is_message), links.partitions), delivery)
+                messages = Messages(
+                    Shuffle(results.filter(_is_message), links.partitions), delivery
+                )
                 run(messages.shuffle.rdd)
             else:
                 materialise(results)

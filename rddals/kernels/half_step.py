@@ -187,9 +187,7 @@ class _HalfStep:
         self.solved = np.zeros((len(in_block.ids), rank), dtype=dtype)
         self.loss = 0.0
         self.singular: list[Array] = []
-        self._gather_buffer = np.empty(
-            max(TILE_BYTES // dtype.itemsize, rank), dtype=dtype
-        )
+        self._gather_buffer = np.empty(max(TILE_BYTES // dtype.itemsize, rank), dtype=dtype)
         self.batch = max(1, EQUATION_BYTES // (dtype.itemsize * rank * rank))
         self._equations = np.empty((self.batch, rank, rank), dtype=dtype)
         self._targets = np.empty((self.batch, rank), dtype=dtype)

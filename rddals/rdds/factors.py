@@ -55,9 +55,7 @@ class FactorTable:
         return FactorBlock(ids[order], np.concatenate([block.rows for block in blocks])[order])
 
     @classmethod
-    def from_rows(
-        cls, rows: RDD[Any], partitioner: Partitioner, rank: int
-    ) -> FactorTable:
+    def from_rows(cls, rows: RDD[Any], partitioner: Partitioner, rank: int) -> FactorTable:
         """A table from an RDD of ``(id, features)``."""
         pieces = rows.mapPartitions(partial(_rows_by_block, partitioner, rank))
         shuffle = Shuffle(pieces, partitioner.num_blocks)
@@ -86,7 +84,7 @@ def predict_pairs(
 
 
 def _find(id_: int, blocks: Iterable[FactorBlock]) -> list[NDArray[np.float32]]:
-    rows = []
+    rows: list[NDArray[np.float32]] = []
     for block in blocks:
         positions, found = block.find(np.array([id_], dtype=np.int64))
         rows.extend(block.rows[positions[found]])
@@ -105,9 +103,7 @@ def _by_block(
     blocks: NDArray[np.int32], *columns: NDArray[Any]
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
     order = np.argsort(blocks, kind="stable")
-    for block, rows in zip(
-        *_runs(blocks[order], order), strict=True
-    ):
+    for block, rows in zip(*_runs(blocks[order], order), strict=True):
         yield block, tuple(column[rows] for column in columns)
 
 
@@ -182,5 +178,3 @@ def _predictions(records: Iterable[Any]) -> Iterator[tuple[Any, Any, Any]]:
         rows = block.rows[positions[found]]
         predictions = np.einsum("ij,ij->i", user_rows[found], rows, dtype=np.float64)
         yield users[found], products[found], predictions
-
-

@@ -59,9 +59,7 @@ def read_model(sc: SparkContext, path: str) -> tuple[int, FactorTable, FactorTab
         found = (metadata["class"], metadata["version"])
         rank = int(metadata["rank"])
     except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise ModelFormatError(
-            f"{path}/metadata does not describe a model: {lines!r}."
-        ) from error
+        raise ModelFormatError(f"{path}/metadata does not describe a model: {lines!r}.") from error
     if found != (CLASS, VERSION):
         raise ModelFormatError(
             f"{path} holds {found[0]} of format {found[1]}; "

@@ -46,7 +46,7 @@ class Shuffle:
         # shuffled already and leave them where they are. mapPartitions forgets it.
         self.rdd: RDD[Any] = pairs.mapPartitions(iter).partitionBy(partitions, block_index)
         # valueOfPair(ShuffledRDD): the shuffle is one narrow step up.
-        values = self.rdd._jrdd.rdd()  # type: ignore[attr-defined]
+        values = self.rdd._jrdd.rdd()
         shuffled = values.dependencies().apply(0).rdd()
         self._shuffle_id = shuffled.dependencies().apply(0).shuffleId()
 
@@ -70,7 +70,7 @@ def with_shuffle_serializer(rdd: RDD[Any]) -> RDD[Any]:
     """
     from pyspark.serializers import BatchedSerializer
 
-    return rdd._reserialize(BatchedSerializer(rdd.ctx._unbatched_serializer))  # type: ignore[attr-defined]
+    return rdd._reserialize(BatchedSerializer(rdd.ctx._unbatched_serializer))
 
 
 def co_partitioned(rdds: Iterable[RDD[Any]]) -> RDD[Any]:
@@ -93,12 +93,12 @@ def run(rdd: RDD[Any]) -> None:
 
     For a shuffled RDD that is its whole map side; what the map side wrote is not read.
     """
-    rdd._jrdd.isEmpty()  # type: ignore[attr-defined]
+    rdd._jrdd.isEmpty()
 
 
 def materialise(rdd: RDD[Any]) -> None:
     """Compute every partition of a persisted RDD without passing it through Python."""
-    rdd._jrdd.count()  # type: ignore[attr-defined]
+    rdd._jrdd.count()
 
 
 def storage_level(sc: SparkContext) -> StorageLevel:
