@@ -139,7 +139,7 @@ def _is_real(value: Any) -> bool:
 
 def _integer(name: str, value: Any) -> int:
     if _is_real(value) and math.trunc(value) == value:
-        return math.trunc(value)
+        return math.trunc(value)  # type: ignore[no-any-return]
     raise SettingError(f"{name} must be an integer but got {value!r}.")
 
 
@@ -164,5 +164,5 @@ def _choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
 def _seed(value: Any) -> int:
     """Any finite number, taken modulo 2^64; floats truncate towards zero."""
     if _is_real(value):
-        return math.trunc(value) % (1 << 64)
+        return math.trunc(value) % (1 << 64)  # type: ignore[no-any-return]
     raise SettingError(f"seed must be a number but got {value!r}; leave it out for a random one.")

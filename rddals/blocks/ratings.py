@@ -96,7 +96,7 @@ class RatingBlock:
     def from_rows(
         cls, rows: Sequence[Any], *, origin: str = "the ratings", first_row: int = 0
     ) -> RatingBlock:
-        """Columns from ``Rating``\\ s, tuples or lists of (user, product, rating).
+        """Columns from ``Rating`` rows, tuples or lists of (user, product, rating).
 
         Parameters
         ----------

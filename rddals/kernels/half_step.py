@@ -45,10 +45,10 @@ __all__ = ["Solution", "gram", "half_step", "penalty"]
 
 Array = NDArray[Any]
 
-#: Bytes of gathered rows that are worked on at a time: what a core's own cache holds.
-TILE_BYTES = 1 << 19
+#: Bytes of gathered rows that are worked on at a time: few calls, and a cache that holds them.
+TILE_BYTES = 1 << 20
 #: Bytes of normal equations that are solved at a time.
-EQUATION_BYTES = 1 << 20
+EQUATION_BYTES = 1 << 21
 #: The dual form pays below this share of the rank.
 DUAL_SHARE = 0.9
 

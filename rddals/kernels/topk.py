@@ -154,7 +154,6 @@ def top_k(
     for start in range(0, n, query_tile):
         tile = slice(start, start + query_tile)
         keys = _scan(queries[tile], norms[tile], errors[tile], items, width, item_tile, buffer)
-        keys.sort(axis=1)
         ids[tile], scores[tile] = _rescore(queries[tile], keys, items, k)
         if width < m:  # Something was dropped: from which queries could it have been one too many?
             floors = _key_scores(keys[:, -k]).astype(np.float64) - 2 * errors[tile]
@@ -172,7 +171,7 @@ def _scan(
     item_tile: int,
     buffer: NDArray[np.float32],
 ) -> NDArray[np.int64]:
-    """Return keys of the `width` highest float32 scores of each query, in no order."""
+    """Return keys of the `width` highest float32 scores of each query, ascending."""
     best = np.full((len(queries), width), _NOTHING)
     thresholds = np.full(len(queries), -np.inf, np.float32)
     live = np.arange(len(queries))  # Queries that an item not yet scanned may still improve.
@@ -211,7 +210,10 @@ def _merge(
     owners: NDArray[np.intp],
     keys: NDArray[np.int64],
 ) -> None:
-    """Merge candidate `keys` into `best`, in place; `owners`, ascending, says whose each is."""
+    """Merge candidate `keys` into `best`, in place; `owners`, ascending, says whose each is.
+
+    All of `best` is sorted, touched or not: leaving rows out costs as much as it saves.
+    """
     counts = np.bincount(owners, minlength=len(best))
     most = counts.max()
     pool = np.full((len(best), most + best.shape[1]), _NOTHING)

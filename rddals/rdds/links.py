@@ -107,7 +107,7 @@ class Links:
 
     @property
     def name(self) -> str:
-        """ "users" or "products"."""
+        """Either "users" or "products"."""
         return SIDE_NAMES[self.side]
 
     @property

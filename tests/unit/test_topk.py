@@ -146,6 +146,35 @@ def test_products_that_underflow_float32():
     check(as_rows([[1e-30]]), np.arange(99, dtype=np.int32), rows, 5)
 
 
+def test_products_of_few_digits_left_by_underflow():
+    """Float32 scores are small multiples of 1e-45 here, each term off by up to a half of that."""
+    rows = normal((500, 6), seed=1) * np.float32(2e-23)
+    queries = normal((50, 6)) * np.float32(2e-23)
+    check(queries, np.arange(500, dtype=np.int32), rows, 5)
+
+
+def test_rescoring_in_several_steps(monkeypatch):
+    monkeypatch.setattr(topk, "_RESCORE", 100)
+    check(normal((20, 4)), np.arange(90, dtype=np.int32), normal((90, 4), seed=1), 5)
+
+
+def test_few_candidates_are_merged(monkeypatch):
+    """Of scores in random order, some k (1 + ln(tiles)) pass thresholds that keep up."""
+    merged, merge = [], topk._merge
+
+    def spy(best, thresholds, owners, keys):
+        merged.append(len(keys))
+        merge(best, thresholds, owners, keys)
+
+    monkeypatch.setattr(topk, "_merge", spy)
+    rows = normal((20_000, 8))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    index = ItemIndex.build(np.arange(20_000, dtype=np.int32), rows)
+    top_k(normal((100, 8), seed=1), index, 10, item_tile=1000)
+    assert sum(merged) / 100 < 10 * (1 + np.log(20)) * 2
+    assert max(merged) / 100 < 10 * 2
+
+
 def test_well_separated_scores_are_not_done_twice(monkeypatch):
     def never(*_):
         raise AssertionError("settled a query whose top k was clear")
