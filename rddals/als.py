@@ -19,7 +19,7 @@ from partitioners import (
     Partitioner,
     RangePartitioner,
 )
-from rddals.blocks.factors import seeded_rows
+from rddals.blocks.factors import FactorBlock, seeded_rows
 from rddals.config import Settings, block_count
 from rddals.errors import SettingError
 from rddals.model import MatrixFactorizationModel
@@ -323,7 +323,7 @@ def _warm_start(model: MatrixFactorizationModel | None, settings: Settings) -> S
 
 
 def _known_rows(
-    seed: int, factors: Sequence[Any], side: int, ids: NDArray[np.int32]
+    seed: int, factors: tuple[FactorBlock, FactorBlock], side: int, ids: NDArray[np.int32]
 ) -> NDArray[np.float32]:
     """A model's rows for the ids it knows, seeded ones for the others."""
     known = factors[side]

@@ -5,6 +5,9 @@ Every message quotes the offending value and ends with what to do about it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 __all__ = [
     "InconsistentRatingsError",
     "ModelFormatError",
@@ -43,15 +46,31 @@ class SingularSystemError(RddalsError, ArithmeticError):
     Attributes
     ----------
     ids : tuple of int
-        The ids concerned, ascending; at most the first few when there are many.
+        The ids concerned, ascending.
+    rank : int
+    lambda_ : float
     """
 
-    def __init__(self, message: str, ids: tuple[int, ...] = ()) -> None:
-        super().__init__(message)
-        self.ids = ids
+    def __init__(self, ids: Iterable[int], rank: int, lambda_: float) -> None:
+        self.ids = tuple(sorted(ids))
+        self.rank = rank
+        self.lambda_ = lambda_
+        named = ", ".join(map(str, self.ids[:10])) + (", ..." if len(self.ids) > 10 else "")
+        super().__init__(
+            f"{len(self.ids)} ids have too few independent ratings for rank {rank}, and "
+            f"lambda_={lambda_} does not make up for it: {named}. "
+            "Use a larger lambda_, a smaller rank or precision='double'."
+        )
 
-    def __reduce__(self) -> tuple[type[SingularSystemError], tuple[str, tuple[int, ...]]]:
-        return type(self), (str(self), self.ids)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.ids, self.rank, self.lambda_)
+
+    @classmethod
+    def joined(cls, errors: Iterable[SingularSystemError]) -> SingularSystemError:
+        """One error for the ids of several, of the same half-step."""
+        errors = list(errors)
+        ids = [id_ for error in errors for id_ in error.ids]
+        return cls(ids, errors[0].rank, errors[0].lambda_)
 
 
 class UnknownIdError(RddalsError, LookupError):

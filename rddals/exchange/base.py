@@ -14,7 +14,7 @@ from pyspark import RDD
 
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import InBlock, LinkBlock
-from rddals.errors import RddalsError
+from rddals.errors import RddalsError, SingularSystemError
 from rddals.rdds.links import Links, check_digest
 from rddals.rdds.spark import ReportBook, prompt_sockets
 
@@ -175,9 +175,11 @@ class BlockTask:
 
 
 def collect_reports(book: ReportBook) -> list[TaskReport]:
-    """The reports of a finished step; raises the first error among them."""
+    """The reports of a finished step; raises the errors among them, as one if they are alike."""
     reports: list[TaskReport] = book.take("step")
-    for report in reports:
-        if report.error is not None:
-            raise report.error
+    errors = [report.error for report in reports if report.error is not None]
+    if errors and all(isinstance(error, SingularSystemError) for error in errors):
+        raise SingularSystemError.joined(errors)
+    for error in errors:
+        raise error
     return reports

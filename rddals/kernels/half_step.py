@@ -343,12 +343,5 @@ class _HalfStep:
         if not self.singular:
             return
         slots = np.concatenate(self.singular)
-        ids = np.sort(self.in_block.ids[self.in_block.order[slots]])
-        named = tuple(int(i) for i in ids[:10])
-        raise SingularSystemError(
-            f"{len(ids)} ids have fewer independent ratings than the rank {self.rank} and "
-            f"lambda_={self.objective.lambda_} does not make up for it: {named}"
-            f"{' and more' if len(ids) > len(named) else ''}. "
-            "Use a larger lambda_, a smaller rank or precision='double'.",
-            named,
-        )
+        ids = self.in_block.ids[self.in_block.order[slots]]
+        raise SingularSystemError(ids.tolist(), self.rank, self.objective.lambda_)

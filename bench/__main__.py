@@ -1,0 +1,49 @@
+"""Run the benchmarks, keep their figures as JSON and print them as tables.
+
+``python -m bench [kernels|training|recommend|links] [pytest options]``
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.report import print_report
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+
+def main(arguments: list[str]) -> int:
+    """Run what is named, or everything; returns pytest's exit code."""
+    names = [a for a in arguments if not a.startswith("-")] or sorted(
+        path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py")
+    )
+    options = [a for a in arguments if a.startswith("-")]
+    RESULTS.mkdir(exist_ok=True)
+    worst = 0
+    for name in names:
+        result = RESULTS / f"{name}.json"
+        code = pytest.main(
+            [
+                str(HERE / f"bench_{name}.py"),
+                "--override-ini=python_files=bench_*.py",
+                "--override-ini=python_functions=bench_*",
+                f"--rootdir={HERE.parent}",
+                f"--benchmark-json={result}",
+                "--benchmark-disable-gc",
+                "--benchmark-columns=min,median,rounds",
+                "--quiet",
+                *options,
+            ]
+        )
+        worst = max(worst, int(code))
+        if result.exists() and result.stat().st_size:
+            print_report(result)
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

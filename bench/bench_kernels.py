@@ -1,0 +1,118 @@
+"""The half-step alone: one core, no Spark."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+threadpoolctl = pytest.importorskip("threadpoolctl")
+
+from bench.data import ratings  # noqa: E402
+from partitioners import HashPartitioner  # noqa: E402
+from rddals import RatingBlock  # noqa: E402
+from rddals.blocks.links import InBlock, link  # noqa: E402
+from rddals.config import Objective  # noqa: E402
+from rddals.kernels.half_step import DUAL_SHARE, gram, half_step  # noqa: E402
+
+RANKS = (10, 50, 100)
+PRECISIONS = ("single", "double")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    with threadpoolctl.threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def gemm_rate():
+    """GFlop/s of a large matrix product, by precision: what this machine can do."""
+    from time import perf_counter
+
+    rates = {}
+    for precision, dtype in (("single", np.float32), ("double", np.float64)):
+        a = np.ones((1500, 1500), dtype=dtype)
+        seconds = []
+        for _ in range(5):
+            start = perf_counter()
+            a @ a
+            seconds.append(perf_counter() - start)
+        rates[precision] = 2 * 1500**3 / min(seconds) / 1e9
+    return rates
+
+
+def equal_degrees(rows: int, degree: int, sources: int = 15_000) -> InBlock:
+    """A block of rows of one degree, with random sources."""
+    random = np.random.default_rng(0)
+    users = np.repeat(np.arange(rows), degree)
+    products = random.integers(sources, size=rows * degree)
+    stars = random.integers(1, 6, size=rows * degree)
+    block = RatingBlock.from_columns(users, products, stars)
+    return link(0, block, 0, HashPartitioner(1)).in_block
+
+
+def source_rows(in_block: InBlock, rank: int) -> np.ndarray:
+    rows = np.random.default_rng(1).normal(size=(len(in_block.source_ids), rank))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def flops(in_block: InBlock, objective: Objective) -> float:
+    """Multiplications and additions of the cheaper form of each row's system."""
+    d, k = in_block.degrees.astype(float), objective.rank
+    order = np.where(d < DUAL_SHARE * k, d, k)
+    other = np.where(d < DUAL_SHARE * k, k, d)
+    return float((order**2 * other + 4 * d * k + order**3 / 3).sum())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("degree", (10, 100, 1000))
+@pytest.mark.parametrize("rank", RANKS)
+def bench_degree(benchmark, gemm_rate, rank, degree, precision):
+    in_block = equal_degrees(max(20, 400_000 // degree), degree)
+    objective = Objective(rank=rank, lambda_=0.1, precision=precision)
+    rows = source_rows(in_block, rank)
+    benchmark.pedantic(half_step, (in_block, rows, objective), rounds=5, warmup_rounds=1)
+    rate = flops(in_block, objective) / benchmark.stats.stats.median / 1e9
+    benchmark.extra_info |= {
+        "rank": rank,
+        "degree": degree,
+        "precision": precision,
+        "GFlop/s": round(rate, 1),
+        "of gemm": f"{rate / gemm_rate[precision]:.0%}",
+        "µs/row": round(benchmark.stats.stats.median / len(in_block.ids) * 1e6, 2),
+    }
+
+
+@pytest.fixture(scope="module")
+def both_sides():
+    everything = ratings()
+    return [link(0, everything, side, HashPartitioner(1)).in_block for side in (0, 1)]
+
+
+@pytest.mark.parametrize("kind", ("explicit", "implicit"))
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("rank", RANKS)
+def bench_iteration(benchmark, gemm_rate, both_sides, rank, precision, kind):
+    objective = Objective(
+        rank=rank, lambda_=0.1, precision=precision, implicit=kind == "implicit", alpha=1.0
+    )
+    inputs = [(block, source_rows(block, rank)) for block in both_sides]
+    parts: dict[str, float] = {}
+
+    def iteration():
+        parts.update(gather=0.0, gram=0.0, solve=0.0)
+        for block, rows in inputs:
+            shared = gram(rows) if objective.implicit else None
+            for part, seconds in half_step(block, rows, objective, shared).seconds.items():
+                parts[part] += seconds
+
+    benchmark.pedantic(iteration, rounds=3, warmup_rounds=1)
+    rate = sum(flops(block, objective) for block, _ in inputs) / benchmark.stats.stats.median / 1e9
+    benchmark.extra_info |= {
+        "rank": rank,
+        "kind": kind,
+        "precision": precision,
+        "GFlop/s": round(rate, 1),
+        "of gemm": f"{rate / gemm_rate[precision]:.0%}",
+        **{f"{part} s": round(seconds, 3) for part, seconds in parts.items()},
+    }

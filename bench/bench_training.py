@@ -1,0 +1,128 @@
+"""Seconds per iteration, end to end, beside MLlib and the library ``implicit``.
+
+The same ratings in the same Spark context, and turn by turn, so that a drift of the machine
+touches all alike. An iteration is the slope between a short and a long training, which leaves out
+reading, building and all that happens once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+
+import pytest
+from pyspark.ml.recommendation import ALS as MllibALS
+
+from rddals import ALS, HalfStepDone
+
+BLOCKS = 2
+LAMBDA, ALPHA = 0.1, 1.0
+ROUNDS = 3
+#: A short and a long training: for MLlib at each rank, and for everybody else.
+MLLIB_COUNTS = {10: (2, 8), 50: (1, 4), 100: (1, 3)}
+COUNTS = (2, 8)
+
+
+def slope(train: Callable[[int], None], counts: tuple[int, int]) -> float:
+    """Seconds per iteration."""
+    seconds = []
+    for iterations in counts:
+        start = perf_counter()
+        train(iterations)
+        seconds.append(perf_counter() - start)
+    return (seconds[1] - seconds[0]) / (counts[1] - counts[0])
+
+
+def turn_by_turn(contestants: dict[str, Callable[[], float]]) -> dict[str, float]:
+    """Median seconds per iteration of each, over `ROUNDS` rounds of all."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(ROUNDS):
+        for name, measure in contestants.items():
+            seconds[name].append(measure())
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def ours(batches, rank: int, precision: str, parts: dict, **options) -> Callable[[], float]:
+    kind = ALS.trainImplicit if "alpha" in options else ALS.train
+
+    def train(iterations: int) -> None:
+        events: list = []
+        kind(
+            batches, rank, iterations, LAMBDA, BLOCKS, seed=1, precision=precision,
+            listeners=[events.append], **options,
+        ).unpersist()  # fmt: skip
+        steps = [e for e in events if isinstance(e, HalfStepDone)][2:]
+        if steps:
+            parts[precision] = {
+                name: sum(s.task_seconds[name] for s in steps) / len(steps) * 2 / BLOCKS
+                for name in steps[0].task_seconds
+            }
+
+    return lambda: slope(train, COUNTS)
+
+
+def mllib(frame, rank: int, **options) -> Callable[[], float]:
+    def train(iterations: int) -> None:
+        estimator = MllibALS(
+            rank=rank, maxIter=iterations, regParam=LAMBDA, seed=1,
+            numUserBlocks=BLOCKS, numItemBlocks=BLOCKS, **options,
+        )  # fmt: skip
+        estimator.fit(frame).userFactors.count()
+
+    return lambda: slope(train, MLLIB_COUNTS[rank])
+
+
+def tell(benchmark, rank: int, kind: str, medians: dict, parts: dict) -> None:
+    """File the medians, their ratios and where our time goes, per core and iteration."""
+    benchmark.extra_info |= {"rank": rank, "kind": kind}
+    for name, seconds in medians.items():
+        benchmark.extra_info[f"{name} s"] = round(seconds, 3)
+    for precision in ("double", "single"):
+        for rival in medians.keys() - {"double", "single"}:
+            ratio = medians[rival] / medians[precision]
+            benchmark.extra_info[f"{rival}/{precision}"] = round(ratio, 1)
+        where = parts[precision]
+        idle = medians[precision] - sum(where.values())
+        benchmark.extra_info[f"{precision}: where"] = ", ".join(
+            f"{name} {seconds:.2f}" for name, seconds in {**where, "idle": idle}.items()
+        )
+
+
+@pytest.mark.parametrize("rank", (10, 50, 100))
+def bench_explicit(benchmark, frame, batches, rank):
+    parts: dict = {}
+    contestants = {
+        "double": ours(batches, rank, "double", parts),
+        "single": ours(batches, rank, "single", parts),
+        "MLlib": mllib(frame, rank),
+    }
+    medians = benchmark.pedantic(turn_by_turn, (contestants,), rounds=1)
+    tell(benchmark, rank, "explicit", medians, parts)
+
+
+@pytest.mark.parametrize("rank", (10, 50, 100))
+def bench_implicit(benchmark, columns, batches, rank):
+    peer = pytest.importorskip("implicit")
+    import scipy.sparse
+
+    matrix = scipy.sparse.csr_matrix((columns.ratings, (columns.users, columns.products)))
+
+    def implicit_als(conjugate_gradient: bool) -> Callable[[], float]:
+        def train(iterations: int) -> None:
+            peer.als.AlternatingLeastSquares(
+                factors=rank, iterations=iterations, regularization=LAMBDA, alpha=ALPHA,
+                use_cg=conjugate_gradient, num_threads=2, random_state=1,
+            ).fit(matrix, show_progress=False)  # fmt: skip
+
+        return lambda: slope(train, COUNTS)
+
+    parts: dict = {}
+    contestants = {
+        "double": ours(batches, rank, "double", parts, alpha=ALPHA),
+        "single": ours(batches, rank, "single", parts, alpha=ALPHA),
+        "implicit (CG)": implicit_als(True),
+        "implicit (Cholesky)": implicit_als(False),
+    }
+    medians = benchmark.pedantic(turn_by_turn, (contestants,), rounds=1)
+    tell(benchmark, rank, "implicit", medians, parts)

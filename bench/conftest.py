@@ -1,0 +1,79 @@
+"""One Spark context for ours and theirs, and the synthetic ratings in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.data import ratings
+from rddals import RatingBlock
+
+CORES = 2
+
+
+@pytest.fixture(scope="session")
+def session() -> Iterator[Any]:
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    # Spark's guide asks for one BLAS thread per task; more make MLlib several times slower.
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    from pyspark.sql import SparkSession
+
+    spark = (
+        SparkSession.builder.master(f"local[{CORES}]")
+        .appName("rddals bench")
+        .config("spark.driver.memory", "8g")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        # PySpark 4.1 and later; see docs/explanation/kernels.md on what sockets cost.
+        .config("spark.python.unix.domain.socket.enabled", "true")
+        .getOrCreate()
+    )
+    spark.sparkContext.setLogLevel("ERROR")
+    print(f"\nPySpark {spark.version}, MLlib's BLAS: {mllib_blas(spark)}")
+    yield spark
+    spark.stop()
+
+
+def mllib_blas(spark: Any) -> str:
+    """The BLAS that MLlib found: a Java one unless there is a native library."""
+    jvm = spark.sparkContext._jvm
+    try:
+        native = jvm.dev.ludovic.netlib.blas.NativeBLAS.getInstance()
+    except Exception:
+        return "none native (install libopenblas0-pthread and liblapack3 for a fair comparison)"
+    return str(native.getClass().getName())
+
+
+@pytest.fixture(scope="session")
+def columns() -> RatingBlock:
+    return ratings()
+
+
+@pytest.fixture(scope="session")
+def frame(session: Any, columns: RatingBlock) -> Any:
+    """The ratings as a cached DataFrame: what MLlib trains on."""
+    import pandas as pd
+
+    session.conf.set("spark.sql.execution.arrow.pyspark.enabled", "true")
+    data = session.createDataFrame(
+        pd.DataFrame({"user": columns.users, "item": columns.products, "rating": columns.ratings})
+    )
+    cached = data.repartition(2 * CORES).cache()
+    cached.count()
+    return cached
+
+
+@pytest.fixture(scope="session")
+def batches(session: Any, columns: RatingBlock) -> Any:
+    """The ratings as a cached RDD of columnar batches."""
+    parts = np.array_split(np.arange(len(columns)), 2 * CORES)
+    slices = [(columns.users[p], columns.products[p], columns.ratings[p]) for p in parts]
+    rdd = session.sparkContext.parallelize(slices, len(slices)).cache()
+    rdd.count()
+    return rdd

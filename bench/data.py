@@ -1,0 +1,48 @@
+"""Synthetic ratings with the degree distribution of real ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rddals import RatingBlock
+
+__all__ = ["ratings"]
+
+
+def ratings(
+    users: int = 60_000, products: int = 15_000, count: int = 4_600_000, seed: int = 7
+) -> RatingBlock:
+    """About 4.4 million ratings by 60,000 users of 15,000 products.
+
+    Users' degrees are lognormal, products' popularity falls as a power of their rank, and a
+    rating is a planted rank-8 taste plus noise, rounded to half stars.
+
+    Parameters
+    ----------
+    users, products : int
+    count : int
+        Ratings drawn; a user rates a product once, so a few per cent fewer come out.
+    seed : int
+    """
+    random = np.random.default_rng(seed)
+    activity = random.lognormal(sigma=1.0, size=users)
+    degrees = np.maximum(5, activity / activity.sum() * count).astype(np.int64)
+    popularity = 1 / (np.arange(products) + 50.0) ** 0.9
+    cells = np.unique(
+        np.repeat(np.arange(users), degrees) * products
+        + random.choice(products, size=degrees.sum(), p=popularity / popularity.sum())
+    )
+    cells = random.permutation(cells)
+    user, product = np.divmod(cells, products)
+    taste = _unit_rows(random, users)
+    kind = _unit_rows(random, products)
+    score = 3.5 + 2.0 * np.einsum("ij,ij->i", taste[user], kind[product])
+    score += random.normal(scale=0.7, size=len(cells))
+    stars = np.clip(np.round(2 * score) / 2, 0.5, 5.0)
+    return RatingBlock.from_columns(user, product, stars)
+
+
+def _unit_rows(random: np.random.Generator, count: int) -> NDArray[np.float64]:
+    rows = random.normal(size=(count, 8))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)

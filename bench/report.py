@@ -1,0 +1,27 @@
+"""A benchmark's JSON as tables: one for each group of equal columns."""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["print_report"]
+
+
+def print_report(result: Path) -> None:
+    """Print what ``pytest-benchmark`` wrote to `result`."""
+    document = json.loads(result.read_text())
+    console = Console(width=None if Console().is_terminal else 200)
+    for name, group in groupby(document["benchmarks"], key=lambda b: b["name"].split("[")[0]):
+        rows = list(group)
+        columns = list(dict.fromkeys(key for row in rows for key in row["extra_info"]))
+        table = Table(*columns, "run s", title=f"{result.stem}: {name}", title_justify="left")
+        for row in rows:
+            values = [str(row["extra_info"].get(column, "")) for column in columns]
+            table.add_row(*values, f"{row['stats']['median']:.3f}")
+        console.print(table)
+    console.print(f"All figures: {result}")
