@@ -127,8 +127,7 @@ class BlockTask:
     """What happens in the worker that holds one block; the part every exchange shares."""
 
     def __init__(self, links: Links, step: Step, book: ReportBook) -> None:
-        # The RDD inside `links` must not travel to the workers.
-        self._check = Links(links.side, links.partitioner, None, links.summaries)
+        self._digests = links.digests
         self._step = step
         self._book = book
 
@@ -154,7 +153,7 @@ class BlockTask:
         started = perf_counter()
         block = link_block.block
         try:
-            check_digest(self._check, link_block)
+            check_digest(link_block, self._digests[block])
             in_block, rows = deliver()
             received = perf_counter()
             solved = self._step(in_block, rows)
@@ -178,8 +177,9 @@ def collect_reports(book: ReportBook) -> list[TaskReport]:
     """The reports of a finished step; raises the errors among them, as one if they are alike."""
     reports: list[TaskReport] = book.take("step")
     errors = [report.error for report in reports if report.error is not None]
-    if errors and all(isinstance(error, SingularSystemError) for error in errors):
-        raise SingularSystemError.joined(errors)
+    singular = [error for error in errors if isinstance(error, SingularSystemError)]
+    if singular and len(singular) == len(errors):
+        raise SingularSystemError.joined(singular)
     for error in errors:
         raise error
     return reports

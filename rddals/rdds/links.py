@@ -174,13 +174,12 @@ def same_ratings(users: Links, products: Links) -> None:
         )
 
 
-def check_digest(links: Links, block: LinkBlock) -> None:
-    """Raise `InconsistentRatingsError` if a rebuilt block is not what it was."""
-    expected = links.digests[block.block]
-    if block.digest != expected:
+def check_digest(block: LinkBlock, digest: int) -> None:
+    """Raise `InconsistentRatingsError` if a block that was rebuilt is not what it was."""
+    if block.digest != digest:
         raise InconsistentRatingsError(
-            f"Block {block.block} of the {links.name} was lost and rebuilt from other ratings "
-            f"than before. {_REMEDY}"
+            f"Link block {block.block} was lost and rebuilt from other ratings than before. "
+            f"{_REMEDY}"
         )
 
 
