@@ -191,7 +191,7 @@ class _HalfStep:
         self.batch = max(1, EQUATION_BYTES // (dtype.itemsize * rank * rank))
         self._equations = np.empty((self.batch, rank, rank), dtype=dtype)
         self._targets = np.empty((self.batch, rank), dtype=dtype)
-        self._pending: list[tuple[slice, Array]] = []
+        self._pending: list[slice] = []
         self._filled = 0
 
     def run(self) -> Solution:
@@ -246,13 +246,15 @@ class _HalfStep:
         ratings = ratings.astype(self.dtype, copy=False)
         if not self.objective.implicit:
             return gathered, ratings, float(np.vdot(ratings, ratings))
+        wanted = ratings > 0
         confidence = self.dtype.type(self.objective.alpha) * np.abs(ratings)
         weights = np.sqrt(confidence)
+        # alpha = 0 still wants what was rated: a weight next to nothing keeps w t = 1 + c.
+        least = self.dtype.type(np.sqrt(np.finfo(self.dtype).tiny))
+        np.maximum(weights, least, out=weights, where=wanted)
         gathered *= weights[:, :, None]
-        wanted = ratings > 0
         targets = np.zeros_like(ratings)
-        # Where alpha r is too small to weigh anything, the row is as good as unrated.
-        np.divide(1 + confidence, weights, out=targets, where=wanted & (weights > 0))
+        np.divide(1 + confidence, weights, out=targets, where=wanted)
         return gathered, targets, float((1 + confidence)[wanted].sum(dtype=np.float64))
 
     # ------------------------------------------------------------------ the dual form
@@ -307,7 +309,7 @@ class _HalfStep:
                     targets += np.matmul(aims[:, None, :], gathered)[:, 0]
                 self.clock.book("gram")
             equations.reshape(count, -1)[:, :: self.rank + 1] += self.ridge[rows]
-            self._pending.append((rows, targets))
+            self._pending.append(rows)
             self._filled += count
 
     def _flush(self) -> None:
@@ -324,7 +326,7 @@ class _HalfStep:
         # x'b equals x'Ax at the minimum, constrained or not.
         self.loss -= float(np.vdot(solved, targets))
         first = 0
-        for rows, _ in self._pending:
+        for rows in self._pending:
             stop = first + rows.stop - rows.start
             self.solved[rows] = solved[first:stop]
             self._note_singular(rows, singular[first:stop])
