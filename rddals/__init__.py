@@ -13,6 +13,7 @@ from rddals.blocks.ratings import RatingBlock  # noqa: E402
 from rddals.errors import (  # noqa: E402
     InconsistentRatingsError,
     ModelFormatError,
+    OverflowingRatingsError,
     RatingError,
     RatingTypeError,
     RddalsError,
@@ -30,6 +31,7 @@ __all__ = [
     "LinksBuilt",
     "MatrixFactorizationModel",
     "ModelFormatError",
+    "OverflowingRatingsError",
     "Rating",
     "RatingBlock",
     "RatingError",

@@ -230,11 +230,10 @@ def _train(
     initial_model: MatrixFactorizationModel | None,
     listeners: Sequence[Listener] | None,
 ) -> MatrixFactorizationModel:
+    listeners = _default_listeners(settings) if listeners is None else _checked(listeners)
     source = rating_source(ratings)
     start = _warm_start(initial_model, settings)
     partitioners = placement.partitioners(source)
-    if listeners is None:
-        listeners = _default_listeners(settings)
     trained = train(source, partitioners, settings, listeners, start)
     return MatrixFactorizationModel(
         settings.objective.rank,
@@ -284,7 +283,7 @@ def _partitioner_asked(name: str, asked: Any, blocks: int | None, blocks_name: s
         return asked
     if asked is None:
         return "hash"
-    if callable(asked) or asked in PARTITIONERS:
+    if callable(asked) or (isinstance(asked, str) and asked in PARTITIONERS):
         return asked
     raise SettingError(
         f"{name} must be a Partitioner, a function from id to block, or one of "
@@ -331,6 +330,16 @@ def _known_rows(
     positions, found = known.find(ids)
     rows[found] = known.rows[positions[found]]
     return rows
+
+
+def _checked(listeners: Any) -> tuple[Listener, ...]:
+    try:
+        listed = tuple(listeners)
+    except TypeError:
+        listed = (None,)
+    if not all(callable(listener) for listener in listed):
+        raise SettingError(f"listeners must be a sequence of callables but got {listeners!r}.")
+    return listed
 
 
 def _default_listeners(settings: Settings) -> Sequence[Callable[[Any], None]]:

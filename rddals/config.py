@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -133,8 +134,9 @@ def block_count(name: str, value: Any) -> int | None:
 
 def _is_real(value: Any) -> bool:
     """Whether `value` is a finite number of any kind; a truth value is none."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
-    return real and math.isfinite(value)
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        return False
+    return isinstance(value, numbers.Integral) or math.isfinite(value)
 
 
 def _integer(name: str, value: Any) -> int:
@@ -145,7 +147,8 @@ def _integer(name: str, value: Any) -> int:
 
 def _real(name: str, value: Any) -> float:
     if _is_real(value):
-        return float(value)
+        with suppress(OverflowError):
+            return float(value)
     raise SettingError(f"{name} must be a finite number but got {value!r}.")
 
 

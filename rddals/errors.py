@@ -11,6 +11,7 @@ from typing import Any
 __all__ = [
     "InconsistentRatingsError",
     "ModelFormatError",
+    "OverflowingRatingsError",
     "RatingError",
     "RatingTypeError",
     "RddalsError",
@@ -71,6 +72,10 @@ class SingularSystemError(RddalsError, ArithmeticError):
         errors = list(errors)
         ids = [id_ for error in errors for id_ in error.ids]
         return cls(ids, errors[0].rank, errors[0].lambda_)
+
+
+class OverflowingRatingsError(RddalsError, ArithmeticError):
+    """Ratings are so large that factors, or sums of their squares, are not finite."""
 
 
 class UnknownIdError(RddalsError, LookupError):

@@ -12,10 +12,12 @@ from pyspark import RDD, Broadcast, SparkContext
 from pyspark.mllib.recommendation import Rating
 
 from rddals.blocks.factors import FactorBlock
+from rddals.blocks.ratings import INT32_MAX, INT32_MIN
 from rddals.errors import SettingError, UnknownIdError
 from rddals.kernels.topk import ItemIndex, pair_scores, top_k
 from rddals.rdds.factors import FactorTable, predict_pairs
 from rddals.rdds.model_files import read_model, write_model
+from rddals.rdds.spark import discard
 
 __all__ = ["MatrixFactorizationModel"]
 
@@ -51,6 +53,8 @@ class MatrixFactorizationModel:
         self.seed = seed
         self._users = user_factors
         self._products = product_factors
+        # Recommendations for everybody are lazy, so what they read stays until `unpersist`.
+        self._broadcasts: dict[FactorTable, Broadcast[FactorBlock]] = {}
 
     def predict(self, user: int, product: int) -> float:
         """The predicted rating of a product by a user.
@@ -125,9 +129,12 @@ class MatrixFactorizationModel:
         return cls(*read_model(sc, path))
 
     def unpersist(self) -> None:
-        """Free the factors; the model is of no use afterwards."""
+        """Free all that the model holds; neither it nor what it recommended is of use then."""
         for table in (self._users, self._products):
-            table.blocks.unpersist()
+            discard(table.blocks)
+        for broadcast in self._broadcasts.values():
+            broadcast.destroy()
+        self._broadcasts.clear()
 
     def collected_factors(self) -> tuple[FactorBlock, FactorBlock]:
         """Both sides' factors on the driver, ids ascending."""
@@ -135,7 +142,7 @@ class MatrixFactorizationModel:
 
     def _row(self, side: str, id_: Any) -> NDArray[np.float32]:
         table = self._users if side == "user" else self._products
-        row = table.row(int(id_))
+        row = table.row(int(id_)) if INT32_MIN <= int(id_) <= INT32_MAX else None
         if row is None:
             raise UnknownIdError(
                 f"{side}Id: {id_} not found in the model; it has no rating in the training data."
@@ -154,8 +161,10 @@ class MatrixFactorizationModel:
     def _best_for_all(
         self, queries: FactorTable, items: FactorTable, num: int, as_ratings: Any
     ) -> RDD[tuple[int, tuple[Rating, ...]]]:
-        index = queries.blocks.context.broadcast(items.collect(self.rank))
-        best = partial(_best_for_blocks, index, num, as_ratings)
+        if items not in self._broadcasts:
+            factors = items.collect(self.rank)
+            self._broadcasts[items] = items.blocks.context.broadcast(factors)
+        best = partial(_best_for_blocks, self._broadcasts[items], num, as_ratings)
         return queries.blocks.mapPartitions(best, preservesPartitioning=True)
 
 
@@ -193,9 +202,9 @@ def _for_product(product: int, users: list[int], scores: list[float]) -> Iterato
 
 
 def _count(num: Any) -> int:
-    if isinstance(num, bool) or int(num) != num or num < 0:
-        raise SettingError(f"num must be a nonnegative integer but got {num!r}.")
-    return int(num)
+    if isinstance(num, (int, np.integer)) and not isinstance(num, bool) and num >= 0:
+        return int(num)
+    raise SettingError(f"num must be a nonnegative integer but got {num!r}.")
 
 
 def _check_location(sc: Any, path: Any) -> None:

@@ -32,6 +32,7 @@ from rddals.exchange import (
 )
 from rddals.kernels.half_step import gram, half_step, penalty
 from rddals.rdds.links import PRODUCTS, USERS, Links, build_links
+from rddals.rdds.spark import discard
 
 __all__ = ["HalfStepDone", "LinksBuilt", "Listener", "Trained", "TrainingDone", "train"]
 
@@ -147,10 +148,10 @@ def train(
     began = perf_counter()
     links = build_links(source, *partitioners)
     try:
-        return _Alternation(links, settings, listeners, start, began).run()
+        sides = (links.users, links.products)
+        return _Alternation(sides, settings, listeners, start, began).run()
     finally:
-        for side in links:
-            side.rdd.unpersist()
+        links.release()
 
 
 Start = Callable[[int, NDArray[np.int32]], NDArray[np.float32]]
@@ -184,7 +185,6 @@ class _Alternation:
         self.history: list[HalfStepDone] = []
 
     def run(self) -> Trained:
-        settings = self.settings
         users, products = self.links
         built = LinksBuilt(
             ratings=sum(s.ratings for s in users.summaries),
@@ -194,37 +194,41 @@ class _Alternation:
             sizes=self.sizes,
             seconds=perf_counter() - self.began,
         )
-        self._tell(built)
         try:
-            self._initialise()
-            for iteration in range(1, settings.iterations + 1):
-                final = iteration == settings.iterations
-                # With a tolerance any iteration may turn out to be the last.
-                keep = final or settings.tol > 0
-                self._half_step(iteration, PRODUCTS, send=True, keep=keep)
-                self._half_step(iteration, USERS, send=not final, keep=keep)
-                if final or self._converged():
-                    break
-                if iteration % settings.checkpoint_interval == 0 and self.delivery is not None:
-                    self.delivery.cut_lineage()
+            self._tell(built)
+            self._alternate()
+            self._tell(
+                TrainingDone(
+                    iterations=len(self.history) // 2,
+                    loss=self.history[-1].loss if self.history else None,
+                    seconds=perf_counter() - self.began,
+                )
+            )
         except BaseException:
             for factors in self.factors:
                 if factors is not None:
-                    factors.unpersist()
+                    discard(factors)
             raise
         finally:
             if self.delivery is not None:
                 self.delivery.release()
-        self._tell(
-            TrainingDone(
-                iterations=len(self.history) // 2,
-                loss=self.history[-1].loss if self.history else None,
-                seconds=perf_counter() - self.began,
-            )
-        )
         user_factors, product_factors = self.factors
         assert user_factors is not None and product_factors is not None
         return Trained(user_factors, product_factors, tuple(self.history), built)
+
+    def _alternate(self) -> None:
+        settings = self.settings
+        self._initialise()
+        for iteration in range(1, settings.iterations + 1):
+            final = iteration == settings.iterations
+            # With a tolerance any iteration may turn out to be the last.
+            keep = final or settings.tol > 0
+            self._half_step(iteration, PRODUCTS, send=True, keep=keep)
+            self._half_step(iteration, USERS, send=not final, keep=keep)
+            if final or self._converged():
+                return
+            if iteration % settings.checkpoint_interval == 0 and self.delivery is not None:
+                self.delivery.cut_lineage()
 
     def _initialise(self) -> None:
         untrained = self.settings.iterations == 0
@@ -262,7 +266,7 @@ class _Alternation:
         self.delivery = advance.delivery
         outdated = self.factors[side]
         if keep and outdated is not None:
-            outdated.unpersist()
+            discard(outdated)
         if keep:
             self.factors[side] = advance.factors
         reports = [report.step for report in advance.reports]

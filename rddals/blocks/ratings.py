@@ -80,6 +80,8 @@ class RatingBlock:
             or a rating that is not finite in float32. The message names the first such value.
         """
         columns = [np.asarray(column) for column in (users, products, ratings)]
+        if any(np.ma.is_masked(column) for column in (users, products, ratings)):
+            raise RatingError(f"{origin}: some values are masked; drop these ratings first.")
         shapes = [column.shape for column in columns]
         if any(len(shape) != 1 for shape in shapes) or len(set(shapes)) != 1:
             raise RatingError(
@@ -138,12 +140,12 @@ def _id_column(name: str, column: NDArray[Any], origin: str) -> NDArray[np.int32
             f"{origin}: {name} ids are of type {column.dtype}; pass integers (map other keys "
             "to integers first)."
         )
-    with np.errstate(invalid="ignore"):
-        fits = (column > INT32_MIN - 1) & (column < INT32_MAX + 1)  # NaN fits neither
+    wide = column.astype(np.float64) if column.dtype.kind == "f" else column
+    fits = (wide > INT32_MIN - 1) & (wide < INT32_MAX + 1)  # NaN fits neither
     if not fits.all():
         row = int(np.argmin(fits))
         raise RatingError(f"{origin}, row {row}: {_id_complaint(name, column[row].item())}")
-    return column.astype(np.int32)
+    return wide.astype(np.int32)
 
 
 def _rating_column(column: NDArray[Any], origin: str) -> NDArray[np.float32]:
@@ -205,9 +207,14 @@ def _first_bad_row(
             if not INT32_MIN <= id_ <= INT32_MAX:
                 return RatingError(f"{where}: {_id_complaint(name, id_)}")
         try:
-            number32 = np.float32(rating)
+            with np.errstate(over="ignore"):
+                finite = np.ndim(rating) == 0 and np.isfinite(np.float32(float(rating)))
+        except OverflowError:
+            finite = False
         except (TypeError, ValueError):
             return RatingError(f"{where}: rating {rating!r} is not a number. {_ROW_REMEDY}")
-        if not np.isfinite(number32):
+        if np.ndim(rating) != 0:
+            return RatingError(f"{where}: rating {rating!r} is not a number. {_ROW_REMEDY}")
+        if not finite:
             return RatingError(f"{where}: {_rating_complaint(rating)}")
     return RatingError(f"{origin}: rows from {first_row} on cannot be read. {_ROW_REMEDY}")

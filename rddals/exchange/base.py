@@ -15,7 +15,7 @@ from pyspark import RDD
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import InBlock, LinkBlock
 from rddals.errors import RddalsError, SingularSystemError
-from rddals.rdds.links import Links, check_digest
+from rddals.rdds.links import Links, check_digest, one_per_block
 from rddals.rdds.spark import ReportBook, prompt_sockets
 
 __all__ = ["Advance", "BlockTask", "Delivery", "Exchange", "Solved", "Step", "TaskReport"]
@@ -61,13 +61,13 @@ class Advance:
         The new rows on their way, if they were to be sent.
     factors : RDD of FactorBlock or None
         The new rows in place, if they were to be kept: partitioned by block and persisted.
-    reports : list of TaskReport
+    reports : tuple of TaskReport
         One per block, in order.
     """
 
     delivery: Delivery | None
     factors: RDD[FactorBlock] | None
-    reports: list[TaskReport]
+    reports: tuple[TaskReport, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +159,11 @@ class BlockTask:
             solved = self._step(in_block, rows)
         except RddalsError as error:
             # Raised here, Spark would try again and then bury it in a Java traceback.
-            self._book.file(("step", block), TaskReport(block, None, receive_seconds, 0.0, error))
+            self._book.file("step", block, TaskReport(block, None, receive_seconds, 0.0, error))
             return
         self._book.file(
-            ("step", block),
+            "step",
+            block,
             TaskReport(
                 block,
                 solved.report,
@@ -173,9 +174,9 @@ class BlockTask:
         yield FactorBlock(in_block.ids, solved.rows)
 
 
-def collect_reports(book: ReportBook) -> list[TaskReport]:
+def collect_reports(book: ReportBook, links: Links) -> tuple[TaskReport, ...]:
     """The reports of a finished step; raises the errors among them, as one if they are alike."""
-    reports: list[TaskReport] = book.take("step")
+    reports: tuple[TaskReport, ...] = one_per_block(book.take("step"), links.partitioner)
     errors = [report.error for report in reports if report.error is not None]
     singular = [error for error in errors if isinstance(error, SingularSystemError)]
     if singular and len(singular) == len(errors):

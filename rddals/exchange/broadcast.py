@@ -21,7 +21,7 @@ from rddals.exchange.base import (
     collect_reports,
 )
 from rddals.rdds.links import Links
-from rddals.rdds.spark import ReportBook, block_index, cut_lineage
+from rddals.rdds.spark import ReportBook, Shuffle, cut_lineage
 
 __all__ = ["BroadcastExchange"]
 
@@ -58,7 +58,7 @@ class BroadcastExchange(Exchange):
             broadcast = None if delivery is None else delivery.broadcast
             task = _BroadcastTask(BlockTask(links, step, book), broadcast)
             solved = dict(links.rdd.mapPartitions(task).collect())
-            reports = collect_reports(book)
+            reports = collect_reports(book, links)
         finally:
             book.close()
         blocks = [solved[block] for block in sorted(solved)]
@@ -117,7 +117,15 @@ def needed_rows(in_block: InBlock, blocks: list[FactorBlock]) -> Rows:
 
 def _placed(sc: SparkContext, blocks: list[FactorBlock], partitions: int) -> RDD[FactorBlock]:
     """Factor blocks that the driver holds, each in the partition of its number."""
-    keyed = sc.parallelize(list(enumerate(blocks)), max(1, min(partitions, len(blocks))))
-    factors = keyed.partitionBy(partitions, block_index).values()
-    cut_lineage(factors)
+    numbered = sc.parallelize(list(enumerate(blocks)), max(1, min(partitions, len(blocks))))
+    shuffle = Shuffle(numbered, partitions)
+    try:
+        factors = shuffle.rdd.mapPartitions(_without_number, preservesPartitioning=True)
+        cut_lineage(factors)
+    finally:
+        shuffle.release()
     return factors
+
+
+def _without_number(numbered: Iterable[tuple[int, FactorBlock]]) -> Iterator[FactorBlock]:
+    return (block for _, block in numbered)

@@ -27,9 +27,11 @@ from rddals.rdds.spark import (
     Shuffle,
     co_partitioned,
     cut_lineage,
+    discard,
     materialise,
     run,
     storage_level,
+    with_shuffle_serializer,
 )
 
 __all__ = ["BlockToBlock", "Mail", "ShuffleExchange"]
@@ -39,25 +41,23 @@ class Messages(Delivery):
     """Messages that wait in the shuffle files of the half-step that sent them."""
 
     def __init__(self, shuffle: Shuffle, earlier: Messages | None) -> None:
-        self.shuffle = shuffle
+        self.shuffle: Shuffle | None = shuffle
+        self.rdd = shuffle.rdd
         # As long as the lineage is uncut, a lost message is recomputed from the earlier ones.
         self._earlier = earlier
-        self._cut = False
 
     def cut_lineage(self) -> None:
-        cut_lineage(self.shuffle.rdd)
-        self._cut = True
-        self.shuffle.release()
-        if self._earlier is not None:
-            self._earlier.release()
-        self._earlier = None
+        kept = with_shuffle_serializer(self.rdd.mapPartitions(iter, preservesPartitioning=True))
+        cut_lineage(kept)
+        self.release()
+        self.shuffle, self.rdd, self._earlier = None, kept, None
 
     def release(self) -> None:
         """Free these messages and all they were made from."""
         current: Messages | None = self
         while current is not None:
-            if current._cut:
-                current.shuffle.rdd.unpersist()
+            if current.shuffle is None:
+                discard(current.rdd)
             else:
                 current.shuffle.release()
             current = current._earlier
@@ -81,7 +81,7 @@ class BlockToBlock(Exchange):
         book = ReportBook(sc)
         records: RDD[Any] = links.rdd
         if delivery is not None:
-            records = co_partitioned([links.rdd, delivery.shuffle.rdd])
+            records = co_partitioned([links.rdd, delivery.rdd])
         task = _MessageTask(
             self.mail(links, other),
             BlockTask(links, step, book),
@@ -89,32 +89,32 @@ class BlockToBlock(Exchange):
             destinations=other.partitioner.num_blocks if send else 0,
         )
         results = records.mapPartitions(task, preservesPartitioning=True)
-        messages = factors = None
+        shuffle = factors = None
         try:
             if keep:
                 results.persist(storage_level(sc))
             if send:
-                messages = Messages(
-                    Shuffle(results.filter(_is_message), links.partitions), delivery
-                )
-                run(messages.shuffle.rdd)
+                shuffle = Shuffle(results.filter(_is_message), links.partitions)
+                run(shuffle.rdd)
             else:
                 materialise(results)
-            reports = collect_reports(book)
+            reports = collect_reports(book, links)
             if keep:
                 factors = results.filter(_is_factors)
                 cut_lineage(factors)
-            if delivery is not None and messages is None:
-                delivery.release()
         except BaseException:
-            if messages is not None:
-                messages.shuffle.release()
+            if shuffle is not None:
+                shuffle.release()
             raise
         finally:
             if keep:
                 results.unpersist()
             book.close()
-        return Advance(messages, factors, reports)
+        if shuffle is not None:
+            return Advance(Messages(shuffle, delivery), factors, reports)
+        if delivery is not None:
+            delivery.release()
+        return Advance(None, factors, reports)
 
     @abstractmethod
     def mail(self, links: Links, other: Links) -> Mail:

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from rddals.blocks.links import Group, InBlock
 from rddals.config import Objective
-from rddals.errors import SingularSystemError
+from rddals.errors import OverflowingRatingsError, SingularSystemError
 from rddals.kernels.solvers import solve_nonnegative, solve_spd
 
 __all__ = ["Solution", "gram", "half_step", "penalty"]
@@ -97,6 +97,8 @@ def half_step(
     ------
     SingularSystemError
         If some ids' equations have no unique solution; it names them.
+    OverflowingRatingsError
+        If ratings are so large that factors are not finite.
     ValueError
         If `source_rows` does not have the shape the block needs.
     """
@@ -196,21 +198,27 @@ class _HalfStep:
 
     def run(self) -> Solution:
         for group in self.in_block.groups:
-            if self.dual and group.width < DUAL_SHARE * self.rank:
+            if self.dual and self._dual_pays(group.width):
                 self._solve_dual(group)
             else:
                 self._accumulate(group)
         self._flush()
-        self._raise_if_singular()
         solved = self.solved
         if self.rotation is not None:
             solved = solved @ self.rotation.T
         rows = np.empty(solved.shape, dtype=np.float32)
-        rows[self.in_block.order] = solved
+        with np.errstate(over="ignore"):
+            rows[self.in_block.order] = solved
+        self._raise_if_overflown(rows)
+        self._raise_if_singular()
         self.clock.book("solve")
         return Solution(
             rows, self.loss, penalty(self.in_block, rows, self.objective), self.clock.seconds
         )
+
+    def _dual_pays(self, width: int) -> bool:
+        fits = width * self.rank <= len(self._gather_buffer)  # it needs whole rows at once
+        return fits and width < DUAL_SHARE * self.rank
 
     # ------------------------------------------------------------------ gathering
 
@@ -335,7 +343,22 @@ class _HalfStep:
         self._filled = 0
         self.clock.book("solve")
 
-    # ------------------------------------------------------------------ singular systems
+    # ------------------------------------------------------------------ failures
+
+    def _raise_if_overflown(self, rows: Array) -> None:
+        finite = np.isfinite(rows).all(axis=1)
+        largest = float(np.abs(self.in_block.ratings).max(initial=0))
+        longest = float(self.in_block.degrees[-1])
+        # Squares of values this large are what a factorisation cannot get through.
+        values = max(largest, float(np.abs(self.table).max(initial=0)))
+        too_large = values**2 * longest > np.finfo(self.dtype).max
+        if not finite.all() and (too_large or not self.singular):
+            first = int(self.in_block.ids[np.argmin(finite)])
+            raise OverflowingRatingsError(
+                f"The factors of {int((~finite).sum())} ids, {first} the first, overflow "
+                f"{'float32' if not too_large else self.dtype}: their ratings are as large as "
+                f"{largest:g}. Scale the ratings down."
+            )
 
     def _note_singular(self, rows: slice, singular: Array) -> None:
         if singular.any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyspark import RDD
+from pyspark.rdd import Partitioner as SparkPartitioner
 
 from partitioners import Partitioner
 from rddals.blocks.factors import FactorBlock
@@ -37,13 +39,16 @@ class FactorTable:
 
     def row(self, id_: int) -> NDArray[np.float32] | None:
         """The factor of one id, from the one partition that can hold it; None if unknown."""
-        block = int(self.partitioner.block_of(np.array([id_], dtype=np.int64))[0])
+        block = _Placement(self.partitioner)(id_)
         found = self.blocks.context.runJob(self.blocks, partial(_find, id_), [block])
         return found[0] if found else None
 
     def pairs(self) -> RDD[tuple[int, Any]]:
         """``(id, array('d'))`` of every id, where the partitioner says."""
-        return self.blocks.mapPartitions(_as_pairs, preservesPartitioning=True)
+        pairs = self.blocks.mapPartitions(_as_pairs)
+        placement = _Placement(self.partitioner)
+        pairs.partitioner = SparkPartitioner(self.blocks.getNumPartitions(), placement)
+        return pairs
 
     def collect(self, rank: int) -> FactorBlock:
         """All factors on the driver, ids ascending."""
@@ -61,6 +66,22 @@ class FactorTable:
         shuffle = Shuffle(pieces, partitioner.num_blocks)
         blocks = shuffle.rdd.mapPartitions(partial(_merged, rank), preservesPartitioning=True)
         return cls(blocks, partitioner)
+
+
+class _Placement:
+    """A partitioner as Spark's ``lookup`` wants it: a function of one key."""
+
+    def __init__(self, partitioner: Partitioner) -> None:
+        self.partitioner = partitioner
+
+    def __call__(self, id_: int) -> int:
+        return int(self.partitioner.block_of(np.array([id_], dtype=np.int64))[0])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Placement) and self.partitioner == other.partitioner
+
+    def __hash__(self) -> int:
+        return hash(self.partitioner)
 
 
 def predict_pairs(
@@ -92,8 +113,6 @@ def _find(id_: int, blocks: Iterable[FactorBlock]) -> list[NDArray[np.float32]]:
 
 
 def _as_pairs(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, Any]]:
-    from array import array
-
     for block in blocks:
         for id_, row in zip(block.ids.tolist(), block.rows.tolist(), strict=True):
             yield id_, array("d", row)

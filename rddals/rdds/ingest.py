@@ -37,6 +37,10 @@ def rating_source(ratings: Any) -> RDD[Any]:
     if isinstance(ratings, DataFrame):
         return _from_dataframe(ratings)
     if isinstance(ratings, RDD):
+        if ratings.context._jsc is None:
+            raise RatingTypeError(
+                "The SparkContext of these ratings is stopped; make the RDD in a running one."
+            )
         return ratings
     raise RatingTypeError(
         f"Ratings should be represented by either an RDD or a DataFrame, but got {type(ratings)}."
@@ -103,7 +107,9 @@ def _from_dataframe(frame: Any) -> RDD[Any]:
             f"a DataFrame of ratings needs three columns (user, product, rating) "
             f"but has {frame.columns}."
         )
-    frame = frame.select(*(f"`{name}`" for name in frame.columns[:3]))
+    # By position, whatever the columns are called: names may hold dots or backticks, or repeat.
+    frame = frame.toDF(*(f"column{i}" for i in range(len(frame.columns))))
+    frame = frame.select("column0", "column1", "column2")
     kinds = [field.dataType for field in frame.schema.fields]
     numeric = all(isinstance(kind, (NumericType, BooleanType)) for kind in kinds)
     if not numeric or importlib.util.find_spec("pyarrow") is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +26,25 @@ from rddals.rdds.spark import (
     with_shuffle_serializer,
 )
 
-__all__ = ["PRODUCTS", "USERS", "LinkSummary", "Links", "build_links", "same_ratings"]
+__all__ = [
+    "PRODUCTS",
+    "USERS",
+    "LinkSummary",
+    "LinkedRatings",
+    "Links",
+    "build_links",
+    "check_digest",
+    "one_per_block",
+    "same_ratings",
+]
 
 USERS, PRODUCTS = 0, 1
 SIDE_NAMES = ("users", "products")
 
 _REMEDY = (
     "The RDD gives different ratings when it is computed again, as one made by a random split or "
-    "sample does. Persist it, or better checkpoint() it or write it to files, and train on that."
+    "sample does (or a partitioner places the same id differently each time). Persist it, or "
+    "better checkpoint() it or write it to files, and train on that."
 )
 
 
@@ -116,9 +127,27 @@ class Links:
         return tuple(summary.digest for summary in self.summaries)
 
 
+class LinkedRatings(NamedTuple):
+    """Both sides' links, and the shuffle they were built from.
+
+    The shuffle stays as long as the links do: a link block that is lost is rebuilt from it, not
+    from the ratings' own source.
+    """
+
+    users: Links
+    products: Links
+    shuffle: Shuffle
+
+    def release(self) -> None:
+        """Free all of it."""
+        for links in (self.users, self.products):
+            links.rdd.unpersist()
+        self.shuffle.release()
+
+
 def build_links(
     source: RDD[Any], user_partitioner: Partitioner, product_partitioner: Partitioner
-) -> tuple[Links, Links]:
+) -> LinkedRatings:
     """Read the ratings once and build both sides' link blocks from them.
 
     Every rating is shuffled twice, once to the block of its user and once to the block of its
@@ -149,7 +178,7 @@ def build_links(
             materialise(rdd)
             for error in book.take("error"):
                 raise error
-            summaries = tuple(book.take(side))
+            summaries = one_per_block(book.take(side), partitioners[side])
             built[side] = Links(side, partitioners[side], rdd, summaries)
         if sum(s.ratings for s in built[USERS].summaries) == 0:
             raise RatingError("RDD is empty: there is nothing to train on.")
@@ -157,10 +186,21 @@ def build_links(
     except BaseException:
         for links in built:
             links.rdd.unpersist()
+        shuffle.release()
         raise
     finally:
         book.close()
-    return built[USERS], built[PRODUCTS]
+    return LinkedRatings(built[USERS], built[PRODUCTS], shuffle)
+
+
+def one_per_block(reports: list[Any], partitioner: Partitioner) -> tuple[Any, ...]:
+    """The reports, of which there must be one for each block."""
+    if len(reports) != partitioner.num_blocks:
+        raise RuntimeError(
+            f"{len(reports)} of {partitioner.num_blocks} blocks have reported; Spark lost "
+            "accumulator updates. Start a new SparkContext."
+        )
+    return tuple(reports)
 
 
 def same_ratings(users: Links, products: Links) -> None:
@@ -198,14 +238,28 @@ def _split(
                     yield block, (side, piece)
     except RddalsError as error:
         # Raised here, Spark would try again and then bury it in a Java traceback.
-        book.file(("error", partition), error)
+        book.file("error", partition, error)
 
 
 def _placed(partitioner: Partitioner, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Block numbers of `ids`, from a partitioner that may be anybody's."""
     try:
-        return partitioner.block_of(ids)
-    except (TypeError, ValueError) as error:  # a user's own partitioner broke the contract
+        blocks = np.asarray(partitioner.block_of(ids))
+    except (TypeError, ValueError) as error:
         raise SettingError(f"{partitioner!r}: {error}") from error
+    if blocks.shape != ids.shape or blocks.dtype.kind not in "iu":
+        raise SettingError(
+            f"{partitioner!r} gave {blocks.dtype} of shape {blocks.shape} for {len(ids)} ids; "
+            "block_of must return one integer per id."
+        )
+    outside = (blocks < 0) | (blocks >= partitioner.num_blocks)
+    if outside.any():
+        first = int(np.argmax(outside))
+        raise SettingError(
+            f"{partitioner!r} placed id {ids[first]} in block {blocks[first]}; "
+            f"blocks are 0 to {partitioner.num_blocks - 1}."
+        )
+    return blocks.astype(np.int32, copy=False)
 
 
 def _pieces(batch: RatingBlock, blocks: NDArray[np.int32]) -> Iterator[tuple[int, RatingBlock]]:
@@ -235,5 +289,5 @@ def _link_partition(
     if partition >= partitioners[side].num_blocks:
         return
     block = link(partition, own, side, partitioners[1 - side])
-    book.file((side, partition), LinkSummary.of(block, perf_counter() - start))
+    book.file(side, partition, LinkSummary.of(block, perf_counter() - start))
     yield block

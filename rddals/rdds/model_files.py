@@ -12,6 +12,7 @@ from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
+from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from pyspark.sql.types import ArrayType, DoubleType, IntegerType, StructField, StructType
 
@@ -19,6 +20,7 @@ from partitioners import HashPartitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.errors import ModelFormatError
 from rddals.rdds.factors import FactorTable
+from rddals.rdds.spark import storage_level
 
 __all__ = ["read_model", "write_model"]
 
@@ -68,9 +70,16 @@ def read_model(sc: SparkContext, path: str) -> tuple[int, FactorTable, FactorTab
     session = _session(sc)
     tables = []
     for side in SIDES:
-        frame = session.read.parquet(f"{path}/data/{side}").select("id", "features")
+        try:
+            frame = session.read.parquet(f"{path}/data/{side}").select("id", "features")
+        except AnalysisException as error:
+            raise ModelFormatError(
+                f"{path} holds no whole model: {path}/data/{side} has no columns id and features."
+            ) from error
         partitioner = HashPartitioner(max(sc.defaultParallelism, frame.rdd.getNumPartitions()))
-        tables.append(FactorTable.from_rows(frame.rdd, partitioner, rank))
+        table = FactorTable.from_rows(frame.rdd, partitioner, rank)
+        table.blocks.persist(storage_level(sc))
+        tables.append(table)
     return rank, tables[0], tables[1]
 
 

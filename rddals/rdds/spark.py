@@ -10,10 +10,11 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
+from itertools import count
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from pyspark import RDD, SparkContext, StorageLevel
-from pyspark import accumulators as _accumulators
 from pyspark.accumulators import AccumulatorParam
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "block_index",
     "co_partitioned",
     "cut_lineage",
+    "discard",
+    "materialise",
     "prompt_sockets",
     "run",
     "storage_level",
@@ -108,11 +111,12 @@ def storage_level(sc: SparkContext) -> StorageLevel:
 
 
 def cut_lineage(rdd: RDD[Any]) -> None:
-    """Compute `rdd` now and forget how.
+    """Compute `rdd`, which no job has computed before, and forget how.
 
     Without this, Spark's scheduler and serializer walk back through every half-step so far and
     overflow their stack after a few dozen. With a checkpoint directory the data goes there;
-    without, it is kept by the executors.
+    without, it is kept by the executors. (Spark silently ignores a checkpoint of an RDD that a
+    job has used already.)
     """
     if rdd.context.getCheckpointDir() is not None:
         rdd.persist(StorageLevel.MEMORY_AND_DISK)
@@ -120,7 +124,24 @@ def cut_lineage(rdd: RDD[Any]) -> None:
     else:
         rdd.persist(storage_level(rdd.context))
         rdd.localCheckpoint()
-    materialise(rdd)
+    try:
+        materialise(rdd)
+    except BaseException:
+        discard(rdd)
+        raise
+
+
+def discard(rdd: RDD[Any]) -> None:
+    """Free what a persisted or checkpointed RDD holds, its checkpoint's files included.
+
+    Spark leaves those behind even when the RDD is long gone.
+    """
+    file = rdd.getCheckpointFile() if rdd.context.getCheckpointDir() is not None else None
+    rdd.unpersist()
+    if file is not None:
+        sc = rdd.context
+        path = sc._jvm.org.apache.hadoop.fs.Path(file)
+        path.getFileSystem(sc._jsc.hadoopConfiguration()).delete(path, True)
 
 
 def prompt_sockets() -> None:
@@ -153,26 +174,42 @@ class _Merge(AccumulatorParam[dict[Any, Any]]):
         return value1
 
 
+_accumulators: WeakKeyDictionary[SparkContext, Any] = WeakKeyDictionary()
+_numbers = count()
+_open: set[int] = set()
+
+
 class ReportBook:
     """What tasks tell the driver beside their results.
 
     Reports are filed under a key. A task that is run again files the same report under the same
-    key, so nothing counts twice, as a plain accumulator would.
+    key, so nothing counts twice, as in a plain accumulator it would. A block that is lost and
+    recomputed long after reports to a book that is closed: such reports are dropped.
+
+    All books of a context share one accumulator, which stays. PySpark never forgets an
+    accumulator by itself, and if it is made to, PySpark 3.5 stops receiving updates of any.
     """
 
     def __init__(self, sc: SparkContext) -> None:
-        self._accumulator = sc.accumulator({}, _Merge())
+        if sc not in _accumulators:
+            _accumulators[sc] = sc.accumulator({}, _Merge())
+        self._accumulator = _accumulators[sc]
+        self._number = next(_numbers)
+        _open.add(self._number)
 
-    def file(self, key: Any, report: Any) -> None:
-        """In a task: file a report."""
-        self._accumulator.add({key: report})
+    def file(self, topic: Any, block: int, report: Any) -> None:
+        """In a task: file a block's report on a topic."""
+        self._accumulator.add({(self._number, topic, block): report})
 
     def take(self, topic: Any) -> list[Any]:
-        """On the driver: remove and return the reports filed under ``(topic, ...)``, in order."""
+        """On the driver: remove and return the reports on a topic, in the order of the blocks."""
         reports = self._accumulator.value
-        keys = sorted(key for key in reports if key[0] == topic)
-        return [reports.pop(key) for key in keys]
+        mine = (self._number, topic)
+        return [reports.pop(key) for key in sorted(k for k in reports if k[:2] == mine)]
 
     def close(self) -> None:
-        """Let PySpark forget the accumulator; it never does so by itself."""
-        _accumulators._accumulatorRegistry.pop(self._accumulator.aid, None)
+        """Drop what is filed here, now or later."""
+        _open.discard(self._number)
+        reports = self._accumulator.value
+        for key in [key for key in reports if key[0] not in _open]:
+            del reports[key]

@@ -1,0 +1,198 @@
+"""The commands and their options; what they do is in `commands` and `demo`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import rddals
+from rddals.cli import commands, demo
+from rddals.cli.failures import exit_codes
+from rddals.cli.options import Evaluation, SparkOptions, Training, column_names
+from rddals.cli.output import Output
+from rddals.cli.parameters import (
+    Columns,
+    Conf,
+    Exchange,
+    Json,
+    Master,
+    ModelPath,
+    Partitioner,
+    Precision,
+    RatingsPaths,
+    Verbose,
+)
+
+__all__ = ["app"]
+
+EXIT_CODES = (
+    "Exit codes: 0 it worked; 1 it failed while running; 2 an option or the input is wrong; "
+    "130 interrupted by Ctrl-C. Errors are one line on stderr."
+)
+
+app = typer.Typer(
+    name="rddals",
+    help="ALS matrix factorisation on Spark's RDD API: train, evaluate, recommend.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"rddals {rddals_version()}")
+        raise typer.Exit
+
+
+def rddals_version() -> str:
+    """The version of the installed distribution."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(rddals.__name__)
+    except PackageNotFoundError:  # run from a source tree
+        return "unknown"
+
+
+@app.callback(epilog=EXIT_CODES)
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """ALS matrix factorisation on Spark's RDD API: train, evaluate, recommend."""
+
+
+@app.command("demo", epilog=EXIT_CODES)
+def demo_command(
+    as_json: Json = False, master: Master = None, conf: Conf = None, verbose: Verbose = False
+) -> None:
+    """Train on the ratings inside PySpark's own package and look at every step."""
+    with exit_codes(verbose):
+        demo.run(SparkOptions.checked(master, conf, verbose), Output(as_json))
+
+
+@app.command("train", epilog=EXIT_CODES)
+def train_command(
+    ratings: RatingsPaths,
+    out: Annotated[
+        str, typer.Option(metavar="DIR", show_default=False, help="Save the model here.")
+    ],
+    rank: Annotated[int, typer.Option(min=1, help="Length of a factor.")] = 10,
+    iterations: Annotated[int, typer.Option(min=0, help="Rounds of products, then users.")] = 10,
+    lambda_: Annotated[float, typer.Option("--lambda", min=0.0, help="Weight of the penalty.")] = (
+        0.1
+    ),
+    implicit: Annotated[
+        bool, typer.Option("--implicit", help="The ratings are counts, of plays say.")
+    ] = False,
+    alpha: Annotated[
+        float, typer.Option(min=0.0, help="With --implicit: weight of a count in its confidence.")
+    ] = 1.0,
+    nonnegative: Annotated[
+        bool, typer.Option("--nonnegative", help="Keep every factor nonnegative.")
+    ] = False,
+    exchange: Annotated[
+        Exchange, typer.Option(help="How factor rows reach the blocks that need them.")
+    ] = Exchange.auto,
+    partitioner: Annotated[
+        Partitioner, typer.Option(help="Where users and products live.")
+    ] = Partitioner.hash,
+    blocks: Annotated[
+        int, typer.Option(min=-1, help="Blocks of either side; -1 goes by the cores.")
+    ] = -1,
+    holdout: Annotated[
+        float, typer.Option(min=0.0, help="Fraction of the ratings to keep for a test, as 0.2.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="For the starting factors and the held-out part.")] = 0,
+    precision: Annotated[
+        Precision, typer.Option(help="In which precision equations are solved.")
+    ] = Precision.double,
+    tol: Annotated[
+        float,
+        typer.Option(min=0.0, help="Stop when an iteration lowers the loss by less than this."),
+    ] = 0.0,
+    columns: Columns = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the model at DIR, if there is one.")
+    ] = False,
+    as_json: Json = False,
+    master: Master = None,
+    conf: Conf = None,
+    verbose: Verbose = False,
+) -> None:
+    """Train a model on ratings and save it."""
+    with exit_codes(verbose):
+        training = Training(
+            rank=rank,
+            iterations=iterations,
+            lambda_=lambda_,
+            implicit=implicit,
+            alpha=alpha,
+            nonnegative=nonnegative,
+            exchange=exchange.value,
+            partitioner=partitioner.value,
+            blocks=blocks,
+            holdout=holdout,
+            seed=seed,
+            precision=precision.value,
+            tol=tol,
+            columns=column_names(columns),
+        )
+        spark = SparkOptions.checked(master, conf, verbose)
+        commands.train(spark, Output(as_json), ratings, training, out, overwrite)
+
+
+@app.command("recommend", epilog=EXIT_CODES)
+def recommend_command(
+    model: ModelPath,
+    user: Annotated[
+        int | None, typer.Option(show_default=False, help="Recommend products to this user.")
+    ] = None,
+    product: Annotated[
+        int | None, typer.Option(show_default=False, help="Find users for this product.")
+    ] = None,
+    num: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
+    as_json: Json = False,
+    master: Master = None,
+    conf: Conf = None,
+    verbose: Verbose = False,
+) -> None:
+    """Recommend products to a user, or users to a product."""
+    with exit_codes(verbose):
+        spark = SparkOptions.checked(master, conf, verbose)
+        commands.recommend(spark, Output(as_json), model, user, product, num)
+
+
+@app.command("evaluate", epilog=EXIT_CODES)
+def evaluate_command(
+    model: ModelPath,
+    ratings: RatingsPaths,
+    implicit: Annotated[
+        bool, typer.Option("--implicit", help="Also rank: NDCG and precision of the first.")
+    ] = False,
+    top: Annotated[
+        int, typer.Option(min=1, help="With --implicit: how many recommendations to look at.")
+    ] = 10,
+    seen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATINGS",
+            help="With --implicit: ratings, of the training say, not to be recommended again.",
+        ),
+    ] = None,
+    columns: Columns = None,
+    as_json: Json = False,
+    master: Master = None,
+    conf: Conf = None,
+    verbose: Verbose = False,
+) -> None:
+    """Compare a model's predictions with ratings."""
+    with exit_codes(verbose):
+        spark = SparkOptions.checked(master, conf, verbose)
+        evaluation = Evaluation(top if implicit else None, seen, column_names(columns))
+        commands.evaluate(spark, Output(as_json), model, ratings, evaluation)

@@ -1,0 +1,183 @@
+"""What the commands train, recommend and evaluate do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from time import perf_counter
+from typing import Any
+
+from pyspark import RDD
+
+from rddals import ALS, LinksBuilt, MatrixFactorizationModel
+from rddals.cli.failures import InputError
+from rddals.cli.files import check_destination, load_model, save_model
+from rddals.cli.metrics import measure
+from rddals.cli.options import Evaluation, SparkOptions, Training
+from rddals.cli.output import Output
+from rddals.cli.ratings import Ratings
+from rddals.cli.readers import read_ratings
+from rddals.cli.report import (
+    history_document,
+    links_document,
+    quality_document,
+    tell_links,
+    tell_quality,
+)
+from rddals.cli.split import split
+from rddals.rdds.ingest import rating_source
+from rddals.training import Listener
+
+__all__ = [
+    "evaluate",
+    "fit",
+    "recommend",
+    "train",
+]
+
+#: Recommendations that the ranking of a held-out part looks at.
+TOP = 10
+
+
+def fit(
+    source: RDD[Any], training: Training, listeners: Sequence[Listener]
+) -> MatrixFactorizationModel:
+    """Train as the settings say."""
+    options: dict[str, Any] = {
+        "rank": training.rank,
+        "iterations": training.iterations,
+        "lambda_": training.lambda_,
+        "blocks": training.blocks,
+        "nonnegative": training.nonnegative,
+        "seed": training.seed,
+        "userPartitioner": training.partitioner,
+        "productPartitioner": training.partitioner,
+        "exchange": training.exchange,
+        "precision": training.precision,
+        "tol": training.tol,
+        "listeners": listeners,
+    }
+    if training.implicit:
+        return ALS.trainImplicit(source, alpha=training.alpha, **options)
+    return ALS.train(source, **options)
+
+
+def train(
+    where: SparkOptions,
+    output: Output,
+    paths: Sequence[str],
+    training: Training,
+    out: str,
+    overwrite: bool,
+) -> None:
+    """Train a model, test it on what was held out, save it."""
+    with where.session(output) as spark:
+        check_destination(spark, out, overwrite)
+        with output.busy("looking at the ratings"):
+            ratings = read_ratings(spark, paths, training.columns)
+        output.fact("ratings", f"{ratings.name} ({ratings.description})")
+        output.fact("settings", training.describe())
+        source = rating_source(ratings.frame)
+        held_out = None
+        if training.holdout:
+            source, held_out = split(source, training.holdout, training.seed)
+            output.fact("held out", f"{training.holdout:.0%} of all pairs of user and product")
+        links: list[LinksBuilt] = []
+
+        def linked(event: Any) -> None:
+            if isinstance(event, LinksBuilt):
+                links.append(event)
+                tell_links(output, event)
+
+        began = perf_counter()
+        with ratings.blamed(), output.progress(training.iterations) as progress:
+            model = fit(source, training, (linked, progress))
+        seconds = perf_counter() - began
+        quality = None
+        if held_out is not None:
+            top = TOP if training.implicit else None
+            with ratings.blamed(), output.busy("testing"):
+                quality = measure(model, held_out, top=top, seen=source if top else None)
+            tell_quality(output, quality, "held-out")
+        with output.busy("saving"):
+            save_model(spark, model, out, overwrite)
+        output.fact("saved", out)
+        output.result(
+            {
+                "model": out,
+                "input": {"paths": list(ratings.paths), "format": ratings.description},
+                "settings": asdict(training),
+                **links_document(links[0]),
+                "history": history_document(model.history),
+                "held_out": None if quality is None else quality_document(quality),
+                "seconds": seconds,
+            }
+        )
+
+
+def recommend(
+    where: SparkOptions,
+    output: Output,
+    path: str,
+    user: int | None,
+    product: int | None,
+    num: int,
+) -> None:
+    """The best products for a user, or users for a product."""
+    if (user is None) == (product is None):
+        raise InputError("pass --user ID for products, or --product ID for users; one of the two")
+    with where.session(output) as spark:
+        model = load_model(spark, path)
+        with output.busy("recommending"):
+            if user is not None:
+                best = model.recommendProducts(user, num)
+                asked, found = {"user": user}, "product"
+            else:
+                assert product is not None
+                best = model.recommendUsers(product, num)
+                asked, found = {"product": product}, "user"
+        ids = [int(getattr(rating, found)) for rating in best]
+        output.fact(*next((key, str(value)) for key, value in asked.items()))
+        output.table(
+            (found, "prediction"),
+            [(str(id_), f"{r.rating:.4f}") for id_, r in zip(ids, best, strict=True)],
+        )
+        recommended = [
+            {found: id_, "prediction": r.rating} for id_, r in zip(ids, best, strict=True)
+        ]
+        output.result({"model": path, **asked, "recommendations": recommended})
+
+
+def evaluate(
+    where: SparkOptions,
+    output: Output,
+    path: str,
+    paths: Sequence[str],
+    evaluation: Evaluation,
+) -> None:
+    """Errors of a model's predictions, and how well it ranks if asked."""
+    if evaluation.seen is not None and evaluation.top is None:
+        raise InputError("--seen is of use with --implicit only; pass both or neither")
+    with where.session(output) as spark, contextlib.ExitStack() as stack:
+        with output.busy("looking at the ratings"):
+            ratings = read_ratings(spark, paths, evaluation.columns)
+            seen: Ratings | None = None
+            if evaluation.seen is not None:
+                seen = read_ratings(spark, [evaluation.seen], evaluation.columns)
+        model = load_model(spark, path)
+        output.fact("model", f"{path} (rank {model.rank})")
+        output.fact("ratings", f"{ratings.name} ({ratings.description})")
+        if seen is not None:
+            stack.enter_context(seen.blamed())
+        with ratings.blamed(), output.busy("evaluating"):
+            quality = measure(
+                model,
+                rating_source(ratings.frame),
+                top=evaluation.top,
+                seen=None if seen is None else rating_source(seen.frame),
+            )
+        if not quality.errors.known + quality.errors.unknown:
+            raise InputError(f"{ratings.name} holds no rating")
+        tell_quality(output, quality, "")
+        output.result({"model": path, "rank": model.rank, **quality_document(quality)})

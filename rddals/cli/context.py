@@ -1,0 +1,157 @@
+"""A Spark session for one command: quiet, and with workers that can import what they need."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyspark
+from pyspark import SparkContext
+from pyspark.errors import PySparkRuntimeError
+from pyspark.sql import SparkSession
+
+import partitioners
+import rddals
+from rddals.cli.failures import FAILED, describe, summary
+from rddals.errors import RddalsError
+
+__all__ = ["RunError", "spark_session"]
+
+
+class RunError(RddalsError, RuntimeError):
+    """Spark failed; the message names the file that holds its log."""
+
+
+@contextmanager
+def spark_session(
+    master: str | None = None, conf: Mapping[str, str] | None = None, verbose: bool = False
+) -> Iterator[SparkSession]:
+    """A session that ends with the block; one that runs already is used and left running.
+
+    Parameters
+    ----------
+    master : str, optional
+        The cluster. By default what Spark's own configuration says, which is ``local[*]`` where
+        it says nothing.
+    conf : mapping, optional
+        Further settings of Spark.
+    verbose : bool
+        Let Spark write its log to stderr. Otherwise the log goes to a file that is deleted,
+        unless something fails.
+
+    Raises
+    ------
+    RunError
+        If Spark does not start, or in place of what fails in the block and isn't the fault of
+        the input.
+    """
+    # PySpark warns of pandas 3 at every use of Arrow; rddals does not use pandas.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"pyspark\.")
+    if SparkContext._active_spark_context is not None:
+        yield SparkSession.builder.getOrCreate()
+        return
+    with tempfile.TemporaryDirectory(prefix="rddals-", ignore_cleanup_errors=True) as scratch:
+        log = Path(tempfile.gettempdir()) / f"{Path(scratch).name}.log"
+        try:
+            session = _start(master, conf or {}, None if verbose else log)
+            try:
+                _equip_workers(session.sparkContext, Path(scratch))
+                yield session
+            finally:
+                session.stop()
+        except Exception as error:
+            code, message = describe(error)
+            if verbose or code != FAILED:
+                log.unlink(missing_ok=True)
+                raise
+            with log.open("a") as file:
+                traceback.print_exc(file=file)
+            raise RunError(f"{message}; details are in {log}") from error
+        except BaseException:
+            log.unlink(missing_ok=True)
+            raise
+        log.unlink(missing_ok=True)
+
+
+def _start(master: str | None, conf: Mapping[str, str], log: Path | None) -> SparkSession:
+    builder = SparkSession.builder.appName("rddals").config("spark.ui.enabled", "false")
+    builder = builder.config("spark.ui.showConsoleProgress", "false")
+    if _version() >= (4, 1):
+        # Spares small tasks the delays of TCP between Spark and its Python workers.
+        builder = builder.config("spark.python.unix.domain.socket.enabled", "true")
+    for name, value in conf.items():
+        builder = builder.config(name, value)
+    if master is not None:
+        builder = builder.master(master)
+    if log is None:
+        return builder.getOrCreate()
+    try:
+        with _output_to(log):
+            session = builder.getOrCreate()
+    except PySparkRuntimeError as error:
+        reason = next((line for line in reversed(_lines(log)) if line.strip()), summary(error))
+        raise RunError(
+            f"Spark did not start: {reason.strip()} (PySpark {pyspark.__version__} needs Java "
+            f"{'17' if _version() >= (4, 0) else '8, 11 or 17'}, on the PATH or in JAVA_HOME)"
+        ) from error
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text(errors="replace").splitlines()
+
+
+@contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Let processes that are started meanwhile write to `log` what they would write to ours.
+
+    Much of what the JVM says when it starts comes before any of Spark's own settings of its log
+    are in force, and some of it (a warning of incubator modules) cannot be turned off.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    with log.open("a") as file:
+        for descriptor in saved:
+            os.dup2(file.fileno(), descriptor)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, copy in saved.items():
+            os.dup2(copy, descriptor)
+            os.close(copy)
+
+
+def _equip_workers(sc: SparkContext, scratch: Path) -> None:
+    """See to it that Python workers run this interpreter, or at least this rddals."""
+    packages = [Path(module.__file__ or "").parent for module in (rddals, partitioners)]
+    if sc.master == "local" or sc.master.startswith("local["):
+        if "PYSPARK_PYTHON" not in os.environ:  # PySpark would run whatever python3 is on the PATH
+            sc.pythonExec = sys.executable
+        roots = dict.fromkeys(str(package.parent) for package in packages)
+        inherited = os.environ.get("PYTHONPATH")
+        sc.environment["PYTHONPATH"] = os.pathsep.join(
+            [*roots, *([inherited] if inherited else [])]
+        )
+        return
+    archive = scratch / "rddals.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for package in packages:
+            for module in package.rglob("*.py"):
+                file.write(module, module.relative_to(package.parent))
+    sc.addPyFile(str(archive))
+
+
+def _version() -> tuple[int, int]:
+    major, minor = pyspark.__version__.split(".")[:2]
+    return int(major), int(minor)

@@ -1,0 +1,192 @@
+"""The demo: the story of a rating, on the ratings inside PySpark's own package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyspark
+from pyspark.mllib.recommendation import ALS as MLlibALS
+from pyspark.mllib.recommendation import Rating
+from pyspark.sql import SparkSession
+
+from partitioners import HashPartitioner
+from rddals import HalfStepDone, LinksBuilt
+from rddals.blocks.ratings import RatingBlock
+from rddals.cli.commands import fit
+from rddals.cli.failures import InputError
+from rddals.cli.metrics import measure
+from rddals.cli.options import SparkOptions, Training
+from rddals.cli.output import Output, size
+from rddals.cli.readers import read_ratings
+from rddals.cli.report import history_document, links_document, number
+from rddals.cli.split import split
+from rddals.exchange.plan import bytes_moved
+from rddals.rdds.ingest import rating_source
+from rddals.rdds.links import Links, build_links
+
+__all__ = ["run"]
+
+TRAINING = Training(rank=8, iterations=10, lambda_=0.1, blocks=4, holdout=0.2, seed=1)
+#: Characters of the longest bar.
+BAR = 40
+
+
+def run(where: SparkOptions, output: Output) -> None:
+    """Tell the story of a rating."""
+    sample = Path(pyspark.__file__).parent / "data/mllib/als/sample_movielens_ratings.txt"
+    if not sample.exists():
+        raise InputError(f"{sample}: this PySpark comes without sample data; PyPI's has it")
+    with where.session(output) as spark:
+        output.result(_story(spark, output, sample))
+
+
+def _story(spark: SparkSession, output: Output, sample: Path) -> dict[str, Any]:
+    with output.busy("reading and linking the ratings"):
+        ratings = read_ratings(spark, [f"file://{sample}"])
+        training, testing = split(rating_source(ratings.frame), TRAINING.holdout, TRAINING.seed)
+        blocks = HashPartitioner(TRAINING.blocks)
+        linked = build_links(training, blocks, blocks)
+        linked.release()
+        # The sample is small enough to be looked at here; nothing else collects ratings.
+        trained, tested = (RatingBlock.concatenate(part.collect()) for part in (training, testing))
+    output.section("1 Ratings", "A user, a product, a number: read once, kept in columns.")
+    output.fact("read from", f"pyspark/data/mllib/als/{sample.name}")
+    output.fact("format", ratings.description)
+    output.fact("to train on", _counted(trained))
+    output.fact("held out", f"{_counted(tested)}, by a hash of user and product")
+    _tell_blocks(output, (linked.users, linked.products))
+
+    events: list[Any] = []
+    with output.busy("training"):
+        model = fit(training, TRAINING, (events.append,))
+    links = next(event for event in events if isinstance(event, LinksBuilt))
+    _tell_bytes(output, links)
+    _tell_losses(output, model.history)
+
+    with output.busy("training MLlib on the same ratings"):
+        peer = MLlibALS.train(
+            training.flatMap(_as_ratings),
+            TRAINING.rank,
+            TRAINING.iterations,
+            TRAINING.lambda_,
+            TRAINING.blocks,
+            seed=TRAINING.seed,
+        )
+        quality = {"MLlib": measure(peer, testing), "rddals": measure(model, testing)}
+    rmse = {name: found.errors.rmse for name, found in quality.items()}
+    average = float(np.sqrt(np.mean((tested.ratings - trained.ratings.mean()) ** 2)))
+    output.section(
+        "5 Held-out error",
+        f"MLlib on the same split: {TRAINING.describe()}.\n"
+        f"With {len(tested)} ratings to test on, another seed moves either by about 0.02.",
+    )
+    errors = {"the mean rating, for every pair": average, **rmse}
+    output.table(("predicted by", "RMSE"), [(name, number(e)) for name, e in errors.items()])
+
+    user = int(np.bincount(tested.users).argmax())
+    with output.busy("recommending"):
+        best = model.recommendProducts(user, 10)
+    _tell_recommendations(output, user, best, trained, tested)
+    return {
+        "input": str(sample),
+        "settings": TRAINING.describe(),
+        **links_document(links),
+        "held_out_ratings": len(tested),
+        "blocks": {side.name: [_block_document(s) for s in side.summaries] for side in sides},
+        "history": history_document(model.history),
+        "held_out_rmse": {**rmse, "mean": average},
+        "user": user,
+        "recommendations": [{"product": r.product, "prediction": r.rating} for r in best],
+    }
+
+
+def _tell_blocks(output: Output, sides: Sequence[Links]) -> None:
+    output.section(
+        "2 Link blocks",
+        "A block's in-block says what it solves and which rows of the other side it receives;\n"
+        "its out-block says which of its own rows each block over there needs.",
+    )
+    rows = []
+    for side in sides:
+        for summary in side.summaries:
+            counts = (summary.ids, summary.ratings, summary.receives, int(summary.sends.sum()))
+            rows.append((f"{side.name} {summary.block}", *(f"{count:,}" for count in counts)))
+    output.table(("block", "ids", "ratings", "rows received", "rows sent"), rows)
+
+
+def _tell_bytes(output: Output, links: LinksBuilt) -> None:
+    output.section(
+        "3 Exchange",
+        "Each half-step brings every block the factor rows it needs, in one of three ways.\n"
+        "The model is the same with each; the bytes are not.",
+    )
+    moved = [bytes_moved(sizes) for sizes in links.sizes]
+    ways = list(moved[0])
+    rows = [
+        (half_step, *(size(sent[way]) for way in ways))
+        for half_step, sent in zip(("users send", "products send"), moved, strict=True)
+    ]
+    rows.append(("an iteration", *(size(sum(sent[way] for sent in moved)) for way in ways)))
+    output.table(("half-step", *ways), rows)
+    output.fact("chosen", f"{links.exchange.exchange}: {links.exchange.reason}")
+
+
+def _tell_losses(output: Output, history: Sequence[HalfStepDone]) -> None:
+    output.section(
+        "4 Alternate",
+        "Products are solved from the users' factors, then users from the products'.",
+    )
+    done = history_document(history)
+    full = "\u2501" if output.terminal else "#"
+    rows = [
+        (
+            str(step["iteration"]),
+            f"{step['loss']:,.1f}",
+            f"{step['seconds']:.2f} s",
+            full * round(BAR * step["loss"] / done[0]["loss"]),
+        )
+        for step in done
+    ]
+    output.table(("iteration", "loss", "time", ""), rows, left=(3,), style={3: "cyan"})
+
+
+def _tell_recommendations(
+    output: Output, user: int, best: Sequence[Rating], trained: RatingBlock, tested: RatingBlock
+) -> None:
+    output.section("6 Recommend", f"The ten products with the highest predictions for user {user}.")
+    known = {
+        product: f"{rating:g}{note}"
+        for block, note in ((trained, ""), (tested, ", held out"))
+        for product, rating in zip(
+            block.products[block.users == user].tolist(),
+            block.ratings[block.users == user].tolist(),
+            strict=True,
+        )
+    }
+    rows = [
+        (str(rating.product), f"{rating.rating:.2f}", known.get(rating.product, "not rated"))
+        for rating in best
+    ]
+    output.table(("product", "prediction", "the user's rating"), rows)
+
+
+def _block_document(summary: Any) -> dict[str, int]:
+    return {
+        "ids": summary.ids,
+        "ratings": summary.ratings,
+        "rows_received": summary.receives,
+        "rows_sent": int(summary.sends.sum()),
+    }
+
+
+def _counted(ratings: RatingBlock) -> str:
+    users, products = len(np.unique(ratings.users)), len(np.unique(ratings.products))
+    return f"{len(ratings):,} ratings of {products:,} products by {users:,} users"
+
+
+def _as_ratings(batch: RatingBlock) -> list[Rating]:
+    columns = (batch.users.tolist(), batch.products.tolist(), batch.ratings.tolist())
+    return list(map(Rating, *columns))

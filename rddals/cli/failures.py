@@ -1,0 +1,85 @@
+"""Errors as one line, and exit codes that mean something."""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+
+from rddals.errors import (
+    ModelFormatError,
+    RatingError,
+    RatingTypeError,
+    RddalsError,
+    SettingError,
+    UnknownIdError,
+)
+
+__all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "InputError", "describe", "exit_codes", "summary"]
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+class InputError(RddalsError, ValueError):
+    """What was passed on the command line cannot be used."""
+
+
+_INPUT_ERRORS = (
+    InputError,
+    ModelFormatError,
+    RatingError,
+    RatingTypeError,
+    SettingError,
+    UnknownIdError,
+)
+
+
+@contextmanager
+def exit_codes(verbose: bool) -> Iterator[None]:
+    """Run a command; an error becomes one line on stderr and the process's exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("rddals: interrupted", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        raise
+    except Exception as error:
+        if verbose:
+            traceback.print_exc()
+        code, message = describe(error)
+        print(f"rddals: error: {message}", file=sys.stderr)
+        raise typer.Exit(code) from None
+
+
+def describe(error: BaseException) -> tuple[int, str]:
+    """The exit code for an error, and the error in one line."""
+    code = BAD_INPUT if isinstance(error, _INPUT_ERRORS) else FAILED
+    return code, " ".join(summary(error).split())
+
+
+def summary(error: BaseException) -> str:
+    """What an error says, without the stack traces that Spark wraps it in."""
+    if isinstance(error, RddalsError):
+        return str(error)
+    text = str(error)
+    if not isinstance(error, (Py4JError, PySparkException)):
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    _, found, in_python = text.partition("Traceback (most recent call last):\n")
+    if found:  # a Python worker's error, quoted by the JVM: its last line says it
+        lines = in_python.split("\n\n")[0].splitlines()
+        return next((line for line in reversed(lines) if line[:1].strip()), text)
+    causes = re.findall(r"^Caused by: ([\w.$]+): (.+)$", text, re.MULTILINE)
+    if causes:
+        kind, message = causes[-1]
+        return f"{message} ({kind.rpartition('.')[2]})"
+    lines = [line for line in text.splitlines() if line.strip()]
+    # The first line of a Py4JJavaError says only which call failed.
+    chosen = lines[1] if len(lines) > 1 and lines[1].startswith(": ") else (lines or [text])[0]
+    return re.sub(r"^: (?:[\w.$]+(?:Exception|Error): )?", "", chosen)

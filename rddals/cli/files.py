@@ -1,0 +1,68 @@
+"""Files wherever Spark keeps them: this disk, HDFS, a bucket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from rddals.cli.failures import InputError, summary
+from rddals.model import MatrixFactorizationModel
+
+__all__ = ["check_destination", "exists", "load_model", "save_model"]
+
+
+def exists(spark: SparkSession, path: str) -> bool:
+    """Whether there is a file or directory; False too where the path is none, as a glob is."""
+    try:
+        files, location = _located(spark, path)
+        return bool(files.exists(location))
+    except Py4JJavaError:
+        return False
+
+
+def check_destination(spark: SparkSession, path: str, overwrite: bool) -> None:
+    """Refuse a place to save a model at, before the training.
+
+    Only a model is ever overwritten.
+    """
+    if not exists(spark, path):
+        return
+    if not overwrite:
+        raise InputError(f"{path} exists; pass another --out, or --overwrite to replace a model")
+    if not all(exists(spark, f"{path}/{part}") for part in ("metadata", "data/user")):
+        raise InputError(f"{path} exists and holds no model; pass another --out")
+
+
+def save_model(
+    spark: SparkSession, model: MatrixFactorizationModel, path: str, overwrite: bool
+) -> None:
+    """Save a model; one that it replaces goes only when the new one is complete."""
+    if not (overwrite and exists(spark, path)):
+        model.save(spark.sparkContext, path)
+        return
+    fresh = f"{path.rstrip('/')}.new"
+    files, location = _located(spark, fresh)
+    files.delete(location, True)  # left over, if at all, from a save that was interrupted
+    model.save(spark.sparkContext, fresh)
+    destination = _located(spark, path)[1]
+    files.delete(destination, True)
+    files.rename(location, destination)
+
+
+def load_model(spark: SparkSession, path: str) -> MatrixFactorizationModel:
+    """Load a model, or say in one line why not."""
+    if not exists(spark, path):
+        raise InputError(f"{path}: there is no such directory; pass one that rddals train wrote")
+    try:
+        return MatrixFactorizationModel.load(spark.sparkContext, path)
+    except (Py4JJavaError, PySparkException) as error:
+        raise InputError(f"{path} holds no complete model: {summary(error)}") from error
+
+
+def _located(spark: SparkSession, path: str) -> tuple[Any, Any]:
+    """The Hadoop file system of a path, and the path as it knows it."""
+    location = spark._jvm.org.apache.hadoop.fs.Path(path)
+    return location.getFileSystem(spark._jsc.hadoopConfiguration()), location

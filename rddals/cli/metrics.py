@@ -1,0 +1,186 @@
+"""How good a model is, on ratings that it has not seen.
+
+Ratings and users' factors meet in blocks of users; products' factors are broadcast: 4 bytes times
+rank for each, to every executor. MLlib's model can be measured as well as rddals' own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from pyspark import RDD, Broadcast
+
+from partitioners import HashPartitioner
+from rddals.blocks.factors import FactorBlock
+from rddals.blocks.ratings import RatingBlock
+from rddals.cli.ranking import RankingSums, rank_block
+from rddals.errors import RddalsError
+from rddals.kernels.topk import pair_scores
+from rddals.rdds.ingest import read_batches
+
+__all__ = ["PredictionErrors", "Quality", "measure"]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionErrors:
+    """Sums over the pairs of user and product that the model knows.
+
+    Attributes
+    ----------
+    known, unknown : int
+        Pairs with and without a prediction.
+    squared, absolute : float
+        Sums of squared and of absolute errors.
+    """
+
+    known: int = 0
+    unknown: int = 0
+    squared: float = 0.0
+    absolute: float = 0.0
+
+    @property
+    def rmse(self) -> float | None:
+        """Root of the mean squared error; None without a known pair."""
+        return math.sqrt(self.squared / self.known) if self.known else None
+
+    @property
+    def mae(self) -> float | None:
+        """Mean absolute error; None without a known pair."""
+        return self.absolute / self.known if self.known else None
+
+    def __add__(self, other: PredictionErrors) -> PredictionErrors:
+        return PredictionErrors(
+            self.known + other.known,
+            self.unknown + other.unknown,
+            self.squared + other.squared,
+            self.absolute + other.absolute,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What `measure` finds."""
+
+    errors: PredictionErrors
+    ranking: RankingSums | None
+
+
+def measure(
+    model: Any, ratings: RDD[Any], *, top: int | None = None, seen: RDD[Any] | None = None
+) -> Quality:
+    """Compare predictions with ratings.
+
+    Parameters
+    ----------
+    model : MatrixFactorizationModel
+        Of rddals or of MLlib.
+    ratings : RDD
+        As `rddals.rdds.ingest.rating_source` gives it.
+    top : int, optional
+        Also rank the products for every user, and look at this many of the first.
+    seen : RDD, optional
+        Ratings whose products are not recommended again when ranking; the training set.
+
+    Raises
+    ------
+    RatingError, RatingTypeError
+        For the first rating that cannot be read.
+    """
+    sc = ratings.context
+    features = model.userFeatures()
+    by_block = HashPartitioner(max(sc.defaultParallelism, features.getNumPartitions()))
+    sources = [features.mapPartitions(partial(_factor_pieces, by_block, model.rank))]
+    for kind, source in (("rated", ratings), ("seen", seen)):
+        if source is not None:
+            sources.append(source.mapPartitionsWithIndex(partial(_pieces, kind, by_block)))
+    products = sc.broadcast(_collected(model.productFeatures(), model.rank))
+    try:
+        meeting = sc.union(sources).partitionBy(by_block.num_blocks)
+        parts = meeting.mapPartitions(partial(_measure_block, products, model.rank, top)).collect()
+    finally:
+        products.destroy()
+    for part in parts:
+        if isinstance(part, RddalsError):
+            raise part
+    errors = sum((part.errors for part in parts), PredictionErrors())
+    if top is None:
+        return Quality(errors, None)
+    return Quality(errors, sum((part.ranking for part in parts), RankingSums(top)))
+
+
+def _measure_block(
+    products: Broadcast[FactorBlock], rank: int, top: int | None, records: Iterable[Any]
+) -> Iterator[Quality | RddalsError]:
+    pieces: dict[str, list[Any]] = {"factors": [], "rated": [], "seen": [], "error": []}
+    for _, (kind, piece) in records:
+        pieces[kind].append(piece)
+    if pieces["error"]:
+        yield pieces["error"][0]
+        return
+    users = _merged(pieces["factors"], rank)
+    ratings = RatingBlock.concatenate(pieces["rated"])
+    ranking = None
+    if top is not None:
+        seen = RatingBlock.concatenate(pieces["seen"])
+        ranking = rank_block(users, products.value, ratings, seen, top)
+    yield Quality(_errors(users, products.value, ratings), ranking)
+
+
+def _errors(users: FactorBlock, products: FactorBlock, ratings: RatingBlock) -> PredictionErrors:
+    user_rows, user_known = users.find(ratings.users)
+    product_rows, product_known = products.find(ratings.products)
+    known = user_known & product_known
+    predictions = pair_scores(users.rows[user_rows[known]], products.rows[product_rows[known]])
+    errors = predictions - ratings.ratings[known]
+    count = len(errors)
+    return PredictionErrors(
+        count, len(known) - count, float(errors @ errors), float(np.abs(errors).sum())
+    )
+
+
+def _pieces(
+    kind: str, by_block: HashPartitioner, partition: int, elements: Iterable[Any]
+) -> Iterator[tuple[int, tuple[str, Any]]]:
+    try:
+        for batch in read_batches(partition, elements):
+            blocks = by_block.block_of(batch.users)
+            for block in np.unique(blocks).tolist():
+                rows = blocks == block
+                piece = RatingBlock(batch.users[rows], batch.products[rows], batch.ratings[rows])
+                yield block, (kind, piece)
+    except RddalsError as error:
+        # Raised here, it would arrive wrapped in a Java traceback.
+        yield 0, ("error", error)
+
+
+def _factor_pieces(
+    by_block: HashPartitioner, rank: int, pairs: Iterable[tuple[int, Any]]
+) -> Iterator[tuple[int, tuple[str, FactorBlock]]]:
+    factors = _as_block(rank, pairs)
+    blocks = by_block.block_of(factors.ids)
+    for block in np.unique(blocks).tolist():
+        rows = blocks == block
+        yield block, ("factors", FactorBlock(factors.ids[rows], factors.rows[rows]))
+
+
+def _collected(features: RDD[tuple[int, Any]], rank: int) -> FactorBlock:
+    return _merged(features.mapPartitions(lambda pairs: [_as_block(rank, pairs)]).collect(), rank)
+
+
+def _as_block(rank: int, pairs: Iterable[tuple[int, Any]]) -> FactorBlock:
+    pairs = list(pairs)
+    ids = np.array([id_ for id_, _ in pairs], dtype=np.int32)
+    rows = np.array([features for _, features in pairs], dtype=np.float32).reshape(-1, rank)
+    return FactorBlock(ids, rows)
+
+
+def _merged(blocks: list[FactorBlock], rank: int) -> FactorBlock:
+    ids = np.concatenate([np.empty(0, np.int32), *(block.ids for block in blocks)])
+    rows = np.concatenate([np.empty((0, rank), np.float32), *(block.rows for block in blocks)])
+    order = np.argsort(ids)
+    return FactorBlock(ids[order], rows[order])

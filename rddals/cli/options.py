@@ -1,0 +1,102 @@
+"""What a command was asked to do: checked, and free of how it was typed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import SparkSession
+
+from rddals.cli.context import spark_session
+from rddals.cli.failures import InputError
+from rddals.cli.output import Output
+
+__all__ = ["Evaluation", "SparkOptions", "Training", "column_names"]
+
+
+@dataclass(frozen=True, slots=True)
+class SparkOptions:
+    """Where to run."""
+
+    master: str | None
+    conf: dict[str, str]
+    verbose: bool
+
+    @classmethod
+    def checked(cls, master: str | None, conf: Sequence[str] | None, verbose: bool) -> SparkOptions:
+        """Options as the command line has them."""
+        settings = {}
+        for setting in conf or ():
+            name, equals, value = setting.partition("=")
+            if not (name and equals):
+                raise InputError(f"--conf {setting}: pass NAME=VALUE")
+            settings[name] = value
+        return cls(master, settings, verbose)
+
+    @contextlib.contextmanager
+    def session(self, output: Output) -> Iterator[SparkSession]:
+        """A Spark session for the command."""
+        with contextlib.ExitStack() as stack:
+            with output.busy("starting Spark"):
+                spark = stack.enter_context(spark_session(self.master, self.conf, self.verbose))
+            yield spark
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What to train, and what to hold back; ranges are checked by `rddals.config`."""
+
+    rank: int
+    iterations: int
+    lambda_: float
+    implicit: bool = False
+    alpha: float = 1.0
+    nonnegative: bool = False
+    exchange: str = "auto"
+    partitioner: str = "hash"
+    blocks: int = -1
+    holdout: float = 0.0
+    seed: int = 0
+    precision: str = "double"
+    tol: float = 0.0
+    columns: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.holdout < 1:
+            raise InputError(f"--holdout is a fraction from 0 to below 1 but got {self.holdout}")
+        if self.blocks == 0:
+            raise InputError("--blocks is -1 or positive but got 0")
+
+    def describe(self) -> str:
+        """The settings in one line."""
+        parts = [
+            f"rank {self.rank}",
+            f"{self.iterations} iterations",
+            f"lambda {self.lambda_:g}",
+            f"implicit, alpha {self.alpha:g}" if self.implicit else "explicit",
+            *(["nonnegative"] if self.nonnegative else []),
+            f"{self.precision} precision",
+            *([f"tol {self.tol:g}"] if self.tol else []),
+            f"seed {self.seed}",
+        ]
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What to look at: with `top`, also at that many recommendations."""
+
+    top: int | None
+    seen: str | None
+    columns: tuple[str, ...] | None
+
+
+def column_names(text: str | None) -> tuple[str, ...] | None:
+    """The names in ``--columns``."""
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(","))
+    if len(names) != 3 or not all(names):
+        raise InputError(f"--columns {text}: pass three names, USER,ITEM,RATING")
+    return names

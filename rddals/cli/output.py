@@ -1,0 +1,180 @@
+"""What a command tells: drawn on a terminal, plain lines in a pipe, one JSON document on demand.
+
+With ``--json`` the document is all there is on stdout, and what people read goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rddals.progress import ProgressBar
+from rddals.training import HalfStepDone, Listener
+
+__all__ = ["Output", "amount", "size"]
+
+LABEL = 14
+
+
+class Output:
+    """Where a command writes.
+
+    Parameters
+    ----------
+    as_json : bool
+
+    Attributes
+    ----------
+    terminal : bool
+        Whether people's part of the output goes to a terminal.
+    """
+
+    def __init__(self, as_json: bool = False) -> None:
+        self._as_json = as_json
+        self._stream = sys.stderr if as_json else sys.stdout
+        self._console = Console(file=self._stream, highlight=False)
+        self.terminal = self._console.is_terminal and not self._console.is_dumb_terminal
+
+    def fact(self, label: str, text: str) -> None:
+        """A line: what it is about, then what there is to say."""
+        if self.terminal:
+            grid = Table.grid(padding=(0, 2, 0, 0))
+            grid.add_column(width=LABEL - 2, style="cyan")
+            grid.add_row(label, Text(text))
+            self._console.print(grid)
+        else:
+            self._print(f"{label:{LABEL}}{text}")
+
+    def section(self, title: str, about: str) -> None:
+        """A heading, and a sentence on what follows."""
+        if self.terminal:
+            self._console.print()
+            self._console.rule(f"[bold]{title}", align="left", style="cyan")
+            self._console.print(Text(about, style="dim"))
+        else:
+            self._print(f"\n{title}\n{'-' * len(title)}\n{about}")
+
+    def table(
+        self,
+        headings: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        left: Collection[int] = (0,),
+        style: Mapping[int, str] | None = None,
+    ) -> None:
+        """A table, of plain columns in a pipe.
+
+        Parameters
+        ----------
+        headings : sequence of str
+        rows : sequence of sequences of str
+        left : collection of int
+            The columns that are set left; the others are set right.
+        style : mapping of int to str, optional
+            How columns look on a terminal.
+        """
+        if self.terminal:
+            table = Table(header_style="bold", border_style="dim")
+            for column, heading in enumerate(headings):
+                table.add_column(
+                    heading,
+                    justify="left" if column in left else "right",
+                    style=(style or {}).get(column),
+                )
+            for row in rows:
+                table.add_row(*map(Text, row))
+            self._console.print(table)
+            return
+        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+        for row in (headings, *rows):
+            cells = [
+                cell.ljust(width) if column in left else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            self._print("  ".join(cells).rstrip())
+
+    @contextmanager
+    def busy(self, doing: str) -> Iterator[None]:
+        """Say what is going on, on a terminal and for as long as it lasts."""
+        # No spinner: its thread would write while Spark starts, when stdout is elsewhere.
+        if self.terminal:
+            self._stream.write(f"\x1b[2m{doing} ...\x1b[0m")
+            self._stream.flush()
+        try:
+            yield
+        finally:
+            if self.terminal:
+                self._stream.write("\r\x1b[2K")
+                self._stream.flush()
+
+    @contextmanager
+    def progress(self, iterations: int) -> Iterator[Listener]:
+        """A listener to train with: a bar on a terminal, else a line for every iteration."""
+        if self.terminal and sys.stderr.isatty():
+            bar = ProgressBar(iterations)
+            try:
+                yield bar
+            finally:
+                bar.close()
+        else:
+            yield _Lines(iterations, self._print)
+
+    def result(self, document: dict[str, Any]) -> None:
+        """The whole result, for machines; nothing unless they asked for it."""
+        if self._as_json:
+            print(json.dumps(_finite(document), indent=2))
+
+    def _print(self, line: str) -> None:
+        # A log in a pipe is read while it grows.
+        print(line, file=self._stream, flush=True)
+
+
+class _Lines:
+    """A listener that writes a line for every iteration."""
+
+    def __init__(self, iterations: int, write: Any) -> None:
+        self._iterations = iterations
+        self._write = write
+        self._seconds = 0.0
+
+    def __call__(self, event: Any) -> None:
+        if not isinstance(event, HalfStepDone):
+            return
+        self._seconds += event.seconds
+        if event.side == "users":
+            label = f"{event.iteration}/{self._iterations}"
+            self._write(
+                f"{'iteration':{LABEL}}{label:8}loss {amount(event.loss):14}{self._seconds:.2f} s"
+            )
+            self._seconds = 0.0
+
+
+def amount(loss: float) -> str:
+    """A loss, with as many places as tell two iterations apart."""
+    return f"{loss:,.1f}" if loss >= 1000 else f"{loss:.6g}"
+
+
+def size(count: float) -> str:
+    """A number of bytes, for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} TiB"
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

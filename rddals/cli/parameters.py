@@ -1,0 +1,93 @@
+"""Arguments and options that several commands share, and the choices among names."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Columns",
+    "Conf",
+    "Exchange",
+    "Json",
+    "Master",
+    "ModelPath",
+    "Partitioner",
+    "Precision",
+    "RatingsPaths",
+    "Verbose",
+]
+
+
+class Exchange(Enum):
+    auto = "auto"
+    broadcast = "broadcast"
+    shuffle = "shuffle"
+    join = "join"
+
+
+class Partitioner(Enum):
+    hash = "hash"
+    range = "range"
+    balanced = "balanced"
+
+
+class Precision(Enum):
+    double = "double"
+    single = "single"
+
+
+SPARK = "Spark"
+
+RatingsPaths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RATINGS",
+        show_default=False,
+        help="Files, directories or globs: MovieLens' u.data, ratings.dat or ratings.csv, any "
+        "CSV with a header, Parquet; gzipped or not.",
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="USER,ITEM,RATING",
+        help="What the three columns are called, if not by a usual name.",
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document on stdout, everything else on stderr."),
+]
+Master = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        rich_help_panel=SPARK,
+        help="Cluster to run on, such as spark://host:7077 or yarn; by default this machine, "
+        "local[*], or what Spark's configuration says. On a cluster set PYSPARK_PYTHON to a "
+        "Python that has numpy and scipy there.",
+    ),
+]
+Conf = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        rich_help_panel=SPARK,
+        help="A setting of Spark, such as spark.driver.memory=8g; may be repeated.",
+    ),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        rich_help_panel=SPARK,
+        help="Show Spark's own log, and the whole traceback of an error.",
+    ),
+]
+ModelPath = Annotated[
+    str, typer.Argument(metavar="DIR", help="A model that rddals train or MLlib saved.")
+]

@@ -1,0 +1,99 @@
+"""What commands have to say of a training and a test, for people and for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rddals import HalfStepDone, LinksBuilt
+from rddals.cli.metrics import Quality
+from rddals.cli.output import Output
+from rddals.exchange.plan import bytes_moved
+
+__all__ = [
+    "history_document",
+    "links_document",
+    "number",
+    "quality_document",
+    "tell_links",
+    "tell_quality",
+]
+
+
+def tell_links(output: Output, links: LinksBuilt) -> None:
+    """How much was read, and which exchange was chosen."""
+    output.fact(
+        "links",
+        f"{links.ratings:,} ratings of {links.products:,} products by {links.users:,} users, "
+        f"in {links.seconds:.2f} s",
+    )
+    output.fact("exchange", f"{links.exchange.exchange}: {links.exchange.reason}")
+
+
+def links_document(links: LinksBuilt) -> dict[str, Any]:
+    """The same for machines, with the bytes that each exchange would move."""
+    users, products = (dict(bytes_moved(sizes)) for sizes in links.sizes)
+    return {
+        "ratings": links.ratings,
+        "users": links.users,
+        "products": links.products,
+        "exchange": {"name": links.exchange.exchange, "reason": links.exchange.reason},
+        "bytes_per_half_step": {"users_send": users, "products_send": products},
+        "link_seconds": links.seconds,
+    }
+
+
+def history_document(history: Iterable[HalfStepDone]) -> list[dict[str, Any]]:
+    """Loss and seconds of every iteration."""
+    iterations: list[dict[str, Any]] = []
+    seconds = 0.0
+    for step in history:
+        seconds += step.seconds
+        if step.side == "users":
+            iterations.append({"iteration": step.iteration, "loss": step.loss, "seconds": seconds})
+            seconds = 0.0
+    return iterations
+
+
+def tell_quality(output: Output, quality: Quality, kind: str) -> None:
+    """Errors of the predictions, and the ranking if there is one."""
+    errors, ranking = quality.errors, quality.ranking
+    unknown = f"{errors.unknown:,} of pairs that the model does not know"
+    if ranking is not None:
+        output.fact(
+            f"{kind} NDCG@{ranking.top}".strip(),
+            f"{number(ranking.ndcg)} over {ranking.users:,} users "
+            f"({ranking.unknown_users:,} unknown)",
+        )
+        output.fact(f"precision@{ranking.top}", number(ranking.precision))
+        return
+    output.fact(
+        f"{kind} RMSE".strip(),
+        f"{number(errors.rmse)} over {errors.known:,} ratings; {unknown}",
+    )
+    output.fact("MAE", number(errors.mae))
+
+
+def quality_document(quality: Quality) -> dict[str, Any]:
+    """The same for machines."""
+    errors, ranking = quality.errors, quality.ranking
+    document: dict[str, Any] = {
+        "ratings": errors.known + errors.unknown,
+        "unknown": errors.unknown,
+        "rmse": errors.rmse,
+        "mae": errors.mae,
+    }
+    if ranking is not None:
+        document["ranking"] = {
+            "top": ranking.top,
+            "ndcg": ranking.ndcg,
+            "precision": ranking.precision,
+            "users": ranking.users,
+            "unknown_users": ranking.unknown_users,
+        }
+    return document
+
+
+def number(value: float | None) -> str:
+    """A figure of merit, if there is one."""
+    return "none" if value is None else f"{value:.4f}"

@@ -1,0 +1,65 @@
+"""Ratings to train on and ratings held out, the same ones at every computation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark import RDD
+
+from rddals.blocks.ratings import RatingBlock
+from rddals.rdds.ingest import read_batches
+
+__all__ = ["held_out", "split"]
+
+
+def held_out(
+    users: NDArray[np.int32], products: NDArray[np.int32], fraction: float, seed: int
+) -> NDArray[np.bool_]:
+    """Which ratings are held out, by a hash of user, product and seed.
+
+    A pair that was rated twice is held out twice or not at all. Where a rating is stored, and in
+    what order, does not matter: a draw from a random generator would differ at each reading.
+
+    Parameters
+    ----------
+    users, products : ndarray of int32, shape (n,)
+    fraction : float
+        Of all pairs, from 0 to below 1.
+    seed : int
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    pairs = users.view(np.uint32).astype(np.uint64) << np.uint64(32) | products.view(np.uint32)
+    key = _mixed(np.array([seed % 2**64], dtype=np.uint64))
+    return _mixed(_mixed(pairs) ^ key) < np.uint64(fraction * 2**64)
+
+
+def split(source: RDD[Any], fraction: float, seed: int) -> tuple[RDD[Any], RDD[Any]]:
+    """Training and held-out ratings, in columns; each is a pass over the source when it is read."""
+    training, testing = (
+        source.mapPartitionsWithIndex(partial(_side, fraction, seed, side))
+        for side in (False, True)
+    )
+    return training, testing
+
+
+def _side(
+    fraction: float, seed: int, side: bool, partition: int, elements: Iterable[Any]
+) -> Iterator[RatingBlock]:
+    for batch in read_batches(partition, elements):
+        rows = held_out(batch.users, batch.products, fraction, seed) == side
+        yield RatingBlock(batch.users[rows], batch.products[rows], batch.ratings[rows])
+
+
+def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    words = words + np.uint64(0x9E3779B97F4A7C15)
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
