@@ -128,6 +128,8 @@ class ALS:
         SingularSystemError
             If some equations have no unique solution, as with ``lambda_=0`` and fewer ratings
             than `rank`.
+        OverflowingRatingsError
+            If ratings are so large that factors are not finite.
 
         References
         ----------
@@ -195,7 +197,7 @@ class ALS:
 
         Raises
         ------
-        SettingError, RatingError, RatingTypeError, InconsistentRatingsError, SingularSystemError
+        RddalsError
             As in `train`.
 
         References

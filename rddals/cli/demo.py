@@ -95,7 +95,10 @@ def _story(spark: SparkSession, output: Output, sample: Path) -> dict[str, Any]:
         "settings": TRAINING.describe(),
         **links_document(links),
         "held_out_ratings": len(tested),
-        "blocks": {side.name: [_block_document(s) for s in side.summaries] for side in sides},
+        "blocks": {
+            side.name: [_block_document(s) for s in side.summaries]
+            for side in (linked.users, linked.products)
+        },
         "history": history_document(model.history),
         "held_out_rmse": {**rmse, "mean": average},
         "user": user,

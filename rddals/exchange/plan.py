@@ -81,18 +81,22 @@ def choose(users: HalfStepSizes, products: HalfStepSizes) -> Choice:
     }
     largest = FLOAT * max(users.source_rows * users.rank, products.source_rows * products.rank)
     figures = (
-        f"shuffle moves {_mib(moved['shuffle'])} per iteration, "
-        f"broadcast {_mib(moved['broadcast'])}"
+        f"shuffle moves {_bytes(moved['shuffle'])} per iteration, "
+        f"broadcast {_bytes(moved['broadcast'])}"
     )
     if largest > BROADCAST_LIMIT:
         return Choice(
             "shuffle",
-            f"{figures}, but a broadcast would take {_mib(largest)} of the driver's memory "
-            f"(limit {_mib(BROADCAST_LIMIT)})",
+            f"{figures}, but a broadcast would take {_bytes(largest)} of the driver's memory "
+            f"(limit {_bytes(BROADCAST_LIMIT)})",
         )
     name = min(moved, key=lambda exchange: moved[exchange])
     return Choice(name, figures)
 
 
-def _mib(size: int) -> str:
-    return f"{size / 2**20:,.1f} MiB"
+def _bytes(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:,.1f} {unit}" if unit != "B" else f"{size:,.0f} B"
+        size /= 1024
+    return f"{size:,.1f} GiB"

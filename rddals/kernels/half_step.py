@@ -16,8 +16,8 @@ A row with d < k ratings is cheaper in its dual form (Woodbury): with H = G diag
 
 a system of order d instead of k, equal to rounding.
 
-The loss comes along: at the minimum, ``t't - x'(G't)`` is the row's squared error plus its own
-penalty.
+The loss comes along: at the minimum, ``e - x'(G't)`` is the row's squared error plus its own
+penalty, where e is the error of x = 0: the sum of r^2, or of 1 + c over the ratings above zero.
 
 References
 ----------
@@ -348,7 +348,7 @@ class _HalfStep:
     def _raise_if_overflown(self, rows: Array) -> None:
         finite = np.isfinite(rows).all(axis=1)
         largest = float(np.abs(self.in_block.ratings).max(initial=0))
-        longest = float(self.in_block.degrees[-1])
+        longest = float(self.in_block.degrees.max(initial=0))
         # Squares of values this large are what a factorisation cannot get through.
         values = max(largest, float(np.abs(self.table).max(initial=0)))
         too_large = values**2 * longest > np.finfo(self.dtype).max

@@ -1,0 +1,166 @@
+"""Fixtures: the small matrix, and the one local Spark of the whole suite."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import small_matrix as small
+
+# Before any module imports PySpark: workers run what runs the tests.
+os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+
+
+@pytest.fixture(scope="session")
+def small_matrix():
+    """The ratings that documentation carries through, as (user, product, rating)."""
+    return small.RATINGS
+
+
+@pytest.fixture(scope="session")
+def ratings():
+    """About 240 ratings from 30 users of 40 products, every one of them rated."""
+    rng = np.random.default_rng(20)
+    rated = rng.random((30, 40)) < 0.18
+    rated[np.arange(40) % 30, np.arange(40)] = True
+    tastes, traits = rng.normal(size=(30, 2)), rng.normal(size=(40, 2))
+    stars = np.clip(np.rint(3 + tastes @ traits.T), 1, 5)
+    return tuple(
+        (int(u), int(p), float(stars[u, p])) for u, p in zip(*rated.nonzero(), strict=True)
+    )
+
+
+@pytest.fixture(scope="session")
+def local_dir(tmp_path_factory):
+    """Where Spark keeps its temporary files: shuffles, broadcasts, spills."""
+    return tmp_path_factory.mktemp("spark")
+
+
+@pytest.fixture(scope="session")
+def _spark(local_dir):
+    from pyspark import SparkConf, SparkContext
+
+    import rddals  # noqa: F401 - finds a Java where there is none on the PATH
+
+    conf = (
+        SparkConf()
+        .setMaster("local[2]")
+        .setAppName("rddals tests")
+        .set("spark.local.dir", str(local_dir))
+        .set("spark.ui.enabled", "false")
+        .set("spark.ui.showConsoleProgress", "false")
+        .set("spark.ui.retainedStages", "10000")
+        .set("spark.ui.retainedJobs", "10000")
+        .set("spark.sql.shuffle.partitions", "2")
+        .set("spark.log.level", "ERROR")
+    )
+    context = SparkContext(conf=conf)
+    context.setLogLevel("ERROR")
+    yield context
+    context.stop()
+
+
+@pytest.fixture
+def sc(_spark):
+    """The local SparkContext; what a test leaves persisted is freed after it."""
+    before = set(_spark._jsc.getPersistentRDDs())
+    yield _spark
+    for id_, rdd in dict(_spark._jsc.getPersistentRDDs()).items():
+        if id_ not in before:
+            rdd.unpersist(True)
+
+
+class Footprint:
+    """What is persisted, open or on disk that was not when this was made."""
+
+    def __init__(self, sc, local_dir):
+        self._sc = sc
+        self._local_dir = local_dir
+        self._before = self._held()
+
+    def _held(self):
+        from pyspark import accumulators
+
+        held = {("persisted RDD", id_) for id_ in self._sc._jsc.getPersistentRDDs()}
+        held |= {("shuffle file", path.name) for path in self._local_dir.rglob("shuffle_*")}
+        held |= {("broadcast file", name) for name in os.listdir(self._sc._temp_dir)}
+        held |= {("thread", thread.ident) for thread in threading.enumerate()}
+        held |= {("accumulator", id_) for id_ in accumulators._accumulatorRegistry}
+        return held
+
+    def left(self, *kinds):
+        """What is there now and was not before, as (kind, which); of all kinds if none is named.
+
+        Spark deletes shuffle files in the background, so what is left is what stays.
+        """
+        deadline = time.monotonic() + 10
+        while True:
+            left = {held for held in self._held() - self._before if not kinds or held[0] in kinds}
+            # The two RDDs of a model are persisted for good: no deletion to wait for.
+            if time.monotonic() > deadline or all(kind == "persisted RDD" for kind, _ in left):
+                return left
+            threading.Event().wait(0.01)
+
+
+@pytest.fixture
+def footprint(sc, local_dir):
+    """Tells what a test leaves behind in Spark and in this process."""
+    from rddals.rdds.spark import ReportBook
+
+    ReportBook(sc).close()  # the one accumulator that a context keeps
+    return Footprint(sc, local_dir)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage that Spark ran; one that it skipped is none."""
+
+    tasks: int
+    bytes_written: int
+    records_written: int
+
+
+@pytest.fixture
+def stages_of(sc):
+    """Stages of the jobs of one job group, job by job."""
+
+    def stages_of(group):
+        spark = sc._jsc.sc()
+        spark.listenerBus().waitUntilEmpty()
+        tracker = sc.statusTracker()
+        jobs = []
+        for job in sorted(tracker.getJobIdsForGroup(group)):
+            attempts = map(spark.statusStore().lastStageAttempt, tracker.getJobInfo(job).stageIds)
+            jobs.append(
+                [
+                    Stage(a.numCompleteTasks(), a.shuffleWriteBytes(), a.shuffleWriteRecords())
+                    for a in attempts
+                    if a.numCompleteTasks()
+                ]
+            )
+        return jobs
+
+    yield stages_of
+    sc._jsc.clearJobGroup()
+
+
+@pytest.fixture(scope="session")
+def spark(_spark):
+    """The SparkSession over the same context."""
+    from pyspark.sql import SparkSession
+
+    return SparkSession(_spark)
+
+
+@pytest.fixture
+def checkpoint_dir(sc, tmp_path):
+    """A checkpoint directory, set for one test."""
+    sc.setCheckpointDir(str(tmp_path / "checkpoints"))
+    yield tmp_path / "checkpoints"
+    getattr(sc._jsc.sc(), "checkpointDir_$eq")(sc._jvm.scala.Option.empty())

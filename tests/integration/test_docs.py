@@ -1,0 +1,147 @@
+"""The documentation holds what it says: examples run, links lead somewhere, commands exist.
+
+A fence of ``python`` is executed; what it prints is what the fence of ``text`` right behind it
+shows, or nothing. The fences of a page share one namespace, like one session. A fence of ``pyi``
+states signatures, a fence of ``sh`` shows commands.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import doctest
+import importlib
+import inspect
+import io
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import partitioners
+import rddals
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?:make|rddals) \S")
+
+each_page = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix()
+)
+
+
+def fences(text, kind):
+    return [fence for fence in FENCE.finditer(text) if fence[1] == kind]
+
+
+@each_page
+def test_examples_print_what_the_page_shows(page, request, tmp_path, monkeypatch):
+    text = page.read_text()
+    examples = fences(text, "python")
+    if not examples:
+        pytest.skip("no examples")
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__main__"}
+    if any(re.search(r"\bsc\b", example[2]) for example in examples):
+        names["sc"] = request.getfixturevalue("sc")
+    for example in examples:
+        line = text.count("\n", 0, example.start(2))
+        # Blank lines in front make tracebacks give the page's own line numbers.
+        code = compile("\n" * line + example[2], str(page), "exec")
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(code, names)
+        follows = FENCE.match(text, example.end() + len("\n"))
+        wanted = follows[2] if follows and follows[1] == "text" else ""
+        same = doctest.OutputChecker().check_output(wanted, printed.getvalue(), doctest.ELLIPSIS)
+        assert same, f"{page}:{line}: shown\n{wanted}\nbut printed\n{printed.getvalue()}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        module.name
+        for package in (partitioners, rddals)
+        for module in pkgutil.walk_packages(package.__path__, package.__name__ + ".")
+        if ">>>" in Path(module.module_finder.find_spec(module.name).origin).read_text()
+    ],
+)
+def test_docstring_examples(name):
+    failed, tried = doctest.testmod(importlib.import_module(name))
+    assert tried and not failed
+
+
+def headings(page):
+    """The anchors that GitHub gives to a page's headings."""
+    lines = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+def linked(page):
+    """The pages that a page links to, with the anchor if there is one."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text())):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            yield (page.parent / path).resolve() if path else page, anchor
+
+
+@each_page
+def test_links_lead_somewhere(page):
+    for target, anchor in linked(page):
+        assert target.exists(), f"{page} links to {target}"
+        assert not anchor or anchor in headings(target), f"{page} links to {target}#{anchor}"
+
+
+def test_the_index_leads_to_every_page():
+    index = ROOT / "docs" / "index.md"
+    assert {target for target, _ in linked(index)} >= set(PAGES) - {ROOT / "README.md", index}
+
+
+def commands(text):
+    """Every command of ours that a page shows, in a fence of its own or within a sentence."""
+    shown = [line for fence in fences(text, "sh") for line in fence[2].splitlines()]
+    shown += re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+    return [shlex.split(line, comments=True) for line in shown if COMMAND.match(line)]
+
+
+@each_page
+def test_commands_exist(page):
+    typer = pytest.importorskip("typer")
+    from rddals.cli.app import app
+
+    script = typer.main.get_command(app)
+    makefile = (ROOT / "Makefile").read_text()
+    for program, first, *rest in commands(page.read_text()):
+        if program == "make":
+            assert re.search(rf"^{first}:", makefile, re.MULTILINE), f"make {first}"
+            for name in [word.partition("=")[0] for word in rest]:
+                assert re.search(rf"^{name} \?=", makefile, re.MULTILINE), f"make ... {name}="
+            continue
+        assert first in script.commands, f"rddals {first}"
+        options = {name for option in script.commands[first].params for name in option.opts}
+        used = {word for word in rest if word.startswith("-")} - {"--help"}
+        assert used <= options, f"rddals {first} {rest}"
+
+
+def signatures(owner):
+    """Names, kinds and defaults of the parameters of a class's public methods."""
+    return {
+        name: [(p.name, p.kind, p.default) for p in inspect.signature(method).parameters.values()]
+        for name, method in inspect.getmembers(owner, callable)
+        if not name.startswith("_")
+    }
+
+
+def test_the_reference_states_true_signatures():
+    text = (ROOT / "docs" / "reference" / "api.md").read_text()
+    stubs = "\n".join(fence[2] for fence in fences(text, "pyi"))
+    stated = {}
+    exec("from __future__ import annotations\n" + stubs, stated)
+    classes = [node.name for node in ast.parse(stubs).body if isinstance(node, ast.ClassDef)]
+    assert classes
+    for name in classes:
+        assert signatures(stated[name]) == signatures(getattr(rddals, name)), name
+    for name in (*rddals.__all__, *partitioners.__all__):
+        assert f"`{name}`" in text or name in classes, f"api.md does not tell of {name}"

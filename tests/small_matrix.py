@@ -1,0 +1,41 @@
+"""One small matrix of ratings that documentation, docstrings and fixtures share.
+
+Seven users and eight products. Ids have gaps and one is negative; user 7 is the heavy one and
+product 23 the popular one, product 90 has a single rating.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+PRODUCTS = (10, 11, 15, 23, 42, 57, 60, 90)
+
+TABLE = """
+user   10   11   15   23   42   57   60   90
+  -3    .    5    .    4    .    .    .    .
+   2    1    .    .    .    5    .    .    .
+   7    5    2    4    5    .    1    3    .
+   8    .    .    2    .    .    4    .    .
+  12    .    1    .    4    .    .    5    .
+  31    3    .    .    .    .    5    .    2
+  40    .    .    4    5    1    .    .    .
+"""
+
+RATINGS: tuple[tuple[int, int, float], ...] = tuple(
+    (int(user), product, float(cell))
+    for user, *cells in (line.split() for line in TABLE.strip().splitlines()[1:])
+    for product, cell in zip(PRODUCTS, cells, strict=True)
+    if cell != "."
+)
+
+USERS = tuple(sorted({user for user, _, _ in RATINGS}))
+
+
+def columns() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Users, products and ratings as arrays of int32, int32 and float32, each of shape (n,)."""
+    users, products, ratings = zip(*RATINGS, strict=True)
+    return (
+        np.array(users, dtype=np.int32),
+        np.array(products, dtype=np.int32),
+        np.array(ratings, dtype=np.float32),
+    )

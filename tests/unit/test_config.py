@@ -1,0 +1,214 @@
+import dataclasses
+import pickle
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from rddals.config import EXCHANGES, INITS, PRECISIONS, Objective, Settings, block_count
+from rddals.errors import SettingError
+
+GIVEN = {"rank": 10, "iterations": 5, "lambda_": 0.01, "nonnegative": False, "seed": 1}
+
+
+def checked(**changes):
+    return Settings.checked(**GIVEN | changes)
+
+
+def test_settings_are_what_was_given():
+    assert checked(
+        rank=7,
+        iterations=3,
+        lambda_=0.5,
+        nonnegative=True,
+        seed=11,
+        implicit=True,
+        alpha=40.0,
+        exchange="join",
+        precision="single",
+        checkpoint_interval=4,
+        tol=1e-3,
+    ) == Settings(
+        objective=Objective(7, 0.5, True, 40.0, True, "single"),
+        iterations=3,
+        seed=11,
+        exchange="join",
+        init="id",
+        checkpoint_interval=4,
+        tol=1e-3,
+    )
+
+
+def test_defaults():
+    settings = checked()
+    assert settings == Settings(Objective(10, 0.01), seed=1)
+    assert (settings.exchange, settings.init, settings.tol) == ("auto", "id", 0.0)
+    assert (settings.objective.alpha, settings.objective.precision) == (0.01, "double")
+    assert settings.checkpoint_interval == 10
+
+
+def test_settings_are_frozen_and_travel():
+    settings = checked()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.seed = 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.objective.rank = 2
+    assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("double", np.float64), ("single", np.float32)])
+def test_the_type_of_a_precision(precision, dtype):
+    assert checked(precision=precision).objective.dtype == dtype
+
+
+# MLlib's own words, so that code which reads them keeps working, and what to do about it.
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rank": 0}, "Rank of the feature matrices must be positive but got 0"),
+        ({"rank": -3}, "Rank of the feature matrices must be positive but got -3"),
+        ({"iterations": -1}, "Number of iterations must be nonnegative but got -1"),
+        ({"lambda_": -0.5}, "Regularization parameter must be nonnegative but got -0.5"),
+        ({"implicit": True, "alpha": -1}, "alpha must be nonnegative but got -1"),
+        ({"checkpoint_interval": 0}, "checkpointInterval must be positive"),
+        ({"checkpoint_interval": -2}, "but got -2"),
+        ({"tol": -1e-9}, "tol must be nonnegative but got -1e-09"),
+        ({"exchange": "carrier pigeon"}, "auto, broadcast, shuffle, join but got 'carrier pigeon'"),
+        ({"precision": "half"}, "precision must be one of double, single but got 'half'"),
+        ({"init": "zeros"}, "init must be one of .* but got 'zeros'"),
+        ({"nonnegative": 1}, "nonnegative must be True or False but got 1"),
+        ({"nonnegative": "no"}, "but got 'no'"),
+        ({"nonnegative": None}, "but got None"),
+        ({"rank": 2.5}, "Rank of the feature matrices must be an integer but got 2.5"),
+        ({"rank": 10**400 + Fraction(1, 2)}, "must be an integer"),
+        ({"iterations": 1.5}, "Number of iterations must be an integer but got 1.5"),
+        ({"seed": "1"}, "seed must be a number but got '1'; leave it out"),
+        ({"seed": None}, "seed must be a number but got None"),
+        ({"seed": float("nan")}, "seed must be a number but got nan"),
+        ({"seed": float("inf")}, "seed must be a number but got inf"),
+        ({"seed": True}, "seed must be a number but got True"),
+    ],
+)
+def test_what_is_out_of_range_is_named_with_its_value(changes, words):
+    with pytest.raises(SettingError, match=words):
+        checked(**changes)
+
+
+NUMBERS = ["rank", "iterations", "lambda_", "alpha", "checkpoint_interval", "tol"]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, "10", "", float("nan"), float("inf"), -float("inf"), 1j, [10], (), {}, True),
+        *(np.bool_(True), np.nan, np.array([10]), np.array(10), Decimal(10), object()),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_no_number_is_refused(name, value):
+    with pytest.raises(SettingError, match="but got"):
+        checked(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["exchange", "precision", "init"])
+@pytest.mark.parametrize("value", [None, "", "AUTO", "doubl", 1, ["auto"], np.array(["double"])])
+def test_what_is_no_choice_is_refused(name, value):
+    with pytest.raises(SettingError, match=f"{name} must be one of"):
+        checked(**{name: value})
+
+
+@pytest.mark.parametrize("kind", [int, float, np.int8, np.uint64, np.float32, np.float64, Fraction])
+def test_numbers_of_any_kind_will_do(kind):
+    settings = checked(
+        rank=kind(3),
+        iterations=kind(4),
+        lambda_=kind(1),
+        seed=kind(9),
+        alpha=kind(2),
+        checkpoint_interval=kind(6),
+        tol=kind(0),
+    )
+    assert settings == checked(
+        rank=3, iterations=4, lambda_=1.0, seed=9, alpha=2.0, checkpoint_interval=6
+    )
+    objective = settings.objective
+    assert {type(v) for v in (objective.lambda_, objective.alpha, settings.tol)} == {float}
+    whole = (objective.rank, settings.iterations, settings.seed, settings.checkpoint_interval)
+    assert set(map(type, whole)) == {int}
+
+
+@pytest.mark.parametrize("name", ["rank", "iterations", "lambda_"])
+def test_a_number_beyond_floats_is_a_number(name):
+    # An integer may be as large as it likes; where a float is needed it is refused by name.
+    if name == "lambda_":
+        with pytest.raises(SettingError, match="Regularization parameter"):
+            checked(lambda_=10**400)
+    else:
+        checked(**{name: 10**400})
+
+
+@pytest.mark.parametrize("yes", [True, np.bool_(True)])
+def test_truth_values_of_either_kind(yes):
+    assert checked(nonnegative=yes).objective.nonnegative is True
+
+
+@pytest.mark.parametrize(
+    ("seed", "expected"),
+    [
+        (0, 0),
+        (-1, 2**64 - 1),
+        (2**63 + 5, 2**63 + 5),
+        (2**64 + 5, 5),
+        (10**400, 10**400 % 2**64),
+        (3.9, 3),
+        (-3.9, 2**64 - 3),
+        (np.int64(-2), 2**64 - 2),
+        (np.uint64(2**64 - 1), 2**64 - 1),
+    ],
+)
+def test_any_seed_counts_modulo_2_to_the_64(seed, expected):
+    assert checked(seed=seed).seed == expected
+
+
+@pytest.mark.parametrize("edge", [{"iterations": 0}, {"lambda_": 0}, {"tol": 0}, {"rank": 1}])
+def test_the_edges_are_allowed(edge):
+    checked(**edge)
+
+
+def test_alpha_is_of_no_concern_to_explicit_feedback():
+    assert checked(alpha=-1).objective.implicit is False
+
+
+def test_alpha_of_zero_is_allowed():
+    assert checked(implicit=True, alpha=0).objective.alpha == 0.0
+
+
+def test_minus_one_takes_the_default_checkpoint_interval():
+    # MLlib: -1 switches checkpoints off; without any the lineage would overflow.
+    assert checked(checkpoint_interval=-1).checkpoint_interval == 10
+
+
+def test_the_choices():
+    assert EXCHANGES == ("auto", "broadcast", "shuffle", "join")
+    assert PRECISIONS == ("double", "single")
+    assert "id" in INITS
+    for exchange in EXCHANGES:
+        assert checked(exchange=exchange).exchange == exchange
+
+
+@pytest.mark.parametrize(("value", "expected"), [(-1, None), (1, 1), (7.0, 7), (np.int64(3), 3)])
+def test_block_count(value, expected):
+    assert block_count("userBlocks", value) == expected
+
+
+@pytest.mark.parametrize("value", [0, -2, 1.5, "3", None, True, float("nan")])
+def test_a_bad_block_count_is_named(value):
+    with pytest.raises(SettingError, match=r"userBlocks must be .* but got"):
+        block_count("userBlocks", value)
+
+
+def test_mllib_s_words_for_blocks():
+    with pytest.raises(SettingError, match="Number of blocks must be -1 or positive but got 0"):
+        block_count("Number of blocks", 0)

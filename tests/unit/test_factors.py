@@ -1,0 +1,108 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from rddals.blocks.factors import FactorBlock, philox4x32, seeded_rows
+
+IDS = np.array([-(2**31), -7, -1, 0, 1, 2, 40, 2**31 - 1], dtype=np.int32)
+
+# The known answers that come with the authors' Random123 library, philox4x32 of 10 rounds.
+KNOWN_ANSWERS = [
+    ("00000000 00000000 00000000 00000000", "00000000 00000000",
+     "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff",
+     "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0",
+     "d16cfe09 94fdcceb 5001e420 24126ea1"),
+]  # fmt: skip
+
+
+def words(text):
+    return [int(word, 16) for word in text.split()]
+
+
+@pytest.mark.parametrize(("counter", "key", "expected"), KNOWN_ANSWERS)
+def test_philox_gives_the_known_answers(counter, key, expected):
+    drawn = philox4x32(np.array(words(counter), dtype=np.uint32), tuple(words(key)))
+    assert drawn.dtype == np.uint32
+    assert drawn.tolist() == words(expected)
+
+
+def test_philox_draws_every_counter_by_itself():
+    counters = np.random.default_rng(0).integers(0, 2**32, (4, 3, 5), dtype=np.uint32)
+    drawn = philox4x32(counters, (1, 2))
+    assert drawn.shape == counters.shape
+    for i, j in itertools.product(range(3), range(5)):
+        np.testing.assert_array_equal(drawn[:, i, j], philox4x32(counters[:, i, j], (1, 2)))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 4, 5, 10, 127])
+def test_rows_have_unit_length(rank):
+    rows = seeded_rows(3, 0, IDS, rank)
+    assert rows.shape == (len(IDS), rank)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(rows.astype(np.float64), axis=1), 1, rtol=1e-6)
+
+
+def test_rows_do_not_depend_on_the_split_of_ids():
+    together = seeded_rows(3, 1, IDS, 7)
+    order = np.array([4, 0, 7, 1, 6, 2, 5, 3])
+    np.testing.assert_array_equal(seeded_rows(3, 1, IDS[order], 7), together[order])
+    for i in range(len(IDS)):
+        np.testing.assert_array_equal(seeded_rows(3, 1, IDS[i : i + 1], 7)[0], together[i])
+
+
+def test_no_ids_have_no_rows():
+    assert seeded_rows(3, 0, IDS[:0], 5).shape == (0, 5)
+
+
+def test_seeds_sides_and_ids_all_matter():
+    seeds = [0, 1, 2**32, 2**32 + 1, 2**63, 2**64 - 1]
+    rows = np.concatenate([seeded_rows(s, side, IDS, 4) for s in seeds for side in (0, 1)])
+    closest = np.abs(rows[:, None] - rows).max(axis=2)
+    np.fill_diagonal(closest, 1)
+    assert closest.min() > 1e-4
+
+
+def test_seeds_are_taken_modulo_2_to_the_64():
+    np.testing.assert_array_equal(seeded_rows(-1, 0, IDS, 4), seeded_rows(2**64 - 1, 0, IDS, 4))
+    np.testing.assert_array_equal(seeded_rows(5, 0, IDS, 4), seeded_rows(2**64 + 5, 0, IDS, 4))
+
+
+def test_rows_point_everywhere_alike():
+    # Unit vectors of independent normals: each component has mean 0, variance 1/k, and fourth
+    # moment 3 / (k (k + 2)); components are uncorrelated, within a row and across ids.
+    n, k = 40_000, 6
+    rows = seeded_rows(11, 0, np.arange(n, dtype=np.int32), k).astype(np.float64)
+    deviations = 5 / np.sqrt(n)
+    assert np.abs(rows.mean(axis=0)).max() < deviations
+    np.testing.assert_allclose(rows.T @ rows / n, np.eye(k) / k, atol=deviations / k * 2)
+    np.testing.assert_allclose((rows**4).mean(axis=0), 3 / (k * (k + 2)), rtol=0.05)
+    neighbours = np.einsum("ij,ij->i", rows[1:], rows[:-1])
+    assert abs(neighbours.mean()) < deviations
+    other_side = seeded_rows(11, 1, np.arange(n, dtype=np.int32), k)
+    assert abs(np.einsum("ij,ij->i", rows, other_side).mean()) < deviations
+
+
+def test_rank_one_rows_are_signs_of_both_kinds():
+    rows = seeded_rows(0, 0, np.arange(1000, dtype=np.int32), 1)
+    assert set(rows.ravel().tolist()) == {-1.0, 1.0}
+    assert 400 < (rows > 0).sum() < 600
+
+
+def test_find_tells_positions_of_the_ids_that_are_there():
+    block = FactorBlock(np.array([-5, 2, 9], np.int32), np.eye(3, dtype=np.float32))
+    asked = np.array([9, 3, -5, -6, 2**40, 9], dtype=np.int64)
+    positions, found = block.find(asked)
+    assert found.tolist() == [True, False, True, False, False, True]
+    assert positions[found].tolist() == [2, 0, 2]
+    empty = FactorBlock(block.ids[:0], block.rows[:0])
+    assert not empty.find(asked)[1].any()
+
+
+def test_a_factor_block_needs_a_row_per_id():
+    with pytest.raises(ValueError, match="3 ids do not fit rows of shape"):
+        FactorBlock(np.arange(3, dtype=np.int32), np.zeros((2, 4), np.float32))
+    with pytest.raises(ValueError, match="do not fit"):
+        FactorBlock(np.arange(3, dtype=np.int32), np.zeros(3, np.float32))

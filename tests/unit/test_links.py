@@ -1,0 +1,286 @@
+import pickle
+
+import numpy as np
+import pytest
+
+import small_matrix as small
+from partitioners import FunctionPartitioner, HashPartitioner, RangePartitioner
+from rddals.blocks.links import link, ratings_digest
+from rddals.blocks.ratings import RatingBlock
+
+SMALL = RatingBlock.from_rows(small.RATINGS)
+
+
+def random_ratings(n, users, products, seed=0):
+    rng = np.random.default_rng(seed)
+    return RatingBlock.from_columns(
+        (users * rng.random(n) ** 2).astype(np.int32) - users // 3,
+        (products * rng.random(n) ** 2).astype(np.int32),
+        rng.integers(-2, 6, n).astype(np.float32),
+    )
+
+
+def take(ratings, rows):
+    return RatingBlock(ratings.users[rows], ratings.products[rows], ratings.ratings[rows])
+
+
+def links_of(ratings, user_partitioner, product_partitioner):
+    """All link blocks of both sides."""
+    users, products = user_partitioner, product_partitioner
+    return (
+        [
+            link(b, take(ratings, users.block_of(ratings.users) == b), 0, products)
+            for b in range(users.num_blocks)
+        ],
+        [
+            link(b, take(ratings, products.block_of(ratings.products) == b), 1, users)
+            for b in range(products.num_blocks)
+        ],
+    )
+
+
+def entries(in_block):
+    """Every rating of a block as (own id, other id, rating), sorted."""
+    own = in_block.ids[np.repeat(in_block.order, in_block.degrees)]
+    other = in_block.source_ids[in_block.sources]
+    return sorted(zip(own.tolist(), other.tolist(), in_block.ratings.tolist(), strict=True))
+
+
+def arrays(link_block):
+    i, o = link_block.in_block, link_block.out_block
+    names = [
+        "ids",
+        "order",
+        "pointers",
+        "sources",
+        "ratings",
+        "positives",
+        "source_ids",
+        "source_counts",
+    ]
+    return {**{n: getattr(i, n) for n in names}, "out": o.positions, "out_pointers": o.pointers}
+
+
+PLACEMENTS = {
+    "hash": (HashPartitioner(3), HashPartitioner(3)),
+    "unequal": (HashPartitioner(2), RangePartitioner.fit(SMALL.products, 5)),
+    "one": (HashPartitioner(1), HashPartitioner(1)),
+    "more blocks than ids": (HashPartitioner(20), HashPartitioner(1)),
+    "lopsided": (FunctionPartitioner(4, lambda id_: 2), FunctionPartitioner(3, lambda id_: 0)),
+}
+RATINGS = {
+    "small": SMALL,
+    "random": random_ratings(500, 40, 60),
+    "duplicates": random_ratings(300, 5, 6),
+    "one": RatingBlock.from_rows([(-7, 3, 2.0)]),
+    "none": RatingBlock.empty(),
+}
+
+
+@pytest.fixture(params=PLACEMENTS)
+def placement(request):
+    return PLACEMENTS[request.param]
+
+
+@pytest.fixture(params=RATINGS)
+def some_ratings(request):
+    return RATINGS[request.param]
+
+
+def test_what_is_sent_is_what_is_expected(some_ratings, placement):
+    sides = links_of(some_ratings, *placement)
+    for senders, solvers in (sides, sides[::-1]):
+        for source in senders:
+            for solver in solvers:
+                sent = source.in_block.ids[source.out_block.rows_for(solver.block)]
+                stops = np.cumsum(solver.in_block.source_counts)
+                start = stops[source.block] - solver.in_block.source_counts[source.block]
+                expected = solver.in_block.source_ids[start : stops[source.block]]
+                np.testing.assert_array_equal(sent, expected)
+                assert (np.diff(sent) > 0).all()
+        assert [len(s.out_block.counts) for s in senders] == [len(solvers)] * len(senders)
+
+
+def test_only_what_is_needed_is_sent(some_ratings, placement):
+    users, products = links_of(some_ratings, *placement)
+    for source in users:
+        for solver in products:
+            sent = set(source.in_block.ids[source.out_block.rows_for(solver.block)].tolist())
+            rated = {
+                u
+                for u, p in zip(some_ratings.users, some_ratings.products, strict=True)
+                if placement[0].block_of([u])[0] == source.block
+                and placement[1].block_of([p])[0] == solver.block
+            }
+            assert sent == rated
+
+
+def test_every_rating_is_in_one_in_block_of_each_side(some_ratings, placement):
+    users, products = links_of(some_ratings, *placement)
+    expected = sorted(zip(*(c.tolist() for c in columns(some_ratings)), strict=True))
+    assert sorted(t for b in users for t in entries(b.in_block)) == expected
+    flipped = [(u, p, r) for b in products for p, u, r in entries(b.in_block)]
+    assert sorted(flipped) == expected
+
+
+def columns(ratings):
+    return ratings.users, ratings.products, ratings.ratings
+
+
+def test_rows_of_an_in_block(some_ratings, placement):
+    for blocks in links_of(some_ratings, *placement):
+        for block in blocks:
+            b = block.in_block
+            assert (np.diff(b.ids) > 0).all()
+            assert sorted(b.order.tolist()) == list(range(len(b.ids)))
+            assert b.pointers[0] == 0 and b.pointers[-1] == len(b.ratings) == len(b.sources)
+            assert (b.degrees > 0).all() and (np.diff(b.degrees) >= 0).all()
+            assert b.source_counts.sum() == len(b.source_ids)
+            for row in range(len(b.ids)):
+                own = slice(b.pointers[row], b.pointers[row + 1])
+                assert b.positives[row] == (b.ratings[own] > 0).sum()
+                assert (np.diff(b.sources[own].astype(int)) >= 0).all()
+
+
+def test_groups_cover_the_rows_in_order(some_ratings, placement):
+    for blocks in links_of(some_ratings, *placement):
+        for block in blocks:
+            b = block.in_block
+            at = 0
+            for group in b.groups:
+                assert group.start == at < group.stop
+                widths = b.degrees[group.start : group.stop]
+                assert group.width == widths.max()
+                assert widths.min() * 1.05 >= widths.max()
+                at = group.stop
+            assert at == len(b.ids)
+
+
+def test_links_do_not_depend_on_the_order_of_ratings(some_ratings, placement):
+    rng = np.random.default_rng(3)
+    shuffled = take(some_ratings, rng.permutation(len(some_ratings)))
+    for before, after in zip(
+        links_of(some_ratings, *placement), links_of(shuffled, *placement), strict=True
+    ):
+        for a, b in zip(before, after, strict=True):
+            assert a.digest == b.digest
+            assert a.in_block.groups == b.in_block.groups
+            for name, array in arrays(a).items():
+                np.testing.assert_array_equal(array, arrays(b)[name], err_msg=name)
+
+
+def test_the_small_matrix_by_hand():
+    # Users 2, 8, 12 and 40 are even, so in block 0; -3, 7 and 31 are in block 1.
+    even, odd = links_of(SMALL, HashPartitioner(2), HashPartitioner(2))[0]
+    assert even.in_block.ids.tolist() == [2, 8, 12, 40]
+    assert odd.in_block.ids.tolist() == [-3, 7, 31]
+    assert even.in_block.order.tolist() == [0, 1, 2, 3]  # degrees 2, 2, 3, 3
+    assert odd.in_block.order.tolist() == [0, 2, 1]  # degrees 2, 3 and 6: -3, 31, then 7
+    assert odd.in_block.pointers.tolist() == [0, 2, 5, 11]
+    # Products 10, 42, 60 and 90 are even and come first; 11, 15, 23 and 57 are odd.
+    assert odd.in_block.source_ids.tolist() == [10, 60, 90, 11, 15, 23, 57]
+    assert odd.in_block.source_counts.tolist() == [3, 4]
+    assert odd.in_block.sources.tolist() == [3, 5, 0, 2, 6, 0, 1, 3, 4, 5, 6]
+    assert odd.in_block.ratings.tolist() == [5, 4, 3, 2, 5, 5, 3, 2, 4, 5, 1]
+    # Of the odd users, 7 and 31 rate even products; all three rate odd ones.
+    assert odd.out_block.rows_for(0).tolist() == [1, 2]
+    assert odd.out_block.rows_for(1).tolist() == [0, 1, 2]
+
+
+def test_duplicates_are_kept():
+    ratings = RatingBlock.from_rows([(1, 5, 2.0), (1, 5, 2.0), (1, 5, 4.0), (2, 5, 1.0)])
+    block = link(0, ratings, 0, HashPartitioner(1)).in_block
+    assert entries(block) == [(1, 5, 2.0), (1, 5, 2.0), (1, 5, 4.0), (2, 5, 1.0)]
+    assert block.degrees.tolist() == [1, 3]
+    assert block.source_ids.tolist() == [5]
+
+
+def test_an_empty_block():
+    block = link(2, RatingBlock.empty(), 0, HashPartitioner(3))
+    assert len(block.in_block.ids) == len(block.in_block.source_ids) == 0
+    assert block.in_block.groups == ()
+    assert block.in_block.pointers.tolist() == [0]
+    assert block.in_block.source_counts.tolist() == [0, 0, 0]
+    assert [len(block.out_block.rows_for(d)) for d in range(3)] == [0, 0, 0]
+
+
+def test_ids_at_the_ends_of_int32():
+    low, high = -(2**31), 2**31 - 1
+    rows = [(low, high, 1.0), (high, low, 2.0), (0, low, 3.0)]
+    block = link(0, RatingBlock.from_rows(rows), 0, HashPartitioner(2)).in_block
+    assert entries(block) == sorted(rows)
+
+
+@pytest.mark.parametrize("products", [2**16 - 2, 2**16 - 1, 2**16, 2**16 + 1])
+def test_positions_take_two_bytes_while_they_fit(products):
+    # One position more than there are source rows is needed: padding points past the last.
+    ids = np.arange(products, dtype=np.int32)
+    ratings = RatingBlock.from_columns(np.zeros_like(ids), ids, np.ones(products))
+    block = link(0, ratings, 0, HashPartitioner(1)).in_block
+    assert block.sources.dtype == (np.uint16 if products < 2**16 else np.int32)
+    np.testing.assert_array_equal(block.sources, ids)
+
+
+@pytest.mark.parametrize("products", [300, 200_000])
+def test_bytes(products):
+    # At most 8 bytes per rating; 32 for each id that is solved, received or sent to a block.
+    ratings = random_ratings(50_000, 400, products, seed=1)
+    partitioner = HashPartitioner(4)
+    block = link(0, ratings, 0, partitioner)
+    b = block.in_block
+    assert b.sources.nbytes + b.ratings.nbytes <= 8 * len(ratings)
+    total = sum(array.nbytes for array in arrays(block).values())
+    per_id = 24 * (len(b.ids) + 1) + 4 * len(b.source_ids) + 4 * len(block.out_block.positions)
+    per_block = 4 * 4 + 8 * 5
+    assert total <= 8 * len(ratings) + per_id + per_block
+    assert len(pickle.dumps(block, protocol=5)) <= total + 200 * len(b.groups) + 4096
+
+
+def test_a_digest_ignores_order_and_split():
+    ratings = RATINGS["random"]
+    shuffled = take(ratings, np.random.default_rng(0).permutation(len(ratings)))
+    assert ratings_digest(ratings) == ratings_digest(shuffled)
+    halves = [take(ratings, slice(None, 123)), take(ratings, slice(123, None))]
+    assert ratings_digest(ratings) == sum(map(ratings_digest, halves)) % 2**64
+    assert ratings_digest(RatingBlock.empty()) == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [(1, 2, 3.0), (2, 1, 4.5)],  # a rating
+        [(1, 2, 3.0), (3, 1, 4.0)],  # a user
+        [(1, 2, 3.0), (2, -1, 4.0)],  # a product
+        [(2, 1, 3.0), (2, 1, 4.0)],  # user and product exchanged
+        [(1, 2, 4.0), (2, 1, 3.0)],  # ratings exchanged
+        [(1, 1, 3.0), (2, 2, 4.0)],  # products exchanged
+        [(1, 2, 3.0)],
+        [(1, 2, 3.0), (2, 1, 4.0), (2, 1, 4.0)],
+        [(1, 2, 3.0), (2, 1, -4.0)],
+        [(0, 0, 0.0), (1, 2, 3.0), (2, 1, 4.0)],
+    ],
+)
+def test_a_digest_notices_any_change(other):
+    ours = RatingBlock.from_rows([(1, 2, 3.0), (2, 1, 4.0)])
+    assert ratings_digest(ours) != ratings_digest(RatingBlock.from_rows(other))
+
+
+def test_digests_of_similar_ratings_do_not_cancel():
+    # All pairs of a grid, summed two by two: a weak mix would collide.
+    users, products = (axis.ravel() for axis in np.mgrid[0:60, 0:60])
+    singles = [
+        ratings_digest(RatingBlock.from_columns([u], [p], [1]))
+        for u, p in zip(users, products, strict=True)
+    ]
+    assert len(set(singles)) == 3600
+    some = np.array(singles[:600], dtype=np.uint64)
+    sums = (some[:, None] + some)[np.triu_indices(600)]
+    assert len(np.unique(sums)) == len(sums)
+
+
+def test_link_blocks_pickle():
+    block = links_of(SMALL, *PLACEMENTS["hash"])[0][1]
+    copy = pickle.loads(pickle.dumps(block))
+    assert (copy.block, copy.digest) == (block.block, block.digest)
+    for name, array in arrays(block).items():
+        np.testing.assert_array_equal(array, arrays(copy)[name])
