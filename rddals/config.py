@@ -136,12 +136,14 @@ def _is_real(value: Any) -> bool:
     """Whether `value` is a finite number of any kind; a truth value is none."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         return False
-    return isinstance(value, numbers.Integral) or math.isfinite(value)
+    if isinstance(value, numbers.Rational):  # integers among them; none is too large
+        return True
+    return math.isfinite(value)
 
 
 def _integer(name: str, value: Any) -> int:
-    if _is_real(value) and math.trunc(value) == value:
-        return math.trunc(value)  # type: ignore[no-any-return]
+    if _is_real(value) and int(value) == value:
+        return int(value)
     raise SettingError(f"{name} must be an integer but got {value!r}.")
 
 
@@ -167,5 +169,5 @@ def _choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
 def _seed(value: Any) -> int:
     """Any finite number, taken modulo 2^64; floats truncate towards zero."""
     if _is_real(value):
-        return math.trunc(value) % (1 << 64)  # type: ignore[no-any-return]
+        return int(value) % (1 << 64)
     raise SettingError(f"seed must be a number but got {value!r}; leave it out for a random one.")

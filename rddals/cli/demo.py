@@ -19,11 +19,11 @@ from rddals.cli.commands import fit
 from rddals.cli.failures import InputError
 from rddals.cli.metrics import measure
 from rddals.cli.options import SparkOptions, Training
-from rddals.cli.output import Output, size
+from rddals.cli.output import Output
 from rddals.cli.readers import read_ratings
 from rddals.cli.report import history_document, links_document, number
 from rddals.cli.split import split
-from rddals.exchange.plan import bytes_moved
+from rddals.exchange.plan import bytes_moved, readable_bytes
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.links import Links, build_links
 
@@ -129,10 +129,12 @@ def _tell_bytes(output: Output, links: LinksBuilt) -> None:
     moved = [bytes_moved(sizes) for sizes in links.sizes]
     ways = list(moved[0])
     rows = [
-        (half_step, *(size(sent[way]) for way in ways))
+        (half_step, *(readable_bytes(sent[way]) for way in ways))
         for half_step, sent in zip(("users send", "products send"), moved, strict=True)
     ]
-    rows.append(("an iteration", *(size(sum(sent[way] for sent in moved)) for way in ways)))
+    rows.append(
+        ("an iteration", *(readable_bytes(sum(sent[way] for sent in moved)) for way in ways))
+    )
     output.table(("half-step", *ways), rows)
     output.fact("chosen", f"{links.exchange.exchange}: {links.exchange.reason}")
 

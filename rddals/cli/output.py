@@ -19,7 +19,7 @@ from rich.text import Text
 from rddals.progress import ProgressBar
 from rddals.training import HalfStepDone, Listener
 
-__all__ = ["Output", "amount", "size"]
+__all__ = ["Output", "amount"]
 
 LABEL = 14
 
@@ -160,15 +160,6 @@ class _Lines:
 def amount(loss: float) -> str:
     """A loss, with as many places as tell two iterations apart."""
     return f"{loss:,.1f}" if loss >= 1000 else f"{loss:.6g}"
-
-
-def size(count: float) -> str:
-    """A number of bytes, for people."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} TiB"
 
 
 def _finite(value: Any) -> Any:

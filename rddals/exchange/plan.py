@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Choice", "HalfStepSizes", "bytes_moved", "choose"]
+__all__ = ["Choice", "HalfStepSizes", "bytes_moved", "choose", "readable_bytes"]
 
 FLOAT = 4
 #: user id, product id and rating of a rating that is moved.
@@ -81,22 +81,23 @@ def choose(users: HalfStepSizes, products: HalfStepSizes) -> Choice:
     }
     largest = FLOAT * max(users.source_rows * users.rank, products.source_rows * products.rank)
     figures = (
-        f"shuffle moves {_bytes(moved['shuffle'])} per iteration, "
-        f"broadcast {_bytes(moved['broadcast'])}"
+        f"shuffle moves {readable_bytes(moved['shuffle'])} per iteration, "
+        f"broadcast {readable_bytes(moved['broadcast'])}"
     )
     if largest > BROADCAST_LIMIT:
         return Choice(
             "shuffle",
-            f"{figures}, but a broadcast would take {_bytes(largest)} of the driver's memory "
-            f"(limit {_bytes(BROADCAST_LIMIT)})",
+            f"{figures}, but a broadcast would take {readable_bytes(largest)} of the driver's memory "
+            f"(limit {readable_bytes(BROADCAST_LIMIT)})",
         )
     name = min(moved, key=lambda exchange: moved[exchange])
     return Choice(name, figures)
 
 
-def _bytes(size: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:,.1f} {unit}" if unit != "B" else f"{size:,.0f} B"
-        size /= 1024
-    return f"{size:,.1f} GiB"
+def readable_bytes(count: float) -> str:
+    """A number of bytes, for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} TiB"

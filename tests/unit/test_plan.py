@@ -9,7 +9,7 @@ import small_matrix as small
 from partitioners import HashPartitioner
 from rddals.blocks.links import link
 from rddals.blocks.ratings import RatingBlock
-from rddals.exchange.plan import BROADCAST_LIMIT, HalfStepSizes, bytes_moved, choose
+from rddals.exchange.plan import BROADCAST_LIMIT, HalfStepSizes, bytes_moved, choose, readable_bytes
 
 MIB = 2**20
 # 100 rows of 40 bytes, each needed by two blocks and a half on average.
@@ -72,7 +72,7 @@ def test_the_choice_moves_the_fewest_bytes_that_fit_the_driver(users, products):
     else:
         assert moved[choice.exchange] == min(moved.values())
     for size in moved.values():
-        assert f"{size / MIB:,.1f} MiB" in choice.reason
+        assert readable_bytes(size) in choice.reason
 
 
 def test_few_needed_rows_are_shuffled_and_many_are_broadcast():
