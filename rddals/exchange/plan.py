@@ -87,8 +87,8 @@ def choose(users: HalfStepSizes, products: HalfStepSizes) -> Choice:
     if largest > BROADCAST_LIMIT:
         return Choice(
             "shuffle",
-            f"{figures}, but a broadcast would take {readable_bytes(largest)} of the driver's memory "
-            f"(limit {readable_bytes(BROADCAST_LIMIT)})",
+            f"{figures}, but a broadcast would take {readable_bytes(largest)} of the "
+            f"driver's memory (limit {readable_bytes(BROADCAST_LIMIT)})",
         )
     name = min(moved, key=lambda exchange: moved[exchange])
     return Choice(name, figures)
