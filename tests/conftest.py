@@ -82,9 +82,10 @@ class Footprint:
     def __init__(self, sc, local_dir):
         self._sc = sc
         self._local_dir = local_dir
-        self._before = self._held()
+        self.before = self.held()
 
-    def _held(self):
+    def held(self):
+        """All there is now, as (kind, which)."""
         from pyspark import accumulators
 
         held = {("persisted RDD", id_) for id_ in self._sc._jsc.getPersistentRDDs()}
@@ -95,13 +96,13 @@ class Footprint:
         return held
 
     def left(self, *kinds):
-        """What is there now and was not before, as (kind, which); of all kinds if none is named.
+        """What is there now and was not before; of all kinds if none is named.
 
         Spark deletes shuffle files in the background, so what is left is what stays.
         """
         deadline = time.monotonic() + 10
         while True:
-            left = {held for held in self._held() - self._before if not kinds or held[0] in kinds}
+            left = {held for held in self.held() - self.before if not kinds or held[0] in kinds}
             # The two RDDs of a model are persisted for good: no deletion to wait for.
             if time.monotonic() > deadline or all(kind == "persisted RDD" for kind, _ in left):
                 return left

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from partitioners import HashPartitioner
 from rddals import HalfStepDone, LinksBuilt
+from rddals.blocks.links import link
 from rddals.blocks.ratings import RatingBlock
 from rddals.cli.commands import fit
 from rddals.cli.failures import InputError
@@ -22,10 +23,10 @@ from rddals.cli.options import SparkOptions, Training
 from rddals.cli.output import Output
 from rddals.cli.readers import read_ratings
 from rddals.cli.report import history_document, links_document, number
-from rddals.cli.split import split
+from rddals.cli.split import held_out, select
 from rddals.exchange.plan import bytes_moved, readable_bytes
-from rddals.rdds.ingest import rating_source
-from rddals.rdds.links import Links, build_links
+from rddals.rdds.ingest import rating_source, read_batches
+from rddals.rdds.links import USERS
 
 __all__ = ["run"]
 
@@ -44,20 +45,21 @@ def run(where: SparkOptions, output: Output) -> None:
 
 
 def _story(spark: SparkSession, output: Output, sample: Path) -> dict[str, Any]:
-    with output.busy("reading and linking the ratings"):
+    with output.busy("reading the ratings"):
         ratings = read_ratings(spark, [f"file://{sample}"])
-        training, testing = split(rating_source(ratings.frame), TRAINING.holdout, TRAINING.seed)
-        blocks = HashPartitioner(TRAINING.blocks)
-        linked = build_links(training, blocks, blocks)
-        linked.release()
-        # The sample is small enough to be looked at here; nothing else collects ratings.
-        trained, tested = (RatingBlock.concatenate(part.collect()) for part in (training, testing))
+        # The sample is small enough to be looked at here; no other command collects ratings.
+        batches = rating_source(ratings.frame).mapPartitionsWithIndex(read_batches).collect()
+        everything = RatingBlock.concatenate(batches)
+        rows = held_out(everything.users, everything.products, TRAINING.holdout, TRAINING.seed)
+        trained, tested = select(everything, ~rows), select(everything, rows)
+        training, testing = (spark.sparkContext.parallelize([side]) for side in (trained, tested))
     output.section("1 Ratings", "A user, a product, a number: read once, kept in columns.")
     output.fact("read from", f"pyspark/data/mllib/als/{sample.name}")
     output.fact("format", ratings.description)
     output.fact("to train on", _counted(trained))
     output.fact("held out", f"{_counted(tested)}, by a hash of user and product")
-    _tell_blocks(output, (linked.users, linked.products))
+    blocks = _link_blocks(trained)
+    _tell_blocks(output, blocks)
 
     events: list[Any] = []
     with output.busy("training"):
@@ -95,10 +97,7 @@ def _story(spark: SparkSession, output: Output, sample: Path) -> dict[str, Any]:
         "settings": TRAINING.describe(),
         **links_document(links),
         "held_out_ratings": len(tested),
-        "blocks": {
-            side.name: [_block_document(s) for s in side.summaries]
-            for side in (linked.users, linked.products)
-        },
+        "blocks": blocks,
         "history": history_document(model.history),
         "held_out_rmse": {**rmse, "mean": average},
         "user": user,
@@ -106,18 +105,33 @@ def _story(spark: SparkSession, output: Output, sample: Path) -> dict[str, Any]:
     }
 
 
-def _tell_blocks(output: Output, sides: Sequence[Links]) -> None:
+def _link_blocks(ratings: RatingBlock) -> list[dict[str, Any]]:
+    """Sizes of the link blocks, made here as the workers make them."""
+    place = HashPartitioner(TRAINING.blocks)
+    sizes = []
+    for side, name in enumerate(("users", "products")):
+        placed = place.block_of(ratings.users if side == USERS else ratings.products)
+        for block in range(TRAINING.blocks):
+            linked = link(block, select(ratings, placed == block), side, place)
+            sizes.append(
+                {
+                    "block": f"{name} {block}",
+                    "ids": len(linked.in_block.ids),
+                    "ratings": len(linked.in_block.ratings),
+                    "rows received": len(linked.in_block.source_ids),
+                    "rows sent": int(linked.out_block.counts.sum()),
+                }
+            )
+    return sizes
+
+
+def _tell_blocks(output: Output, blocks: Sequence[dict[str, Any]]) -> None:
     output.section(
         "2 Link blocks",
         "A block's in-block says what it solves and which rows of the other side it receives;\n"
         "its out-block says which of its own rows each block over there needs.",
     )
-    rows = []
-    for side in sides:
-        for summary in side.summaries:
-            counts = (summary.ids, summary.ratings, summary.receives, int(summary.sends.sum()))
-            rows.append((f"{side.name} {summary.block}", *(f"{count:,}" for count in counts)))
-    output.table(("block", "ids", "ratings", "rows received", "rows sent"), rows)
+    output.table(list(blocks[0]), [[str(value) for value in block.values()] for block in blocks])
 
 
 def _tell_bytes(output: Output, links: LinksBuilt) -> None:
@@ -176,15 +190,6 @@ def _tell_recommendations(
         for rating in best
     ]
     output.table(("product", "prediction", "the user's rating"), rows)
-
-
-def _block_document(summary: Any) -> dict[str, int]:
-    return {
-        "ids": summary.ids,
-        "ratings": summary.ratings,
-        "rows_received": summary.receives,
-        "rows_sent": int(summary.sends.sum()),
-    }
 
 
 def _counted(ratings: RatingBlock) -> str:

@@ -14,6 +14,7 @@ from pyspark.errors import PySparkException
 
 from rddals.errors import (
     ModelFormatError,
+    OverflowingRatingsError,
     RatingError,
     RatingTypeError,
     RddalsError,
@@ -33,6 +34,7 @@ class InputError(RddalsError, ValueError):
 _INPUT_ERRORS = (
     InputError,
     ModelFormatError,
+    OverflowingRatingsError,
     RatingError,
     RatingTypeError,
     SettingError,

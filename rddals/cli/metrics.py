@@ -19,6 +19,7 @@ from partitioners import HashPartitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.ratings import RatingBlock
 from rddals.cli.ranking import RankingSums, rank_block
+from rddals.cli.split import select
 from rddals.errors import RddalsError
 from rddals.kernels.topk import pair_scores
 from rddals.rdds.ingest import read_batches
@@ -150,9 +151,7 @@ def _pieces(
         for batch in read_batches(partition, elements):
             blocks = by_block.block_of(batch.users)
             for block in np.unique(blocks).tolist():
-                rows = blocks == block
-                piece = RatingBlock(batch.users[rows], batch.products[rows], batch.ratings[rows])
-                yield block, (kind, piece)
+                yield block, (kind, select(batch, blocks == block))
     except RddalsError as error:
         # Raised here, it would arrive wrapped in a Java traceback.
         yield 0, ("error", error)

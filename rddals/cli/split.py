@@ -13,7 +13,7 @@ from pyspark import RDD
 from rddals.blocks.ratings import RatingBlock
 from rddals.rdds.ingest import read_batches
 
-__all__ = ["held_out", "split"]
+__all__ = ["held_out", "select", "split"]
 
 
 def held_out(
@@ -40,6 +40,11 @@ def held_out(
     return _mixed(_mixed(pairs) ^ key) < np.uint64(fraction * 2**64)
 
 
+def select(ratings: RatingBlock, rows: NDArray[np.bool_]) -> RatingBlock:
+    """The ratings of some rows."""
+    return RatingBlock(ratings.users[rows], ratings.products[rows], ratings.ratings[rows])
+
+
 def split(source: RDD[Any], fraction: float, seed: int) -> tuple[RDD[Any], RDD[Any]]:
     """Training and held-out ratings, in columns; each is a pass over the source when it is read."""
     training, testing = (
@@ -54,7 +59,7 @@ def _side(
 ) -> Iterator[RatingBlock]:
     for batch in read_batches(partition, elements):
         rows = held_out(batch.users, batch.products, fraction, seed) == side
-        yield RatingBlock(batch.users[rows], batch.products[rows], batch.ratings[rows])
+        yield select(batch, rows)
 
 
 def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -6,7 +6,7 @@ import importlib.util
 import pickle
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -72,13 +72,23 @@ def read_batches(partition: int, elements: Iterable[Any]) -> Iterator[RatingBloc
 
 def _blocks(partition: int, elements: Iterator[Any]) -> Iterator[RatingBlock]:
     row = 0
-    for element in elements:
-        if _is_batch(element):
-            yield _from_batch(element, f"partition {partition}, batch {row}")
+    while rows := list(islice(elements, 1)):
+        if _is_batch(rows[0]):
+            yield _from_batch(rows[0], f"partition {partition}, batch {row}")
             row += 1
             continue
-        rows = [element, *islice(elements, ROWS_PER_BATCH - 1)]
-        yield RatingBlock.from_rows(rows, origin=f"partition {partition}", first_row=row)
+        rows.extend(islice(elements, ROWS_PER_BATCH - 1))
+        try:
+            block = RatingBlock.from_rows(rows, origin=f"partition {partition}", first_row=row)
+        except (RatingError, RatingTypeError):
+            # Looked at only now, since almost nobody mixes rows and batches.
+            first = next((i for i, other in enumerate(rows) if _is_batch(other)), None)
+            if first is None:
+                raise
+            elements = chain(rows[first:], elements)
+            rows = rows[:first]
+            block = RatingBlock.from_rows(rows, origin=f"partition {partition}", first_row=row)
+        yield block
         row += len(rows)
 
 

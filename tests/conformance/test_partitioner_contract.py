@@ -6,8 +6,8 @@ import functools
 
 import numpy as np
 import pytest
-from partitioner_contract import PartitionerContract
 
+from partitioner_contract import PartitionerContract
 from partitioners import (
     DegreeBalancedPartitioner,
     FunctionPartitioner,

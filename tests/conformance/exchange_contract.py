@@ -1,0 +1,279 @@
+"""What every exchange keeps: the same rows, whoever delivers them.
+
+Inherit, name your exchange, and pytest runs the whole contract over it::
+
+    from exchange_contract import ExchangeContract
+
+    class TestMyExchange(ExchangeContract):
+        exchange = "mine"
+        shuffles_per_half_step = 1
+"""
+
+from __future__ import annotations
+
+import types
+import uuid
+from abc import ABC
+
+import numpy as np
+import pytest
+
+import dense_reference as dense
+from partitioners import HashPartitioner
+from rddals import ALS, SingularSystemError
+from rddals.blocks.factors import seeded_rows
+from rddals.exchange import EXCHANGES, Solved, bytes_moved
+from rddals.rdds.links import build_links
+from rddals.training import half_step_sizes
+
+RANK, LAMBDA, ALPHA, SEED, ITERATIONS = 3, 0.1, 2.0, 11, 2
+
+PARTITIONERS = ("hash", "range", "balanced", "function")
+
+
+def asked(name, blocks):
+    """A partitioner as `ALS.train` takes it."""
+    if name != "function":
+        return name
+    return lambda id_: (id_ * id_ + 1) % blocks
+
+
+def reference(ratings, alpha=None):
+    """Factors after two iterations, in float64 between half-steps and float32 at their ends."""
+    users, products, stars = (np.array(column) for column in zip(*ratings, strict=True))
+    user_ids, rows = np.unique(users, return_inverse=True)
+    product_ids, columns = np.unique(products, return_inverse=True)
+    X = seeded_rows(SEED, 0, user_ids.astype(np.int32), RANK)
+    for _ in range(ITERATIONS):
+        Y = dense.half_step(
+            columns, rows, stars, X.astype(float), len(product_ids), lambda_=LAMBDA, alpha=alpha
+        ).astype(np.float32)
+        X = dense.half_step(
+            rows, columns, stars, Y.astype(float), len(user_ids), lambda_=LAMBDA, alpha=alpha
+        ).astype(np.float32)
+    return (user_ids, X), (product_ids, Y)
+
+
+def assert_factors(model, expected, tolerance=1e-5):
+    for factors, (ids, rows) in zip(model.collected_factors(), expected, strict=True):
+        np.testing.assert_array_equal(factors.ids, ids)
+        np.testing.assert_allclose(factors.rows, rows, rtol=tolerance, atol=tolerance)
+
+
+def numbered_rows(ids, half_step, width=5):
+    """Rows that tell which id they belong to and which half-step made them; no two are alike."""
+    seeds = np.asarray(ids, dtype=np.int64) * 100 + half_step
+    rows = [np.random.default_rng(seed + 2**40).normal(size=width) for seed in seeds]
+    return np.array(rows, dtype=np.float32).reshape(len(ids), width)
+
+
+def numbering_step(half_step, width, log):
+    """A step that gives numbered rows, reports what it received, and logs every call."""
+    rows_of = _of_no_module(numbered_rows)
+
+    def step(in_block, source_rows):
+        (log / f"{half_step}-{uuid.uuid4().hex}").touch()
+        received = None if source_rows is None else (in_block.source_ids, source_rows)
+        return Solved(rows_of(in_block.ids, half_step, width), received)
+
+    return step
+
+
+def _of_no_module(function):
+    """The same function, pickled by value: workers cannot import this module."""
+    copy = types.FunctionType(function.__code__, {"np": np}, function.__name__)
+    copy.__defaults__ = function.__defaults__
+    copy.__module__ = "__main__"
+    return copy
+
+
+@pytest.fixture(scope="module")
+def expected(ratings):
+    return reference(ratings), reference(ratings, ALPHA)
+
+
+class ExchangeContract(ABC):
+    """Inherit and name your exchange."""
+
+    exchange: str
+    shuffles_per_half_step: int
+
+    def train(self, sc, ratings, **settings):
+        source = sc.parallelize(ratings, 2)
+        fixed = dict(seed=SEED, exchange=self.exchange, listeners=(), init="id")
+        fixed |= dict(precision="double", lambda_=LAMBDA, iterations=ITERATIONS)
+        if "alpha" in settings:
+            return ALS.trainImplicit(source, RANK, **fixed, **settings)
+        return ALS.train(source, RANK, **fixed, **settings)
+
+    @pytest.fixture
+    def linked(self, sc, ratings):
+        """Links of 4 user and 6 product blocks; those of unlike parity share no rating."""
+        alike = [r for r in ratings if r[0] % 2 == r[1] % 2]
+        linked = build_links(sc.parallelize(alike, 2), HashPartitioner(4), HashPartitioner(6))
+        yield linked
+        linked.release()
+
+    def walk(self, linked, log, width=5, half_steps=4):
+        """Half-steps that number their rows: users, products, users, products."""
+        exchange, delivery = EXCHANGES[self.exchange], None
+        sides = (linked.users, linked.products)
+        for half_step in range(half_steps):
+            links, other = sides[half_step % 2], sides[1 - half_step % 2]
+            last = half_step == half_steps - 1
+            advance = exchange.advance(
+                links,
+                other,
+                delivery,
+                numbering_step(half_step, width, log),
+                send=not last,
+                keep=last,
+            )
+            delivery = advance.delivery
+            yield half_step, links, advance
+
+    @pytest.mark.parametrize("blocks", [1, 3, 7])
+    @pytest.mark.parametrize("partitioner", PARTITIONERS)
+    def test_the_same_factors(self, sc, ratings, expected, partitioner, blocks):
+        placed = asked(partitioner, blocks)
+        model = self.train(
+            sc, ratings, blocks=blocks, userPartitioner=placed, productPartitioner=placed
+        )
+        assert_factors(model, expected[0])
+
+    @pytest.mark.parametrize(
+        ("users", "products"),
+        [(("hash", 7), ("range", 3)), (("function", 1), ("balanced", 7))],
+        ids=["fewer-products", "fewer-users"],
+    )
+    def test_unequal_blocks(self, sc, ratings, expected, users, products):
+        model = self.train(
+            sc,
+            ratings,
+            userPartitioner=asked(*users),
+            userBlocks=users[1],
+            productPartitioner=asked(*products),
+            productBlocks=products[1],
+        )
+        assert_factors(model, expected[0])
+
+    @pytest.mark.parametrize(("user_blocks", "product_blocks"), [(3, 3), (1, 7), (7, 3)])
+    def test_implicit(self, sc, ratings, expected, user_blocks, product_blocks):
+        model = self.train(
+            sc,
+            ratings,
+            alpha=ALPHA,
+            userBlocks=user_blocks,
+            productBlocks=product_blocks,
+            productPartitioner="balanced",
+        )
+        assert_factors(model, expected[1])
+
+    @pytest.mark.parametrize("settings", [{}, {"alpha": ALPHA}], ids=["explicit", "implicit"])
+    def test_more_blocks_than_ratings(self, sc, small_matrix, settings):
+        few = small_matrix[:3]
+        model = self.train(sc, few, blocks=7, **settings)
+        assert_factors(model, reference(few, **settings))
+
+    @pytest.mark.parametrize(("user_blocks", "product_blocks"), [(3, 3), (2, 5), (5, 2)])
+    def test_predict_all(self, sc, ratings, expected, user_blocks, product_blocks):
+        model = self.train(sc, ratings, userBlocks=user_blocks, productBlocks=product_blocks)
+        (users, X), (products, Y) = expected[0]
+        pairs = [(int(u), int(p)) for u, p in zip(users, products[::-1], strict=False)]
+        unknown = [(int(users[0]), 999), (999, int(products[0]))]
+        predicted = model.predictAll(sc.parallelize(pairs + pairs[:1] + unknown, 3)).collect()
+        scores = X.astype(float) @ Y.astype(float).T
+        where = {id_: i for i, id_ in enumerate(users)}, {id_: i for i, id_ in enumerate(products)}
+        assert sorted((r.user, r.product) for r in predicted) == sorted(pairs + pairs[:1])
+        for rating in predicted:
+            score = scores[where[0][rating.user], where[1][rating.product]]
+            assert rating.rating == pytest.approx(score, abs=1e-4)
+
+    def test_nothing_is_left_but_the_model(self, sc, ratings, footprint):
+        model = self.train(sc, ratings, userBlocks=3, productBlocks=2)
+        left = footprint.left()
+        assert [kind for kind, _ in left] == ["persisted RDD"] * 2
+        model.unpersist()
+        assert not footprint.left()
+
+    def test_every_block_gets_the_rows_it_needs_and_no_others(self, linked, tmp_path):
+        received = 0
+        for half_step, links, advance in self.walk(linked, tmp_path):
+            assert [report.block for report in advance.reports] == list(
+                range(links.partitioner.num_blocks)
+            )
+            for report, summary in zip(advance.reports, links.summaries, strict=True):
+                if half_step == 0:
+                    assert report.step is None
+                    continue
+                ids, rows = report.step
+                assert len(ids) == summary.receives
+                np.testing.assert_array_equal(rows, numbered_rows(ids, half_step - 1))
+                received += len(ids)
+        assert received > 0
+        advance.factors.unpersist()
+
+    def test_kept_factors_are_in_their_blocks(self, linked, tmp_path):
+        *_, (half_step, links, advance) = self.walk(linked, tmp_path, half_steps=2)
+        assert advance.delivery is None
+        assert advance.factors.is_cached
+        partitions = advance.factors.glom().collect()
+        assert len(partitions) == links.partitions
+        for block, partition in enumerate(partitions):
+            ids = [id_ for factors in partition for id_ in factors.ids.tolist()]
+            assert links.partitioner.block_of(ids).tolist() == [block] * len(ids)
+            for factors in partition:
+                np.testing.assert_array_equal(factors.rows, numbered_rows(factors.ids, half_step))
+        assert sum(len(f.ids) for p in partitions for f in p) == 40
+        advance.factors.unpersist()
+
+    def test_one_python_task_per_block_and_half_step(self, linked, tmp_path):
+        for half_step, links, advance in self.walk(linked, tmp_path):  # noqa: B007 - read below
+            calls = list(tmp_path.glob(f"{half_step}-*"))
+            assert len(calls) == links.partitioner.num_blocks
+        # Kept factors were not computed for the sake of keeping them, nor are they when read.
+        advance.factors.count()
+        assert len(list(tmp_path.iterdir())) == 4 + 6 + 4 + 6
+        advance.factors.unpersist()
+
+    def test_shuffles_per_half_step(self, sc, linked, tmp_path, stages_of):
+        walk = self.walk(linked, tmp_path)
+        for half_step in range(3):
+            group = f"{self.exchange} {uuid.uuid4()}"
+            sc.setJobGroup(group, "")
+            _, links, advance = next(walk)
+            stages = [stage for job in stages_of(group) for stage in job]
+            writing = [stage for stage in stages if stage.records_written]
+            assert len(writing) == self.shuffles_per_half_step, half_step
+            assert all(stage.tasks == links.partitions for stage in writing)
+        advance.delivery.release()
+
+    def test_an_error_of_a_step_reaches_the_driver_as_it_is(self, linked, footprint):
+        def fail(in_block, source_rows):
+            raise SingularSystemError(in_block.ids.tolist(), 2, 0.0)
+
+        with pytest.raises(SingularSystemError) as caught:
+            EXCHANGES[self.exchange].advance(
+                linked.users, linked.products, None, fail, send=True, keep=True
+            )
+        assert caught.value.ids == tuple(range(30))
+        assert not footprint.left()
+
+    def test_no_more_is_moved_than_was_foretold(self, sc, linked, tmp_path, stages_of, footprint):
+        """Rows of random numbers: compression gains nothing."""
+        width = 64
+        group = f"{self.exchange} {uuid.uuid4()}"
+        sc.setJobGroup(group, "")
+        _, _, advance = next(self.walk(linked, tmp_path, width=width))
+        sizes, _ = half_step_sizes((linked.users, linked.products), width)
+        foretold = bytes_moved(sizes)[self.exchange]
+        # Every needed row once; rows of which a message holds several copies compress.
+        least = min(foretold, bytes_moved(sizes)["shuffle"])
+        moved, records = self.measure(sc, [s for job in stages_of(group) for s in job], footprint)
+        assert 0.85 * least <= moved <= foretold + 700 * records  # 700: what a serialiser adds
+        advance.delivery.release()
+
+    def measure(self, sc, stages, footprint):
+        """Bytes moved by a half-step that was just run, and in how many records."""
+        assert not footprint.left("broadcast file")
+        return sum(s.bytes_written for s in stages), sum(s.records_written for s in stages)

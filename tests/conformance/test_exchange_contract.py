@@ -1,0 +1,91 @@
+"""The contract over every exchange of the package, and what only some of them promise."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from exchange_contract import ExchangeContract, expected, numbered_rows  # noqa: F401 - a fixture
+from rddals.exchange import EXCHANGES
+
+
+class MessageContract(ExchangeContract):
+    """For exchanges that send messages from block to block."""
+
+    shuffles_per_half_step = 1
+
+    def packed(self, linked):
+        """Every message of a half-step in which users send: (sender, destination) to message."""
+        mail = EXCHANGES[self.exchange].mail(linked.users, linked.products)
+        blocks = linked.users.rdd.collect()
+        return {
+            (block.block, destination): mail.pack(
+                block, numbered_rows(block.in_block.ids, 0), destination
+            )
+            for block in blocks
+            for destination in range(linked.products.partitioner.num_blocks)
+        }
+
+    @pytest.fixture
+    def needed(self, ratings):
+        """Which users each pair of blocks shares a rating of."""
+        needed = {(s, d): set() for s in range(4) for d in range(6)}
+        for user, product, _ in ratings:
+            if user % 2 == product % 2:
+                needed[user % 4, product % 6].add(user)
+        return {pair: sorted(users) for pair, users in needed.items()}
+
+    def test_blocks_that_share_no_rating_send_nothing(self, linked, needed):
+        sent = {pair for pair, message in self.packed(linked).items() if message is not None}
+        assert sent == {pair for pair, users in needed.items() if users}
+        assert len(sent) == 12
+
+    def test_one_record_per_pair_of_blocks_that_share_a_rating(
+        self, sc, linked, needed, tmp_path, stages_of
+    ):
+        group = f"records of {self.exchange} {tmp_path}"
+        sc.setJobGroup(group, "")
+        _, _, advance = next(self.walk(linked, tmp_path))
+        records = sum(stage.records_written for job in stages_of(group) for stage in job)
+        assert records == sum(1 for users in needed.values() if users)
+        advance.delivery.release()
+
+
+class TestShuffle(MessageContract):
+    exchange = "shuffle"
+
+    def test_only_needed_rows_are_sent(self, linked, needed):
+        for pair, message in self.packed(linked).items():
+            if message is not None:
+                np.testing.assert_array_equal(message, numbered_rows(needed[pair], 0))
+
+
+class TestJoin(MessageContract):
+    exchange = "join"
+
+    def test_every_rating_is_sent_with_its_row(self, linked, ratings):
+        sent = []
+        for message in self.packed(linked).values():
+            if message is None:
+                continue
+            users, products, stars, rows = message
+            np.testing.assert_array_equal(rows, numbered_rows(users, 0))
+            sent += zip(users.tolist(), products.tolist(), stars.tolist(), strict=True)
+        assert sorted(sent) == sorted(r for r in ratings if r[0] % 2 == r[1] % 2)
+
+
+class TestBroadcast(ExchangeContract):
+    exchange = "broadcast"
+    shuffles_per_half_step = 0
+
+    def measure(self, sc, stages, footprint):
+        """All rows to the driver, and the file they are broadcast from to the one executor."""
+        assert not sum(stage.bytes_written for stage in stages)
+        paths = [
+            os.path.join(sc._temp_dir, name)
+            for kind, name in footprint.held() - footprint.before
+            if kind == "broadcast file"
+        ]
+        return 2 * sum(map(os.path.getsize, paths)), 2 * 4

@@ -1,0 +1,209 @@
+"""Reading ratings from files with Spark: every format, and every way to be wrong."""
+
+from __future__ import annotations
+
+import gzip
+import os
+
+import pytest
+
+from rddals.blocks.ratings import RatingBlock
+from rddals.cli.failures import InputError
+from rddals.cli.readers import read_ratings
+from rddals.errors import RatingError
+from rddals.rdds.ingest import rating_source, read_batches
+
+RATINGS = [(u, i, float((u * i) % 5) + 0.5) for u in range(1, 9) for i in (-3, 2, 5, 11)]
+HEADER = "userId,movieId,rating,timestamp\n"
+
+
+def lines(separator, extra="880606923"):
+    return "".join(separator.join([str(u), str(i), str(r), extra]) + "\n" for u, i, r in RATINGS)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = text if isinstance(text, bytes) else text.encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return str(path)
+
+
+def read(spark, *paths, columns=None):
+    """What is read, sorted, and the description."""
+    ratings = read_ratings(spark, paths, columns)
+    batches = rating_source(ratings.frame).mapPartitionsWithIndex(read_batches).collect()
+    block = RatingBlock.concatenate(batches)
+    rows = zip(*(c.tolist() for c in (block.users, block.products, block.ratings)), strict=True)
+    return sorted(rows), ratings.description
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("u.data", lines("\t")),
+        ("u.data.gz", lines("\t")),
+        ("ratings.dat", lines("::")),
+        ("ratings.dat.gz", lines("::")),
+        ("ratings.csv", HEADER + lines(",")),
+        ("ratings.csv.gz", HEADER + lines(",")),
+        ("with space & [brackets].csv", HEADER + lines(",")),
+        ("mark.csv", "\ufeff" + HEADER + lines(",")),
+        ("windows.csv", (HEADER + lines(",")).replace("\n", "\r\n")),
+        ("blank.csv", "\n" + HEADER + "\n" + lines(",") + "\n  \n"),
+        (
+            "semicolons.csv",
+            "rating;title;item;user\n"
+            + "".join(f'{r};"a ""b""; c";{i};{u}\n' for u, i, r in RATINGS),
+        ),
+    ],
+)
+def test_text(spark, tmp_path, name, text):
+    path = write(tmp_path / name, text)
+    if "[" in name:  # Spark takes brackets for a glob
+        path = path.replace("[", "\\[").replace("]", "\\]")
+    assert read(spark, path)[0] == sorted(RATINGS)
+
+
+@pytest.mark.parametrize("kind", ["bigint", "int", "double"])
+def test_parquet(spark, tmp_path, kind):
+    schema = f"rating double, t string, userId {kind}, itemId {kind}"
+    ids = float if kind == "double" else int
+    rows = [(r, "x", ids(u), ids(i)) for u, i, r in RATINGS]
+    spark.createDataFrame(rows, schema).write.parquet(str(tmp_path / "saved"))
+    found, description = read(spark, str(tmp_path / "saved"))
+    assert found == sorted(RATINGS)
+    assert description == "Parquet, columns userId, itemId, rating"
+    one = next((tmp_path / "saved").glob("*.parquet"))
+    assert set(read(spark, str(one))[0]) <= set(RATINGS)
+
+
+def test_several_files_each_with_a_header(spark, tmp_path):
+    half = len(RATINGS) // 2
+    parts = lines(",").splitlines(keepends=True)
+    for name, part in (("a.csv", parts[:half]), ("b.csv.gz", parts[half:])):
+        write(tmp_path / "many" / name, HEADER + "".join(part))
+    folder = tmp_path / "many"
+    for paths in ([folder], [folder / "*.csv*"], [folder / "a.csv", folder / "b.csv.gz"]):
+        assert read(spark, *map(str, paths))[0] == sorted(RATINGS)
+
+
+def test_finds_the_ratings_among_the_files_of_movielens(spark, tmp_path):
+    write(tmp_path / "ml/ratings.csv", HEADER + lines(","))
+    write(tmp_path / "ml/movies.csv", "movieId,title,genres\n1,Toy Story (1995),Comedy\n")
+    assert read(spark, str(tmp_path / "ml"))[0] == sorted(RATINGS)
+
+
+def test_columns_by_request(spark, tmp_path):
+    text = "rating,user,buyer,sku\n" + "".join(f"9,9,{u},{i}\n" for u, i, _ in RATINGS)
+    path = write(tmp_path / "x.csv", text)
+    assert read(spark, path, columns=("buyer", "sku", "rating"))[0] == sorted(
+        (u, i, 9.0) for u, i, _ in RATINGS
+    )
+
+
+GOOD = lines(",")
+BAD = {
+    "few": ("3,4\n", "2 fields where 4 are expected"),
+    "many": ("3,4,5,6,7\n", "5 fields where 4 are expected"),
+    "item": ("3,four,5,1\n", "item 'four' is not an integer"),
+    "rating": ("3,4,good,1\n", "rating 'good' is not a number"),
+    "none": ("3,4,,1\n", "no rating"),
+    "nan": ("3,4,NaN,1\n", "rating 'NaN' is not a finite"),
+    "huge": ("3,4,1e99,1\n", "rating '1e99' is not a finite"),
+    "id": ("3000000000,4,1,1\n", "user 3000000000 does not fit 32 bits"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_line_is_named_and_never_dropped(spark, tmp_path, kind):
+    line, told = BAD[kind]
+    path = write(tmp_path / "a b" / "x.csv.gz", HEADER + GOOD + line + GOOD)
+    with pytest.raises(InputError) as raised, read_ratings(spark, [path]).blamed():
+        read(spark, path)
+    message = str(raised.value)
+    assert message.startswith(f"{path}, line {len(RATINGS) + 2}: {told}")
+    assert repr(line.strip()) in message
+
+
+def test_another_order_of_columns_in_a_second_file(spark, tmp_path):
+    write(tmp_path / "d/a.csv", HEADER + GOOD * 2)
+    second = write(tmp_path / "d/b.csv", "movieId,userId,rating,timestamp\n" + GOOD)
+    ratings = read_ratings(spark, [str(tmp_path / "d")])
+    with pytest.raises(InputError, match=f"^{second}, line 1: user 'movieId'"), ratings.blamed():
+        read(spark, str(tmp_path / "d"))
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ((1, None, 3.0), r"no item.*the row is \(1, None, 3.0\)"),
+        ((1, 2**33, 3.0), "item 8589934592 does not fit 32 bits"),
+        ((1, 2, float("nan")), "rating 'nan' is not a finite"),
+    ],
+)
+def test_a_bad_row_of_parquet(spark, tmp_path, row, told):
+    frame = spark.createDataFrame([(1, 2, 3.0), row], "user long, item long, rating double")
+    frame.write.parquet(str(tmp_path / "x"))
+    ratings = read_ratings(spark, [str(tmp_path / "x")])
+    with pytest.raises(InputError, match=f"^{tmp_path}/x/part-.*parquet: {told}"), ratings.blamed():
+        read(spark, str(tmp_path / "x"))
+
+
+def test_an_error_of_other_ratings_is_not_blamed_on_these(spark, tmp_path):
+    ratings = read_ratings(spark, [write(tmp_path / "x.csv", HEADER + GOOD)])
+    with pytest.raises(RatingError, match="elsewhere"), ratings.blamed():
+        raise RatingError("elsewhere")
+
+
+def test_a_header_without_ratings(spark, tmp_path):
+    ratings = read_ratings(spark, [write(tmp_path / "x.csv", HEADER)])
+    with pytest.raises(InputError, match="x.csv holds no rating"), ratings.blamed():
+        raise RatingError("empty")
+
+
+def test_a_file_cut_short(spark, tmp_path):
+    packed = gzip.compress("".join(f"{i},{i * 7919 % 9973},1\n" for i in range(60_000)).encode())
+    path = write(tmp_path / "cut", packed[: len(packed) * 2 // 3])
+    os.rename(path, f"{path}.csv.gz")
+    ratings = read_ratings(spark, [f"{path}.csv.gz"])
+    with pytest.raises(InputError, match="cannot be read to its end: Unexpected end"):
+        with ratings.blamed():
+            read(spark, f"{path}.csv.gz")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("empty.csv", b"", "it is empty"),
+        ("blank.csv", b"\n \n", "it is empty"),
+        ("junk.csv", bytes(range(256)), "it is not text"),
+        ("plain.gz.csv", gzip.compress(b"1,2,3\n"), "it is gzip data; give it a name"),
+        ("x.parquet", b"1,2,3\n", "cannot be read: .*is not a Parquet file"),
+        ("x.csv", b"PAR1" + b"\x01" * 99, "cannot be read: .*is not a Parquet file"),
+    ],
+)
+def test_what_is_no_file_of_ratings(spark, tmp_path, name, data, told):
+    path = write(tmp_path / name, data)
+    with pytest.raises(InputError, match=f"^{path}:? {told}"):
+        read_ratings(spark, [path])
+
+
+def test_what_is_called_gzip_but_is_not(spark, tmp_path):
+    (tmp_path / "x.csv.gz").write_text(HEADER + GOOD)
+    with pytest.raises(InputError, match=r"x.csv.gz cannot be read: not a gzip file"):
+        read_ratings(spark, [str(tmp_path / "x.csv.gz")])
+
+
+def test_what_is_not_there(spark, tmp_path):
+    for path in (f"{tmp_path}/none.csv", f"{tmp_path}/none*.csv", f"{tmp_path}/none.parquet"):
+        with pytest.raises(InputError) as raised:
+            read_ratings(spark, [path])
+        told = "there is no such file or directory; check the path"
+        assert str(raised.value) == f"{path}: {told}"
+
+
+def test_parquet_without_numbers(spark, tmp_path):
+    frame = spark.createDataFrame([("a", 2, 3.0)], "user string, item long, rating double")
+    frame.write.parquet(str(tmp_path / "x"))
+    with pytest.raises(InputError, match="x: column 'user' is of type string; ids are integers"):
+        read_ratings(spark, [str(tmp_path / "x")])

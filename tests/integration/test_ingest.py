@@ -1,0 +1,356 @@
+"""Ratings in every form they may come in, read by the tasks that train on them."""
+
+import importlib.util
+from collections import namedtuple
+from datetime import date
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from pyspark.sql.types import (
+    BooleanType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    ShortType,
+    StringType,
+    StructField,
+    StructType,
+)
+
+import small_matrix as small
+from partitioners import HashPartitioner
+from rddals import ALS, Rating, RatingBlock, RatingError, RatingTypeError
+from rddals.rdds.degrees import count_degrees
+from rddals.rdds.ingest import rating_source, read_batches
+from rddals.rdds.links import build_links
+
+has_arrow = importlib.util.find_spec("pyarrow") is not None
+needs_arrow = pytest.mark.skipif(not has_arrow, reason="needs pyarrow")
+
+OwnRating = namedtuple("OwnRating", "who what stars")
+N = len(small.RATINGS)
+
+
+def read(ratings):
+    """Every rating that `ratings` holds, sorted, as its source gives them to a training."""
+    source = rating_source(ratings)
+    return rows_of(source.mapPartitionsWithIndex(read_batches).collect())
+
+
+def rows_of(blocks):
+    blocks = list(blocks)
+    assert all(isinstance(block, RatingBlock) for block in blocks)
+    columns = RatingBlock.concatenate(blocks)
+    assert columns.users.dtype == columns.products.dtype == np.int32
+    assert columns.ratings.dtype == np.float32
+    columns = (columns.users.tolist(), columns.products.tolist(), columns.ratings.tolist())
+    return sorted(zip(*columns, strict=True))
+
+
+def batches(rows):
+    """Three batches in columns, of different sizes."""
+    users, products, ratings = small.columns()
+    assert len(rows) == len(users)
+    cuts = [3, 3, 10]  # the second is empty
+    split = (np.split(column, cuts) for column in (users, products, ratings))
+    return list(zip(*split, strict=True))
+
+
+FORMS = {
+    "Rating": lambda rows: [Rating(*row) for row in rows],
+    "own namedtuple": lambda rows: [OwnRating(*row) for row in rows],
+    "tuples": list,
+    "lists": lambda rows: [list(row) for row in rows],
+    "strings": lambda rows: [tuple(map(str, row)) for row in rows],
+    "numpy scalars": lambda rows: [(np.int64(u), np.int16(p), np.float32(r)) for u, p, r in rows],
+    "arrays of three": lambda rows: [np.array(row) for row in rows],
+    "tuples of columns": batches,
+    "lists of columns": lambda rows: [list(batch) for batch in batches(rows)],
+    "wide columns": lambda rows: [
+        (u.astype(np.float64), p.astype(np.uint16), r.astype(np.int8)) for u, p, r in batches(rows)
+    ],
+    "blocks": lambda rows: [RatingBlock(*batch) for batch in batches(rows)],
+    "rows, then batches": lambda rows: [
+        rows[0],
+        Rating(*rows[1]),
+        list(rows[2]),
+        *batches(rows)[1:],
+    ],
+    "batches and rows in turn": lambda rows: [
+        RatingBlock(*batches(rows)[0]),
+        *rows[3:10],
+        batches(rows)[3],
+    ],
+}
+
+
+MIXED = ("rows, then batches", "batches and rows in turn")
+# A class of a test module, which workers cannot import.
+LOCAL = ("own namedtuple",)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_partition_of_any_form(form):
+    assert rows_of(read_batches(0, iter(FORMS[form](small.RATINGS)))) == sorted(small.RATINGS)
+
+
+def test_an_rdd_of_every_form(sc):
+    forms = [form for form in FORMS if form not in MIXED + LOCAL]
+    # A form to a partition, and some partitions left empty.
+    partitions = sc.parallelize(range(15), 15)
+    elements = [FORMS[form](small.RATINGS) for form in forms]
+    rdd = partitions.flatMap(lambda i: elements[i] if i < len(elements) else [])
+    assert read(rdd) == sorted(small.RATINGS * len(forms))
+
+
+def test_a_dataframe_of_ratings_needs_no_names(spark):
+    frame = spark.createDataFrame(list(small.RATINGS), ["a", "b", "c"])
+    assert read(frame) == sorted(small.RATINGS)
+
+
+@pytest.mark.parametrize("rows_per_batch", [1, 2, 5, 1000])
+def test_rows_are_read_some_at_a_time(monkeypatch, rows_per_batch):
+    from rddals.rdds import ingest
+
+    monkeypatch.setattr(ingest, "ROWS_PER_BATCH", rows_per_batch)
+    monkeypatch.setattr(ingest, "RATINGS_PER_PIECE", 4)
+    pieces = list(read_batches(0, iter(small.RATINGS)))
+    assert [
+        t for piece in pieces for t in zip(piece.users, piece.products, piece.ratings, strict=True)
+    ] == [tuple(row) for row in small.RATINGS]
+    assert all(len(piece) >= 4 for piece in pieces[:-1])
+    bad = [*small.RATINGS[:11], (1, 2, None)]
+    with pytest.raises(RatingError, match="partition 6, row 11: rating None"):
+        list(read_batches(6, iter(bad)))
+
+
+def test_more_partitions_than_ratings(sc):
+    few = small.RATINGS[:3]
+    rdd = sc.parallelize(few, 8)
+    assert read(rdd) == sorted(few)
+    model = ALS.train(rdd, 2, iterations=1, seed=1)
+    assert sorted(model.userFeatures().keys().collect()) == sorted({u for u, _, _ in few})
+
+
+def test_links_and_degrees_read_the_same_ratings(sc):
+    rdd = sc.parallelize(FORMS["blocks"](small.RATINGS), 2)
+    users, products = count_degrees(rating_source(rdd))
+    expected_users = {u: sum(row[0] == u for row in small.RATINGS) for u in small.USERS}
+    assert dict(zip(users.ids.tolist(), users.counts.tolist(), strict=True)) == expected_users
+    assert products.ids.tolist() == list(small.PRODUCTS)
+    assert products.counts.sum() == N
+    linked = build_links(rating_source(rdd), HashPartitioner(2), HashPartitioner(3))
+    for side, degrees in zip(linked[:2], (users, products), strict=True):
+        assert sum(s.ratings for s in side.summaries) == N
+        assert sum(s.ids for s in side.summaries) == len(degrees.ids)
+
+
+def test_the_form_makes_no_difference_to_the_model(sc, spark):
+    wanted = factors(ALS.train(sc.parallelize(small.RATINGS, 2), 3, iterations=2, seed=4))
+    for ratings in (
+        sc.parallelize(FORMS["blocks"](small.RATINGS), 3),
+        spark.createDataFrame(list(small.RATINGS), ["user", "product", "rating"]),
+    ):
+        model = ALS.train(ratings, 3, iterations=2, seed=4)
+        np.testing.assert_allclose(factors(model), wanted, atol=1e-5)
+
+
+def factors(model):
+    return np.concatenate([side.rows for side in model.collected_factors()])
+
+
+# ------------------------------------------------------------------ DataFrames
+
+
+def frame_of(spark, rows, *kinds, names=("user", "product", "rating")):
+    fields = [StructField(n, kind, True) for n, kind in zip(names, kinds, strict=True)]
+    return spark.createDataFrame(rows, StructType(fields))
+
+
+@pytest.fixture(params=["arrow", "no arrow"])
+def arrow(request, monkeypatch):
+    """Both ways to read a DataFrame: with pyarrow, and as if there were none."""
+    if request.param == "no arrow":
+        found = importlib.util.find_spec
+        monkeypatch.setattr(
+            importlib.util,
+            "find_spec",
+            lambda name, *a: None if name == "pyarrow" else found(name, *a),
+        )
+    elif not has_arrow:
+        pytest.skip("needs pyarrow")
+    return request.param
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        (IntegerType(), IntegerType(), FloatType()),
+        (LongType(), ShortType(), DoubleType()),
+        (DoubleType(), FloatType(), IntegerType()),
+        (DecimalType(10, 0), DecimalType(12, 2), DecimalType(4, 1)),
+        (StringType(), StringType(), StringType()),
+        (IntegerType(), StringType(), DoubleType()),
+    ],
+    ids=lambda kinds: "-".join(kind.typeName() for kind in kinds),
+)
+def test_a_dataframe_of_any_types(spark, arrow, kinds):
+    makers = {"double": float, "float": float, "string": str}
+    to = [
+        Decimal if isinstance(kind, DecimalType) else makers.get(kind.typeName(), int)
+        for kind in kinds
+    ]
+    rows = [tuple(make(v) for make, v in zip(to, row, strict=True)) for row in small.RATINGS]
+    assert read(frame_of(spark, rows, *kinds)) == sorted(small.RATINGS)
+
+
+def test_liked_or_not_is_a_rating(spark, arrow):
+    rows = [(1, 2, True), (3, 4, False)]
+    frame = frame_of(spark, rows, IntegerType(), IntegerType(), BooleanType())
+    assert read(frame) == [(1, 2, 1.0), (3, 4, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ((1, 2, None), "rating"),
+        ((None, 2, 3.0), "user id"),
+        ((1, None, 3.0), "product id"),
+        ((1, 2, float("nan")), "rating nan"),
+        ((1, 2, float("inf")), "rating inf"),
+        ((1, 2**31, 3.0), "Ratings id 2147483648.* exceeds max integer value"),
+        ((-(2**31) - 1, 2, 3.0), "Ratings id -2147483649.* is below min integer value"),
+    ],
+)
+def test_a_dataframe_s_bad_row_is_named(spark, arrow, row, words):
+    rows = [(1, 2, 3.0), row, (2, 2, 3.0)]
+    frame = frame_of(spark, rows, LongType(), LongType(), DoubleType()).coalesce(1)
+    with pytest.raises(RatingError, match=rf"partition 0, .*row 1: .*{words}"):
+        ALS.train(frame, 2, iterations=1)
+
+
+def test_a_dataframe_s_words_are_no_numbers(spark, arrow):
+    frame = frame_of(spark, [("ann", 2, 3.0)], StringType(), LongType(), DoubleType())
+    with pytest.raises(RatingError, match="user id 'ann' is not an integer"):
+        ALS.train(frame, 2)
+
+
+def test_a_dataframe_s_dates_are_no_ratings(spark, arrow):
+    frame = spark.createDataFrame([(1, 2, date(2020, 1, 1))], ["user", "product", "rating"])
+    with pytest.raises(RatingError, match=r"rating datetime\.date"):
+        ALS.train(frame, 2)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("user id", "the.product", "rating"),
+        ("a`b", "`", "c"),
+        ("x", "x", "x"),
+        ("User", "user", "USER"),
+        ("", " ", "é"),
+        ("user", "product", "rating", "timestamp", "timestamp"),
+    ],
+    ids=",".join,
+)
+def test_columns_count_by_position_whatever_their_names(spark, names):
+    rows = [(*row, 99, 99)[: len(names)] for row in small.RATINGS]
+    kinds = (IntegerType(), IntegerType(), DoubleType(), LongType(), LongType())[: len(names)]
+    assert read(frame_of(spark, rows, *kinds, names=names)) == sorted(small.RATINGS)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_dataframe_needs_three_columns(spark, width):
+    frame = spark.createDataFrame([(1, 2)[:width]], ["one", "two"][:width])
+    with pytest.raises(RatingError, match=r"needs three columns .* but has \['one'"):
+        ALS.train(frame, 2)
+
+
+def test_an_empty_dataframe(spark, arrow):
+    frame = frame_of(spark, [], IntegerType(), IntegerType(), DoubleType())
+    with pytest.raises(RatingError, match="RDD is empty"):
+        ALS.train(frame, 2)
+
+
+@needs_arrow
+def test_numbers_in_a_dataframe_are_never_rows_of_python(spark):
+    frame = frame_of(spark, list(small.RATINGS), IntegerType(), IntegerType(), DoubleType())
+    elements = rating_source(frame).collect()
+    assert sum(len(users) for users, _, _ in elements) == N
+    assert all(isinstance(c, np.ndarray) for element in elements for c in element)
+
+
+# ------------------------------------------------------------------ what cannot be trained on
+
+
+@pytest.mark.parametrize("ratings", [None, [], [(1, 2, 3.0)], "ratings.csv", 7, np.ones((2, 3))])
+def test_ratings_are_an_rdd_or_a_dataframe(ratings):
+    with pytest.raises(RatingTypeError, match="either an RDD or a DataFrame, but got <class "):
+        ALS.train(ratings, 2)
+
+
+BAD = {
+    "NaN": ((1, 2, float("nan")), RatingError, "row 2: rating nan"),
+    "infinity": (Rating(1, 2, float("-inf")), RatingError, "row 2: rating -inf"),
+    "null": ((1, 2, None), RatingError, "row 2: rating None"),
+    "no user": ((None, 2, 3.0), RatingError, "row 2: user id None"),
+    "a name": (("ann", 2, 3.0), RatingError, "row 2: user id 'ann'"),
+    "a long id": ((2**31, 2, 3.0), RatingError, "row 2: Ratings id 2147483648 exceeds"),
+    "a short row": ((1, 2), RatingError, r"row 2: \(1, 2\) is not a rating"),
+    "a long row": ((1, 2, 3.0, 4), RatingError, r"row 2: \(1, 2, 3.0, 4\) is not a rating"),
+    "a number": (5, RatingTypeError, r"<class 'int'> \(partition 3, row 2\)"),
+    "a string": ("1,2,3", RatingTypeError, r"<class 'str'> \(partition 3, row 2\)"),
+    "a dict": ({"user": 1}, RatingTypeError, r"<class 'dict'> \(partition 3, row 2\)"),
+    "nothing": (None, RatingTypeError, r"<class 'NoneType'> \(partition 3, row 2\)"),
+}
+
+
+def with_element(sc, element, good=(1, 2, 3.0)):
+    """Five partitions of three good elements; in the fourth, the third is `element`."""
+    elements = [good] * 15
+    elements[11] = element
+    return sc.parallelize(elements, 5)
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_an_error_names_partition_row_and_value(sc, case):
+    element, error, words = BAD[case]
+    with pytest.raises(error, match=words) as caught:
+        ALS.train(with_element(sc, element), 2)
+    assert "partition 3, row 2" in str(caught.value)
+
+
+@pytest.mark.parametrize("case", ["NaN", "a number"])
+def test_fitting_a_partitioner_names_them_too(sc, case):
+    element, error, words = BAD[case]
+    with pytest.raises(error, match=words):
+        ALS.train(with_element(sc, element), 2, userPartitioner="range")
+
+
+ONE = np.ones(2)
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [
+        ((ONE, ONE, np.array([1, np.nan])), "partition 3, batch 2, row 1: rating nan"),
+        ((ONE, np.array([3e9, 1]), ONE), "partition 3, batch 2, row 0: Ratings id 3000000000"),
+        ((ONE, ONE, np.ones(3)), r"partition 3, batch 2: .*shapes \[\(2,\), \(2,\), \(3,\)\]"),
+        ((ONE, ONE, np.array(["a", "b"])), "partition 3, batch 2: ratings are of type <U1"),
+        (RatingBlock(*[np.array([1, 2**40])] * 3), "partition 3, batch 2, row 1: Ratings id"),
+    ],
+)
+def test_an_error_names_partition_batch_and_row(sc, batch, words):
+    with pytest.raises(RatingError, match=words):
+        ALS.train(with_element(sc, batch, good=(ONE, ONE, ONE)), 2)
+
+
+@pytest.mark.parametrize("asked", ["hash", "balanced"])
+def test_no_ratings_at_all(sc, asked):
+    no_rows = (np.empty(0, int), np.empty(0, int), np.empty(0))
+    for rdd in (sc.parallelize([], 3), sc.parallelize([no_rows], 1), sc.emptyRDD()):
+        with pytest.raises(RatingError, match="RDD is empty"):
+            ALS.train(rdd, 2, userPartitioner=asked)

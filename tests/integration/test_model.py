@@ -1,0 +1,444 @@
+"""A trained model against the dense product of its collected factors."""
+
+import json
+from array import array
+
+import numpy as np
+import pytest
+from pyspark.mllib.recommendation import ALS as MLlibALS
+from pyspark.mllib.recommendation import MatrixFactorizationModel as MLlibModel
+
+import small_matrix as small
+from partitioners import FunctionPartitioner, RangePartitioner
+from rddals import (
+    ALS,
+    MatrixFactorizationModel,
+    ModelFormatError,
+    Rating,
+    RddalsError,
+    SettingError,
+    UnknownIdError,
+)
+
+RANK = 3
+N_USERS, N_PRODUCTS = len(small.USERS), len(small.PRODUCTS)
+HOW = {
+    "shuffle": {"exchange": "shuffle", "userBlocks": 2, "productBlocks": 3},
+    "broadcast": {"exchange": "broadcast", "userBlocks": 9, "productBlocks": 2},
+    "join": {"exchange": "join", "userBlocks": 1, "productBlocks": 2},
+    "loaded": {},
+}
+
+
+class Trained:
+    """A model, and what it must say: the dense product of its factors, in float64."""
+
+    def __init__(self, model):
+        self.model = model
+        users, products = model.collected_factors()
+        assert users.ids.tolist() == list(small.USERS)
+        assert products.ids.tolist() == list(small.PRODUCTS)
+        self.X, self.Y = users.rows.astype(float), products.rows.astype(float)
+        self.dense = self.X @ self.Y.T
+
+    def best_products(self, u, num):
+        return best(self.dense[u], small.PRODUCTS, num)
+
+    def best_users(self, p, num):
+        return best(self.dense[:, p], small.USERS, num)
+
+
+def best(scores, ids, num):
+    order = np.argsort(-scores, kind="stable")[:num]
+    return [ids[i] for i in order], scores[order]
+
+
+@pytest.fixture(scope="module")
+def module_sc(_spark):
+    return _spark
+
+
+@pytest.fixture(scope="module", params=HOW)
+def trained(request, module_sc, tmp_path_factory):
+    how = {"iterations": 2, "seed": 8, **HOW[request.param]}
+    model = ALS.train(module_sc.parallelize(small.RATINGS, 2), RANK, lambda_=0.1, **how)
+    if request.param == "loaded":
+        path = str(tmp_path_factory.mktemp("models") / "model")
+        model.save(module_sc, path)
+        model = MatrixFactorizationModel.load(module_sc, path)
+    yield Trained(model)
+    model.unpersist()
+
+
+@pytest.fixture(scope="module")
+def one(module_sc):
+    """One trained model, where how it came about is no matter."""
+    ratings = module_sc.parallelize(small.RATINGS, 2)
+    model = ALS.train(ratings, RANK, iterations=1, lambda_=0.1, seed=8, blocks=2)
+    yield Trained(model)
+    model.unpersist()
+
+
+def assert_ratings(found, users, products, scores):
+    assert [type(r) for r in found] == [Rating] * len(found)
+    assert all(list(map(type, r)) == [int, int, float] for r in found)
+    assert [r.user for r in found] == list(users)
+    assert [r.product for r in found] == list(products)
+    np.testing.assert_allclose([r.rating for r in found], scores, rtol=1e-9, atol=1e-12)
+
+
+# ------------------------------------------------------------------ every method
+
+
+def test_predict(trained):
+    for u, p in [(0, 0), (3, 7), (6, 2)]:
+        predicted = trained.model.predict(small.USERS[u], small.PRODUCTS[p])
+        assert type(predicted) is float
+        assert predicted == pytest.approx(trained.dense[u, p], rel=1e-9)
+
+
+def test_predict_all(trained, module_sc):
+    pairs = [(u, p) for u in small.USERS for p in small.PRODUCTS]
+    found = sorted(trained.model.predictAll(module_sc.parallelize(pairs, 3)).collect())
+    assert_ratings(found, *zip(*pairs, strict=True), trained.dense.ravel())
+
+
+def test_recommend_products(trained):
+    for u, num in [(0, 3), (2, N_PRODUCTS), (4, 99)]:
+        products, scores = trained.best_products(u, num)
+        found = trained.model.recommendProducts(small.USERS[u], num)
+        assert_ratings(found, [small.USERS[u]] * len(products), products, scores)
+
+
+def test_recommend_users(trained):
+    for p, num in [(0, 3), (2, N_USERS), (4, 99)]:
+        users, scores = trained.best_users(p, num)
+        found = trained.model.recommendUsers(small.PRODUCTS[p], num)
+        assert_ratings(found, users, [small.PRODUCTS[p]] * len(users), scores)
+
+
+@pytest.mark.parametrize("num", [2, 99])
+def test_recommend_products_for_users(trained, num):
+    found = dict(trained.model.recommendProductsForUsers(num).collect())
+    assert sorted(found) == list(small.USERS)
+    for u, user in enumerate(small.USERS):
+        products, scores = trained.best_products(u, num)
+        assert type(found[user]) is tuple
+        assert_ratings(found[user], [user] * len(products), products, scores)
+
+
+@pytest.mark.parametrize("num", [2, 99])
+def test_recommend_users_for_products(trained, num):
+    found = dict(trained.model.recommendUsersForProducts(num).collect())
+    assert sorted(found) == list(small.PRODUCTS)
+    for p, product in enumerate(small.PRODUCTS):
+        users, scores = trained.best_users(p, num)
+        assert type(found[product]) is tuple
+        assert_ratings(found[product], users, [product] * len(users), scores)
+
+
+def test_features(trained):
+    for features, ids, rows in (
+        (trained.model.userFeatures(), small.USERS, trained.X),
+        (trained.model.productFeatures(), small.PRODUCTS, trained.Y),
+    ):
+        found = dict(features.collect())
+        assert sorted(found) == list(ids)
+        assert {type(id_) for id_ in found} == {int}
+        assert {(type(row), row.typecode) for row in found.values()} == {(array, "d")}
+        np.testing.assert_array_equal([found[id_] for id_ in ids], rows)
+
+
+def test_features_are_placed_by_their_partitioner(trained):
+    for features, ids, rows in (
+        (trained.model.userFeatures(), small.USERS, trained.X),
+        (trained.model.productFeatures(), small.PRODUCTS, trained.Y),
+    ):
+        for place in (0, -1):
+            (found,) = features.lookup(ids[place])
+            assert found.tolist() == rows[place].tolist()
+        assert features.lookup(1_000_003) == []
+        partitions = features.glom().map(lambda pairs: [id_ for id_, _ in pairs]).collect()
+        assert features.partitioner.numPartitions == len(partitions)
+        for number, held in enumerate(partitions):
+            assert [features.partitioner(id_) for id_ in held] == [number] * len(held)
+
+
+def test_rank(trained):
+    assert trained.model.rank == RANK
+    assert trained.X.shape == (N_USERS, RANK)
+
+
+def test_saved_and_loaded_it_is_the_same_model(trained, module_sc, tmp_path):
+    path = str(tmp_path / "model")
+    trained.model.save(module_sc, path)
+    loaded = MatrixFactorizationModel.load(module_sc, path)
+    again = Trained(loaded)
+    np.testing.assert_array_equal(again.X, trained.X)
+    np.testing.assert_array_equal(again.Y, trained.Y)
+    assert (loaded.rank, loaded.history, loaded.seed) == (RANK, (), None)
+    assert loaded.predict(7, 23) == trained.model.predict(7, 23)
+    loaded.unpersist()
+
+
+# ------------------------------------------------------------------ lookups run where the id lives
+
+
+@pytest.mark.parametrize(
+    "partitioner",
+    [
+        RangePartitioner.fit(small.USERS, 3),
+        FunctionPartitioner(3, lambda id_: 2 - id_ % 3),
+    ],
+    ids=repr,
+)
+def test_lookups_follow_any_partitioner(sc, partitioner):
+    model = ALS.train(
+        sc.parallelize(small.RATINGS, 2),
+        RANK,
+        iterations=1,
+        seed=8,
+        userPartitioner=partitioner,
+        productBlocks=5,
+    )
+    features = model.userFeatures()
+    for user in small.USERS:
+        assert features.partitioner(user) == partitioner.block_of([user])[0]
+    wanted = dict(features.collect())
+    assert features.lookup(-3) == [wanted[-3]]
+    assert model.predict(-3, 23) == pytest.approx(
+        float(np.dot(wanted[-3], model.productFeatures().lookup(23)[0]))
+    )
+
+
+# ------------------------------------------------------------------ unknown ids
+
+
+@pytest.mark.parametrize("unknown", [0, -7, 2**31, 2**70])
+def test_unknown_ids_are_named(one, unknown):
+    model = one.model
+    for call, words in [
+        (lambda: model.predict(unknown, 10), f"userId: {unknown} not found in the model"),
+        (lambda: model.predict(7, unknown), f"productId: {unknown} not found in the model"),
+        (lambda: model.recommendProducts(unknown, 2), f"userId: {unknown} not found"),
+        (lambda: model.recommendUsers(unknown, 2), f"productId: {unknown} not found"),
+    ]:
+        with pytest.raises(UnknownIdError, match=words):
+            call()
+
+
+def test_an_id_of_one_side_is_unknown_to_the_other(one):
+    with pytest.raises(UnknownIdError, match="userId: 90"):
+        one.model.recommendProducts(90, 1)
+    with pytest.raises(UnknownIdError, match="productId: 7"):
+        one.model.recommendUsers(7, 1)
+
+
+def test_ids_of_numpy_s_types(one):
+    assert one.model.predict(np.int32(7), np.int64(23)) == one.model.predict(7, 23)
+    (first, *_) = one.model.recommendProducts(np.int64(7), np.int32(2))
+    assert type(first.user) is int
+
+
+# ------------------------------------------------------------------ how many
+
+
+def everybody(model):
+    return [
+        lambda num: model.recommendProducts(7, num),
+        lambda num: model.recommendUsers(23, num),
+        lambda num: model.recommendProductsForUsers(num).collect(),
+        lambda num: model.recommendUsersForProducts(num).collect(),
+    ]
+
+
+def test_none_at_all(one):
+    products, users, for_users, for_products = (call(0) for call in everybody(one.model))
+    assert products == users == []
+    assert dict(for_users) == dict.fromkeys(small.USERS, ())
+    assert dict(for_products) == dict.fromkeys(small.PRODUCTS, ())
+
+
+@pytest.mark.parametrize(
+    "num", [-1, -(2**40), 2.5, "3", None, True, float("nan"), float("inf"), [2]]
+)
+def test_a_bad_number_is_refused_at_once(one, num):
+    for call in everybody(one.model):
+        with pytest.raises(SettingError, match="num must be a nonnegative integer but got"):
+            call(num)
+
+
+# ------------------------------------------------------------------ predictAll
+
+
+def test_unknown_pairs_are_dropped_and_duplicates_kept(one, sc):
+    pairs = [
+        (7, 23),
+        (7, 23),
+        (2, 90),
+        (1, 23),
+        (7, 1),
+        (0, 0),
+        (7, 2**40),
+        (-(2**40), 10),
+        (7, 23),
+    ]
+    found = sorted(one.model.predictAll(sc.parallelize(pairs, 4)).collect())
+    u, p = small.USERS.index, small.PRODUCTS.index
+    scores = [one.dense[u(2), p(90)]] + [one.dense[u(7), p(23)]] * 3
+    assert_ratings(found, [2, 7, 7, 7], [90, 23, 23, 23], scores)
+
+
+def test_no_pairs_no_predictions(one, sc):
+    assert one.model.predictAll(sc.parallelize([], 3)).collect() == []
+    assert one.model.predictAll(sc.emptyRDD()).collect() == []
+    assert one.model.predictAll(sc.parallelize([(0, 0)], 1)).collect() == []
+
+
+def test_pairs_of_other_kinds(one, sc):
+    pairs = [[7, 23], (np.int64(7), np.int32(23)), ("7", "23"), np.array([7, 23])]
+    found = one.model.predictAll(sc.parallelize(pairs, 2)).collect()
+    assert {r.rating for r in found} == {one.model.predict(7, 23)}
+    assert len(found) == 4
+
+
+def test_predictions_agree_to_the_last_bit(one, sc):
+    # A score must not depend on which method computed it.
+    predicted = {
+        (r.user, r.product): r.rating
+        for r in one.model.predictAll(sc.parallelize([(7, p) for p in small.PRODUCTS], 2)).collect()
+    }
+    for r in one.model.recommendProducts(7, N_PRODUCTS):
+        assert r.rating == predicted[r.user, r.product] == one.model.predict(r.user, r.product)
+
+
+@pytest.mark.parametrize("pairs", [[(7, 23)], (7, 23), None, "pairs"])
+def test_pairs_come_in_an_rdd(one, pairs):
+    with pytest.raises(AssertionError, match="user_product should be RDD of"):
+        one.model.predictAll(pairs)
+
+
+# ------------------------------------------------------------------ beside MLlib
+
+
+def test_mllib_loads_ours(one, sc, tmp_path):
+    path = str(tmp_path / "model")
+    one.model.save(sc, path)
+    theirs = MLlibModel.load(sc, path)
+    assert theirs.rank == RANK
+    assert theirs.predict(7, 23) == pytest.approx(one.model.predict(7, 23), rel=1e-12)
+    ours = one.model.recommendProducts(-3, 4)
+    assert [r.product for r in theirs.recommendProducts(-3, 4)] == [r.product for r in ours]
+    assert {u: row.tolist() for u, row in theirs.userFeatures().collect()} == {
+        u: row.tolist() for u, row in one.model.userFeatures().collect()
+    }
+
+
+def test_we_load_mllib_s(sc, tmp_path):
+    path = str(tmp_path / "model")
+    theirs = MLlibALS.train(sc.parallelize(small.RATINGS, 2), RANK, 2, lambda_=0.1, seed=8)
+    theirs.save(sc, path)
+    ours = MatrixFactorizationModel.load(sc, path)
+    assert ours.rank == RANK
+    assert type(ours.rank) is int
+    pairs = sc.parallelize([(u, p) for u in small.USERS for p in small.PRODUCTS], 2)
+    wanted, found = (
+        sorted(tuple(r) for r in model.predictAll(pairs).collect()) for model in (theirs, ours)
+    )
+    assert [r[:2] for r in found] == [r[:2] for r in wanted]
+    np.testing.assert_allclose([r[2] for r in found], [r[2] for r in wanted], rtol=1e-6)
+    for theirs_best, ours_best in [
+        (theirs.recommendUsers(23, 3), ours.recommendUsers(23, 3)),
+        (theirs.recommendProducts(2, 3), ours.recommendProducts(2, 3)),
+    ]:
+        assert [r[:2] for r in ours_best] == [r[:2] for r in theirs_best]
+
+
+# ------------------------------------------------------------------ bad paths and foreign files
+
+
+def test_a_model_is_not_saved_over_another(one, sc, tmp_path):
+    path = str(tmp_path / "model")
+    one.model.save(sc, path)
+    with pytest.raises(Exception, match="already exists"):
+        one.model.save(sc, path)
+    assert MatrixFactorizationModel.load(sc, path).rank == RANK
+
+
+def test_mllib_s_words_for_bad_arguments(one, sc):
+    for call in (one.model.save, MatrixFactorizationModel.load):
+        with pytest.raises(TypeError, match="sc should be a SparkContext, got type <class 'str'>"):
+            call("sc", "path")
+        with pytest.raises(TypeError, match="path should be a string, got type <class 'int'>"):
+            call(sc, 5)
+
+
+METADATA = {
+    "class": "org.apache.spark.mllib.recommendation.MatrixFactorizationModel",
+    "version": "1.0",
+    "rank": RANK,
+}
+
+
+def write_metadata(path, text):
+    (path / "metadata").mkdir(parents=True)
+    (path / "metadata/part-00000").write_text(text)
+    return str(path)
+
+
+def test_nothing_at_the_path(sc, tmp_path):
+    path = str(tmp_path / "nowhere")
+    with pytest.raises(ModelFormatError, match="nowhere holds no model"):
+        MatrixFactorizationModel.load(sc, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "does not describe a model"),
+        ("no json", "does not describe a model"),
+        ("[1, 2]", "does not describe a model"),
+        ("null", "does not describe a model"),
+        (json.dumps({"class": METADATA["class"]}), "does not describe a model"),
+        (json.dumps(METADATA | {"rank": "many"}), "does not describe a model"),
+        (json.dumps(METADATA | {"rank": None}), "does not describe a model"),
+        (
+            json.dumps(METADATA | {"class": "org.apache.spark.ml.recommendation.ALSModel"}),
+            "holds org.apache.spark.ml.recommendation.ALSModel of format 1.0",
+        ),
+        (json.dumps(METADATA | {"version": "2.0"}), r"of format 2\.0; only .* of format 1\.0"),
+        (json.dumps(METADATA), "data/user"),  # metadata, and nothing else
+    ],
+)
+def test_foreign_metadata_is_refused(sc, tmp_path, text, words):
+    path = write_metadata(tmp_path / "model", text)
+    with pytest.raises(ModelFormatError, match=words):
+        MatrixFactorizationModel.load(sc, path)
+
+
+def test_metadata_may_say_more(one, sc, tmp_path):
+    path = tmp_path / "model"
+    one.model.save(sc, str(path))
+    (part,) = (p for p in (path / "metadata").glob("part-*") if p.stat().st_size)
+    for checksum in (path / "metadata").glob(".*.crc"):
+        checksum.unlink()
+    part.write_text(json.dumps(METADATA | {"trainedBy": "somebody"}))
+    assert MatrixFactorizationModel.load(sc, str(path)).rank == RANK
+
+
+def test_foreign_columns_are_refused(sc, spark, tmp_path):
+    path = write_metadata(tmp_path / "model", json.dumps(METADATA))
+    for side in ("user", "product"):
+        spark.createDataFrame([(1, [0.5])], ["key", "row"]).write.parquet(f"{path}/data/{side}")
+    with pytest.raises(ModelFormatError, match="no columns id and features"):
+        MatrixFactorizationModel.load(sc, path)
+
+
+def test_a_rank_that_the_features_do_not_have_is_refused(one, sc, tmp_path):
+    path = tmp_path / "model"
+    one.model.save(sc, str(path))
+    for file in (path / "metadata").iterdir():
+        file.unlink()
+    (path / "metadata/part-00000").write_text(json.dumps(METADATA | {"rank": RANK + 1}))
+    with pytest.raises(RddalsError):
+        MatrixFactorizationModel.load(sc, str(path)).predict(7, 23)

@@ -1,0 +1,288 @@
+"""Pins what `rddals.rdds.spark` says about Spark: where one fails, Spark has changed."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from types import SimpleNamespace
+
+import pytest
+from pyspark import RDD, StorageLevel, accumulators
+
+from rddals.rdds.spark import (
+    ReportBook,
+    Shuffle,
+    block_index,
+    co_partitioned,
+    cut_lineage,
+    discard,
+    materialise,
+    prompt_sockets,
+    run,
+    storage_level,
+    with_shuffle_serializer,
+)
+
+PAIRS = [(block, f"{block}{letter}") for block in range(3) for letter in "ab"]
+
+
+def swap(pairs):
+    return ((2 - block, value) for block, value in pairs)
+
+
+def by_partition(rdd):
+    return [sorted(partition) for partition in rdd.glom().collect()]
+
+
+def logged(rdd, log):
+    """`rdd`, with a file in `log` for every partition that is computed."""
+
+    def computed(records):
+        (log / uuid.uuid4().hex).touch()
+        return records
+
+    return rdd.mapPartitions(computed, preservesPartitioning=True)
+
+
+def lineage(rdd):
+    return rdd.toDebugString().decode()
+
+
+def test_co_partitioned_takes_the_same_function_object(sc):
+    def equal_but_another(block):
+        return block
+
+    pairs = sc.parallelize(PAIRS, 2)
+    ours = pairs.partitionBy(3, block_index)
+    theirs = pairs.partitionBy(3, equal_but_another)
+    assert sc.union([ours, theirs]).getNumPartitions() == 6
+    with pytest.raises(RuntimeError, match=r"\[3, 3\] partitions are not co-partitioned"):
+        co_partitioned([ours, theirs])
+
+
+def test_one_task_sees_a_partition_of_each_co_partitioned_rdd(sc, tmp_path):
+    one, other = (Shuffle(sc.parallelize(PAIRS, n), 3).rdd for n in (2, 4))
+    both = logged(co_partitioned([one, other]), tmp_path)
+    assert by_partition(both) == [sorted(PAIRS[2 * b : 2 * b + 2] * 2) for b in range(3)]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_cogroup_shuffles_again(sc, stages_of):
+    one, other = (Shuffle(sc.parallelize(PAIRS, 2), 3).rdd for _ in range(2))
+    run(one)
+    run(other)
+    for name, rdd, written in (
+        ("cogroup", one.cogroup(other), True),
+        ("union", co_partitioned([one, other]), False),
+    ):
+        sc.setJobGroup(f"again by {name}", "")
+        rdd.count()
+        stages = [stage for job in stages_of(f"again by {name}") for stage in job]
+        assert any(stage.records_written for stage in stages) is written
+
+
+def test_a_kept_partitioner_makes_partition_by_do_nothing(sc):
+    placed = sc.parallelize(PAIRS, 2).partitionBy(3, block_index)
+    swapped = placed.mapPartitions(swap, preservesPartitioning=True)
+    assert swapped.partitionBy(3, block_index) is swapped
+    moved = by_partition(Shuffle(swapped, 3).rdd)
+    assert [{block for block, _ in partition} for partition in moved] == [{0}, {1}, {2}]
+
+
+def test_release_deletes_one_shuffle_and_no_other(sc, footprint):
+    theirs = sc.parallelize(PAIRS, 2).groupByKey(2)
+    theirs.count()
+    kept = footprint.held() - footprint.before
+    shuffle = Shuffle(theirs.mapValues(list), 3)
+    run(shuffle.rdd)
+    ours = footprint.held() - footprint.before - kept
+    assert {kind for kind, _ in kept} == {kind for kind, _ in ours} == {"shuffle file"}
+    footprint.before |= kept
+    shuffle.release()
+    shuffle.release()  # again does no harm
+    assert not footprint.left()
+    assert kept <= footprint.held()
+    assert shuffle.rdd.count() == 3  # what it was made from is still there
+
+
+def test_serializers_that_differ_cost_a_python_pass(sc):
+    shuffled = Shuffle(sc.parallelize(PAIRS, 2), 3).rdd
+    mapped = shuffled.mapPartitions(iter, preservesPartitioning=True)
+    assert mapped._jrdd_deserializer != shuffled._jrdd_deserializer
+    alike = with_shuffle_serializer(mapped)
+    assert alike._jrdd_deserializer == shuffled._jrdd_deserializer
+    # Both unions hold the one pass of mapPartitions; where serializers differ there are more.
+    passes = [
+        lineage(sc.union([rdd, shuffled])).count("PythonRDD") - lineage(rdd).count("PythonRDD")
+        for rdd in (alike, mapped)
+    ]
+    passes = [count - lineage(shuffled).count("PythonRDD") for count in passes]
+    assert passes[0] == 0
+    assert passes[1] > 0
+    assert by_partition(co_partitioned([alike, shuffled])) == [
+        sorted(PAIRS[2 * b : 2 * b + 2] * 2) for b in range(3)
+    ]
+
+
+def test_run_runs_the_map_side_alone(sc, tmp_path):
+    map_side, reduce_side = tmp_path / "map", tmp_path / "reduce"
+    map_side.mkdir()
+    reduce_side.mkdir()
+    shuffle = Shuffle(logged(sc.parallelize(PAIRS, 4), map_side), 3)
+    read = logged(shuffle.rdd, reduce_side)
+    run(shuffle.rdd)
+    assert len(list(map_side.iterdir())) == 4
+    read.count()
+    assert len(list(map_side.iterdir())) == 4
+    assert len(list(reduce_side.iterdir())) == 3
+
+
+def test_materialise_computes_every_partition_once(sc, tmp_path):
+    rdd = logged(sc.parallelize(range(10), 5), tmp_path).persist(storage_level(sc))
+    materialise(rdd)
+    materialise(rdd)
+    assert sorted(rdd.collect()) == list(range(10))
+    assert len(list(tmp_path.iterdir())) == 5
+    assert "CachedPartitions: 5" in lineage(rdd)
+
+
+@pytest.mark.parametrize(
+    ("master", "level"),
+    [
+        ("local", StorageLevel.MEMORY_AND_DISK),
+        ("local[2]", StorageLevel.MEMORY_AND_DISK),
+        ("local-cluster[2, 1, 1024]", StorageLevel.MEMORY_AND_DISK_2),
+        ("spark://somewhere:7077", StorageLevel.MEMORY_AND_DISK_2),
+        ("yarn", StorageLevel.MEMORY_AND_DISK_2),
+        (None, StorageLevel.MEMORY_AND_DISK_2),
+    ],
+)
+def test_two_copies_where_an_executor_can_be_lost(master, level):
+    assert storage_level(SimpleNamespace(master=master)) == level
+
+
+def long_lineage(sc, log):
+    rdd = Shuffle(sc.parallelize(PAIRS, 2), 3).rdd
+    for _ in range(5):
+        rdd = Shuffle(rdd, 3).rdd
+    return logged(rdd, log)
+
+
+def test_lineage_is_cut_without_a_checkpoint_directory(sc, tmp_path):
+    rdd = long_lineage(sc, tmp_path)
+    before = lineage(rdd)
+    cut_lineage(rdd)
+    assert rdd.isCheckpointed()
+    assert before.count("ShuffledRDD") == 6
+    assert "ShuffledRDD" not in lineage(rdd)
+    assert sorted(rdd.collect()) == PAIRS
+    assert len(list(tmp_path.iterdir())) == 3  # computed once for storage and lineage both
+    discard(rdd)
+    assert rdd._jrdd.rdd().id() not in sc._jsc.getPersistentRDDs()
+
+
+def test_spark_leaves_checkpoints_behind_and_discard_does_not(sc, tmp_path, checkpoint_dir):
+    log = tmp_path / "log"
+    log.mkdir()
+    rdd = long_lineage(sc, log)
+    cut_lineage(rdd)
+    assert "ShuffledRDD" not in lineage(rdd)
+    assert sorted(rdd.collect()) == PAIRS
+    assert len(list(log.iterdir())) == 3  # not once more for the checkpoint
+    rdd.unpersist(blocking=True)
+    assert len(list(checkpoint_dir.glob("*/rdd-*"))) == 1
+    discard(rdd)
+    assert not list(checkpoint_dir.glob("*/rdd-*"))
+
+
+def test_a_checkpoint_of_what_a_job_has_used_is_ignored(sc, tmp_path):
+    rdd = long_lineage(sc, tmp_path)
+    materialise(rdd)
+    cut_lineage(rdd)
+    assert not rdd.isCheckpointed()
+    assert "ShuffledRDD" in lineage(rdd)
+
+
+def test_a_failed_cut_leaves_nothing(sc, footprint):
+    def fail(records):
+        raise ValueError("no")
+
+    with pytest.raises(Exception, match="no"):
+        cut_lineage(sc.parallelize(PAIRS, 2).mapPartitions(fail))
+    assert not footprint.left("persisted RDD")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="finds sockets by /proc")
+def test_prompt_sockets_reach_the_connection_of_the_worker(sc):
+    def delays(records):
+        import socket
+
+        records = list(records)
+        prompt_sockets()
+        found = []
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                with socket.socket(fileno=os.dup(int(name))) as connection:
+                    if connection.family in (socket.AF_INET, socket.AF_INET6):
+                        level, option = socket.IPPROTO_TCP, socket.TCP_NODELAY
+                        found.append(connection.getsockopt(level, option))
+            except OSError:
+                continue
+        return [(records, found)]
+
+    ((records, nodelay),) = sc.parallelize(range(3), 1).mapPartitions(delays).collect()
+    assert records == [0, 1, 2]
+    assert nodelay
+    assert all(nodelay)
+
+
+def filing(book, topic):
+    def task(partition, records):
+        book.file(topic, partition, sum(records))
+        return [partition]
+
+    return task
+
+
+def test_a_task_that_runs_again_reports_once(sc):
+    book = ReportBook(sc)
+    plain, task = sc.accumulator(0), filing(book, "sum")
+
+    def counted(partition, records):
+        plain.add(1)
+        return task(partition, records)
+
+    rdd = sc.parallelize(range(6), 3).mapPartitionsWithIndex(counted)
+    assert (rdd.count(), rdd.count()) == (3, 3)
+    assert plain.value == 6
+    assert book.take("other") == []
+    assert book.take("sum") == [0 + 1, 2 + 3, 4 + 5]
+    assert book.take("sum") == []
+    book.close()
+    accumulators._accumulatorRegistry.pop(plain.aid)
+
+
+def test_reports_to_a_closed_book_are_dropped(sc):
+    closed, opened = ReportBook(sc), ReportBook(sc)
+    late = sc.parallelize(range(6), 3).mapPartitionsWithIndex(filing(closed, "sum"))
+    closed.close()
+    late.count()
+    assert closed.take("sum") == [1, 5, 9]  # Spark delivers them all the same
+    late.count()
+    sc.parallelize(range(2), 2).mapPartitionsWithIndex(filing(opened, "sum")).count()
+    assert opened.take("sum") == [0, 1]
+    opened.close()
+    assert closed.take("sum") == []
+
+
+def test_all_books_of_a_context_share_one_accumulator(sc):
+    ReportBook(sc).close()
+    before = dict(accumulators._accumulatorRegistry)
+    books = [ReportBook(sc) for _ in range(5)]
+    rdd: RDD = sc.parallelize(range(6), 3)
+    for book in books:
+        rdd.mapPartitionsWithIndex(filing(book, "sum")).count()
+    assert [book.take("sum") for book in books] == [[1, 5, 9]] * 5
+    for book in books:
+        book.close()
+    assert accumulators._accumulatorRegistry == before
