@@ -192,6 +192,16 @@ def test_rows_nobody_likes_are_zero(precision):
         assert rows[2].all()
 
 
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_rows_nobody_likes_are_never_singular(precision, nonnegative):
+    # The minimum is at 0, though neither the ratings nor the Gram matrix determine it alone.
+    Y = np.zeros((4, 3), dtype=np.float32)
+    ratings = RatingBlock.from_rows([(6, 0, -1.0), (9, 1, 0.0)])
+    settings = {"implicit": True, "alpha": 1.0, "nonnegative": nonnegative}
+    solution = solve(ratings, Y, Objective(3, 0.0, precision=precision, **settings))
+    assert not solution.rows.any()
+
+
 # ------------------------------------------------------------------ what a half-step refuses
 
 

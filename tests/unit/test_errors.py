@@ -53,10 +53,10 @@ def test_errors_travel(error, again):
 
 @pytest.mark.parametrize("again", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy])
 def test_singular_systems_travel_with_their_ids(again):
-    error = SingularSystemError([7, -3, 2], 10, 0.0)
+    error = SingularSystemError([7, -3, 2], 10, 0.25)
     travelled = again(error)
     assert type(travelled) is SingularSystemError
-    assert (travelled.ids, travelled.rank, travelled.lambda_) == ((-3, 2, 7), 10, 0.0)
+    assert (travelled.ids, travelled.rank, travelled.lambda_) == ((-3, 2, 7), 10, 0.25)
     assert str(travelled) == str(error)
 
 
