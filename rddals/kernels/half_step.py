@@ -197,6 +197,8 @@ class _HalfStep:
         self._filled = 0
 
     def run(self) -> Solution:
+        if self.objective.lambda_ == 0 and not self.objective.implicit:
+            self._note_too_few_sources()
         for group in self.in_block.groups:
             if self.dual and self._dual_pays(group.width):
                 self._solve_dual(group)
@@ -352,7 +354,7 @@ class _HalfStep:
         # Squares of values this large are what a factorisation cannot get through.
         values = max(largest, float(np.abs(self.table).max(initial=0)))
         too_large = values**2 * longest > np.finfo(self.dtype).max
-        if not finite.all() and (too_large or not self.singular):
+        if not finite.all() and (too_large or not any(map(len, self.singular))):
             first = int(self.in_block.ids[np.argmin(finite)])
             raise OverflowingRatingsError(
                 f"The factors of {int((~finite).sum())} ids, {first} the first, overflow "
@@ -364,9 +366,23 @@ class _HalfStep:
         if singular.any():
             self.singular.append(np.arange(rows.start, rows.stop)[singular])
 
-    def _raise_if_singular(self) -> None:
-        if not self.singular:
+    def _note_too_few_sources(self) -> None:
+        """Without a ridge, fewer different sources than the rank are singular for certain.
+
+        Rounding can hide that from the pivots. Sources ascend within a row.
+        """
+        block = self.in_block
+        if not len(block.ids):
             return
-        slots = np.concatenate(self.singular)
+        new = np.ones(len(block.sources), dtype=bool)
+        new[1:] = block.sources[1:] != block.sources[:-1]
+        new[block.pointers[:-1]] = True
+        distinct = np.add.reduceat(new, block.pointers[:-1], dtype=np.int64)
+        self.singular.append(np.flatnonzero(distinct < self.rank))
+
+    def _raise_if_singular(self) -> None:
+        slots = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self.singular]))
+        if not len(slots):
+            return
         ids = self.in_block.ids[self.in_block.order[slots]]
         raise SingularSystemError(ids.tolist(), self.rank, self.objective.lambda_)

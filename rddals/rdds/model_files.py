@@ -76,6 +76,12 @@ def read_model(sc: SparkContext, path: str) -> tuple[int, FactorTable, FactorTab
             raise ModelFormatError(
                 f"{path} holds no whole model: {path}/data/{side} has no columns id and features."
             ) from error
+        sizes = frame.selectExpr("min(size(features))", "max(size(features))").first()
+        if sizes[0] is not None and tuple(sizes) != (rank, rank):
+            raise ModelFormatError(
+                f"{path}/metadata says rank {rank} but {path}/data/{side} holds features of "
+                f"length {sizes[0]} to {sizes[1]}."
+            )
         partitioner = HashPartitioner(max(sc.defaultParallelism, frame.rdd.getNumPartitions()))
         table = FactorTable.from_rows(frame.rdd, partitioner, rank)
         table.blocks.persist(storage_level(sc))

@@ -7,12 +7,11 @@ import os
 
 import pytest
 
-from rddals.blocks.ratings import RatingBlock
 from rddals.cli.failures import InputError
 from rddals.cli.readers import read_ratings
 from rddals.errors import RatingError
 from rddals.rdds.degrees import count_degrees
-from rddals.rdds.ingest import rating_source, read_batches
+from rddals.rdds.ingest import rating_source
 
 RATINGS = [(u, i, float((u * i) % 5) + 0.5) for u in range(1, 9) for i in (-3, 2, 5, 11)]
 HEADER = "userId,movieId,rating,timestamp\n"
@@ -32,10 +31,7 @@ def write(path, text):
 def read(spark, *paths, columns=None):
     """What is read, sorted, and the description."""
     ratings = read_ratings(spark, paths, columns)
-    batches = rating_source(ratings.frame).mapPartitionsWithIndex(read_batches).collect()
-    block = RatingBlock.concatenate(batches)
-    rows = zip(*(c.tolist() for c in (block.users, block.products, block.ratings)), strict=True)
-    return sorted(rows), ratings.description
+    return sorted(map(tuple, ratings.frame.collect())), ratings.description
 
 
 def train_on(ratings):
@@ -71,7 +67,7 @@ def test_text(spark, tmp_path, name, text):
     assert read(spark, path)[0] == sorted(RATINGS)
 
 
-@pytest.mark.parametrize("kind", ["bigint", "int", "double"])
+@pytest.mark.parametrize("kind", ["bigint", "double"])
 def test_parquet(spark, tmp_path, kind):
     schema = f"rating double, t string, userId {kind}, itemId {kind}"
     ids = float if kind == "double" else int
@@ -109,35 +105,44 @@ def test_columns_by_request(spark, tmp_path):
 
 
 GOOD = lines(",")
-BAD = {
-    "few": ("3,4\n", "2 fields where 4 are expected"),
-    "many": ("3,4,5,6,7\n", "5 fields where 4 are expected"),
-    "item": ("3,four,5,1\n", "item 'four' is not an integer"),
-    "rating": ("3,4,good,1\n", "rating 'good' is not a number"),
-    "none": ("3,4,,1\n", "no rating"),
-    "nan": ("3,4,NaN,1\n", "rating 'NaN' is not a finite"),
-    "huge": ("3,4,1e99,1\n", "rating '1e99' is not a finite"),
-    "id": ("3000000000,4,1,1\n", "user 3000000000 does not fit 32 bits"),
-}
+BAD = [
+    "3,4",
+    "3,4,5,6,7",
+    "3,four,5,1",
+    "3,4.0,5,1",
+    "3,4,good,1",
+    "3,4,,1",
+    ",4,5,1",
+    "3,4,NaN,1",
+    "3,4,-1e99,1",
+    "3000000000,4,1,1",
+    HEADER.strip().upper(),
+]
 
 
-@pytest.mark.parametrize("kind", BAD)
-def test_a_bad_line_is_named_and_never_dropped(spark, tmp_path, kind):
-    line, told = BAD[kind]
-    path = write(tmp_path / "a b" / "x.csv.gz", HEADER + GOOD + line + GOOD)
+def test_no_bad_line_is_missed_or_dropped(spark, tmp_path):
+    path = write(tmp_path / "x.csv", HEADER + GOOD + GOOD.join(f"{line}\n" for line in BAD))
+    ratings = read_ratings(spark, [path])
+    assert [row["line"] for row in ratings.faulty.collect()] == BAD
+    assert ratings.frame.count() == len(RATINGS) * len(BAD) + len(BAD)
+
+
+def test_a_bad_line_is_named(spark, tmp_path):
+    path = write(tmp_path / "a b" / "x.csv.gz", HEADER + GOOD + "3,four,5,1\n" + GOOD)
     with pytest.raises(InputError) as raised:
         train_on(read_ratings(spark, [path]))
-    message = str(raised.value)
-    assert message.startswith(f"{path}, line {len(RATINGS) + 2}: {told}")
-    assert repr(line.strip()) in message
+    assert str(raised.value) == (
+        f"{path}, line {len(RATINGS) + 2}: item 'four' is not an integer; "
+        "replace other keys by integers first; the line is '3,four,5,1'"
+    )
 
 
 def test_another_order_of_columns_in_a_second_file(spark, tmp_path):
     write(tmp_path / "d/a.csv", HEADER + GOOD * 2)
     second = write(tmp_path / "d/b.csv", "movieId,userId,rating,timestamp\n" + GOOD)
     ratings = read_ratings(spark, [str(tmp_path / "d")])
-    with pytest.raises(InputError, match=f"^{second}, line 1: user 'movieId'"):
-        train_on(ratings)
+    with pytest.raises(InputError, match=f"^{second}, line 1: user 'movieId'"), ratings.blamed():
+        raise RatingError("refused")
 
 
 @pytest.mark.parametrize(
@@ -152,8 +157,8 @@ def test_a_bad_row_of_parquet(spark, tmp_path, row, told):
     frame = spark.createDataFrame([(1, 2, 3.0), row], "user long, item long, rating double")
     frame.write.parquet(str(tmp_path / "x"))
     ratings = read_ratings(spark, [str(tmp_path / "x")])
-    with pytest.raises(InputError, match=f"^{tmp_path}/x/part-.*parquet: {told}"):
-        train_on(ratings)
+    with pytest.raises(InputError, match=f"^{tmp_path}/x/part-.*parquet: {told}"), ratings.blamed():
+        raise RatingError("refused")
 
 
 def test_an_error_of_other_ratings_is_not_blamed_on_these(spark, tmp_path):
