@@ -13,7 +13,7 @@ from rich.text import Text
 
 from rddals.training import HalfStepDone, LinksBuilt, TrainingDone
 
-__all__ = ["ProgressBar"]
+__all__ = ["ProgressBar", "amount"]
 
 WIDTH = 24
 #: Seconds between two drawings; half-steps can be shorter than that.
@@ -52,9 +52,9 @@ class ProgressBar:
             if now - self._drawn_at >= INTERVAL:
                 done = 2 * event.iteration - (event.side == "products")
                 left = (now - self._started) / done * (2 * self._iterations - done)
-                self._draw(done, f"loss {event.loss:,.4g}  {_clock(left)} left")
+                self._draw(done, f"loss {amount(event.loss)}  {_clock(left)} left")
         elif isinstance(event, TrainingDone):
-            loss = "" if event.loss is None else f"loss {event.loss:,.4g}  "
+            loss = "" if event.loss is None else f"loss {amount(event.loss)}  "
             stopped = event.iterations < self._iterations
             # Stopped early by its tolerance, a training is complete all the same.
             self._iterations = event.iterations
@@ -87,6 +87,11 @@ class ProgressBar:
         self._console.file.flush()
         self._drawn = True
         self._drawn_at = perf_counter()
+
+
+def amount(loss: float) -> str:
+    """A loss, with as many places as tell two iterations apart."""
+    return f"{loss:,.1f}" if loss >= 1000 else f"{loss:.6g}"
 
 
 def _clock(seconds: float) -> str:

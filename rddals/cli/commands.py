@@ -99,7 +99,7 @@ def train(
             top = TOP if training.implicit else None
             with ratings.blamed(), output.busy("testing"):
                 quality = measure(model, held_out, top=top, seen=source if top else None)
-            tell_quality(output, quality, "held-out")
+            tell_quality(output, quality, "held-out ")
         with output.busy("saving"):
             save_model(spark, model, out, overwrite)
         output.fact("saved", out)

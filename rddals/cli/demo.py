@@ -82,7 +82,7 @@ def _story(spark: SparkSession, output: Output, sample: Path) -> dict[str, Any]:
     average = float(np.sqrt(np.mean((tested.ratings - trained.ratings.mean()) ** 2)))
     output.section(
         "5 Held-out error",
-        f"MLlib on the same split: {TRAINING.describe()}.\n"
+        f"Both trained on the same ratings: {TRAINING.describe()}.\n"
         f"With {len(tested)} ratings to test on, another seed moves either by about 0.02.",
     )
     errors = {"the mean rating, for every pair": average, **rmse}

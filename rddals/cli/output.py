@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rddals.progress import ProgressBar
+from rddals.progress import ProgressBar, amount
 from rddals.training import HalfStepDone, Listener
 
-__all__ = ["Output", "amount"]
+__all__ = ["Output"]
 
-LABEL = 14
+#: Width of the column of labels.
+LABEL = 15
 
 
 class Output:
@@ -41,10 +42,12 @@ class Output:
         self._as_json = as_json
         self._stream = sys.stderr if as_json else sys.stdout
         self._console = Console(file=self._stream, highlight=False)
+        self._busy = False
         self.terminal = self._console.is_terminal and not self._console.is_dumb_terminal
 
     def fact(self, label: str, text: str) -> None:
         """A line: what it is about, then what there is to say."""
+        self._clear()
         if self.terminal:
             grid = Table.grid(padding=(0, 2, 0, 0))
             grid.add_column(width=LABEL - 2, style="cyan")
@@ -55,6 +58,7 @@ class Output:
 
     def section(self, title: str, about: str) -> None:
         """A heading, and a sentence on what follows."""
+        self._clear()
         if self.terminal:
             self._console.print()
             self._console.rule(f"[bold]{title}", align="left", style="cyan")
@@ -81,6 +85,7 @@ class Output:
         style : mapping of int to str, optional
             How columns look on a terminal.
         """
+        self._clear()
         if self.terminal:
             table = Table(header_style="bold", border_style="dim")
             for column, heading in enumerate(headings):
@@ -104,25 +109,22 @@ class Output:
     @contextmanager
     def busy(self, doing: str) -> Iterator[None]:
         """Say what is going on, on a terminal and for as long as it lasts."""
-        # No spinner: its thread would write while Spark starts, when stdout is elsewhere.
-        if self.terminal:
-            self._stream.write(f"\x1b[2m{doing} ...\x1b[0m")
-            self._stream.flush()
+        self._say(doing)
         try:
             yield
         finally:
-            if self.terminal:
-                self._stream.write("\r\x1b[2K")
-                self._stream.flush()
+            self._clear()
 
     @contextmanager
     def progress(self, iterations: int) -> Iterator[Listener]:
         """A listener to train with: a bar on a terminal, else a line for every iteration."""
         if self.terminal and sys.stderr.isatty():
             bar = ProgressBar(iterations)
+            self._say("reading the ratings")
             try:
                 yield bar
             finally:
+                self._clear()
                 bar.close()
         else:
             yield _Lines(iterations, self._print)
@@ -131,6 +133,19 @@ class Output:
         """The whole result, for machines; nothing unless they asked for it."""
         if self._as_json:
             print(json.dumps(_finite(document), indent=2))
+
+    def _say(self, doing: str) -> None:
+        # No spinner: its thread would write while Spark starts, when stdout is elsewhere.
+        if self.terminal:
+            self._stream.write(f"\x1b[2m{doing} ...\x1b[0m")
+            self._stream.flush()
+            self._busy = True
+
+    def _clear(self) -> None:
+        if self._busy:
+            self._stream.write("\r\x1b[2K")
+            self._stream.flush()
+            self._busy = False
 
     def _print(self, line: str) -> None:
         # A log in a pipe is read while it grows.
@@ -155,11 +170,6 @@ class _Lines:
                 f"{'iteration':{LABEL}}{label:8}loss {amount(event.loss):14}{self._seconds:.2f} s"
             )
             self._seconds = 0.0
-
-
-def amount(loss: float) -> str:
-    """A loss, with as many places as tell two iterations apart."""
-    return f"{loss:,.1f}" if loss >= 1000 else f"{loss:.6g}"
 
 
 def _finite(value: Any) -> Any:

@@ -55,23 +55,23 @@ def history_document(history: Iterable[HalfStepDone]) -> list[dict[str, Any]]:
     return iterations
 
 
-def tell_quality(output: Output, quality: Quality, kind: str) -> None:
-    """Errors of the predictions, and the ranking if there is one."""
+def tell_quality(output: Output, quality: Quality, label: str) -> None:
+    """Errors of the predictions, or the ranking if there is one."""
     errors, ranking = quality.errors, quality.ranking
-    unknown = f"{errors.unknown:,} of pairs that the model does not know"
-    if ranking is not None:
+    if ranking is None:
         output.fact(
-            f"{kind} NDCG@{ranking.top}".strip(),
-            f"{number(ranking.ndcg)} over {ranking.users:,} users "
-            f"({ranking.unknown_users:,} unknown)",
+            f"{label}RMSE",
+            f"{number(errors.rmse)} over {errors.known:,} ratings; "
+            f"{errors.unknown:,} more with a user or product that the model does not know",
+        )
+        output.fact("MAE", number(errors.mae))
+    else:
+        output.fact(
+            f"NDCG@{ranking.top}",
+            f"{number(ranking.ndcg)} over {ranking.users:,} users; "
+            f"{ranking.unknown_users:,} more that the model does not know",
         )
         output.fact(f"precision@{ranking.top}", number(ranking.precision))
-        return
-    output.fact(
-        f"{kind} RMSE".strip(),
-        f"{number(errors.rmse)} over {errors.known:,} ratings; {unknown}",
-    )
-    output.fact("MAE", number(errors.mae))
 
 
 def quality_document(quality: Quality) -> dict[str, Any]:
