@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,9 @@ RESULTS = HERE / "results"
 
 def main(arguments: list[str]) -> int:
     """Run what is named, or everything; returns pytest's exit code."""
-    names = [a for a in arguments if not a.startswith("-")] or sorted(
-        path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py")
-    )
-    options = [a for a in arguments if a.startswith("-")]
+    names = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
+    options = arguments[len(names) :]
+    names = names or sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
     RESULTS.mkdir(exist_ok=True)
     worst = 0
     for name in names:
