@@ -24,6 +24,10 @@ __all__ = ["Group", "InBlock", "LinkBlock", "OutBlock", "link", "ratings_digest"
 
 #: Rows whose degrees lie this close together are solved as one padded batch.
 PADDING = 0.04
+#: Values that a byte can tell apart.
+MOST_CODES = 256
+#: Ratings that are looked at for values not seen so far.
+SAMPLE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,9 @@ class InBlock:
     reshape. Row ``i`` belongs to ``ids[order[i]]`` and holds entries
     ``pointers[i]:pointers[i + 1]`` of `sources` and `ratings`.
 
+    Ratings are mostly stars or counts: where a block has no more than 256 different ones, each
+    takes a byte, its place in `scale`. Every half-step reads them from Spark's cache again.
+
     Attributes
     ----------
     ids : ndarray of int32, shape (n,)
@@ -51,7 +58,9 @@ class InBlock:
     pointers : ndarray of int64, shape (n + 1,)
     sources : ndarray of uint16 or int32, shape (nnz,)
         Positions into the source rows this block receives.
-    ratings : ndarray of float32, shape (nnz,)
+    codes : ndarray of uint8 or float32, shape (nnz,)
+        Positions into `scale`, or the ratings themselves if there is none.
+    scale : ndarray of float32, shape (at most 256,), or None
     positives : ndarray of int32, shape (n,)
         How many ratings of row ``i`` are above zero: the count that weighs the implicit penalty.
     source_ids : ndarray of int32, shape (m,)
@@ -66,7 +75,8 @@ class InBlock:
     order: NDArray[np.int32]
     pointers: NDArray[np.int64]
     sources: NDArray[Any]
-    ratings: NDArray[np.float32]
+    codes: NDArray[Any]
+    scale: NDArray[np.float32] | None
     positives: NDArray[np.int32]
     source_ids: NDArray[np.int32]
     source_counts: NDArray[np.int32]
@@ -76,6 +86,16 @@ class InBlock:
     def degrees(self) -> NDArray[np.int64]:
         """Ratings per row, ascending; shape (n,)."""
         return np.diff(self.pointers)
+
+    @property
+    def ratings(self) -> NDArray[np.float32]:
+        """All ratings, row by row; shape (nnz,)."""
+        return self.ratings_of(slice(None))
+
+    def ratings_of(self, entries: slice) -> NDArray[np.float32]:
+        """The ratings of some entries."""
+        codes: NDArray[Any] = self.codes[entries]
+        return codes if self.scale is None else self.scale.take(codes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +164,15 @@ def link(block: int, own: RatingBlock, side: int, other_partitioner: Partitioner
     positives = np.zeros(len(ids), dtype=np.int32)
     if len(ids):
         positives[:] = np.add.reduceat(ratings > 0, pointers[:-1], dtype=np.int32)
+    codes, scale = _coded(ratings)
     in_block = InBlock(
         ids=ids,
         order=order.astype(np.int32),
         pointers=pointers,
         # An index one past the last stands for padding, so that must fit too.
         sources=sources.astype(np.uint16 if len(other_ids) < 2**16 else np.int32),
-        ratings=ratings,
+        codes=codes,
+        scale=scale,
         positives=positives,
         source_ids=other_ids[canonical],
         source_counts=np.bincount(other_blocks, minlength=other_partitioner.num_blocks).astype(
@@ -214,6 +236,22 @@ def _sorted_entries(
         return cells % max(columns, 1), ratings
     entries = np.lexsort((bits, cells))
     return positions[entries], ratings[entries]
+
+
+def _coded(
+    ratings: NDArray[np.float32],
+) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    """`ratings` as one byte each and the values these stand for, if so few values occur."""
+    bits = ratings.view(np.uint32)  # which tell -0.0 from 0.0, as the digest does
+    scale = np.unique(bits[:SAMPLE])
+    while len(scale) <= MOST_CODES:
+        codes = np.searchsorted(scale, bits)
+        np.minimum(codes, max(len(scale) - 1, 0), out=codes)
+        unknown = bits[scale.take(codes) != bits] if len(scale) else bits
+        if not len(unknown):
+            return codes.astype(np.uint8), scale.view(np.float32)
+        scale = np.union1d(scale, unknown[:SAMPLE])
+    return ratings, None
 
 
 def _out_block(

@@ -236,7 +236,7 @@ class _HalfStep:
         block = self.in_block
         pointers = block.pointers[rows.start : rows.stop + 1]
         positions = block.sources[pointers[0] : pointers[-1]]
-        ratings = block.ratings[pointers[0] : pointers[-1]]
+        ratings = block.ratings_of(slice(pointers[0], pointers[-1]))
         shape = (rows.stop - rows.start, width)
         if len(ratings) == shape[0] * width:
             return positions.reshape(shape), ratings.reshape(shape)

@@ -21,7 +21,7 @@ from rddals.rdds.spark import (
     ReportBook,
     Shuffle,
     materialise,
-    prompt_sockets,
+    spare_the_worker,
     storage_level,
     with_shuffle_serializer,
 )
@@ -230,7 +230,7 @@ def _split(
     elements: Iterable[Any],
 ) -> Iterator[tuple[int, tuple[int, RatingBlock]]]:
     """Pieces ``(block, (side, ratings))`` of one partition's ratings, each rating twice."""
-    prompt_sockets()
+    spare_the_worker()
     try:
         for batch in read_batches(partition, elements):
             for side, ids in ((USERS, batch.users), (PRODUCTS, batch.products)):
@@ -283,7 +283,7 @@ def _link_partition(
     partition: int,
     pieces: Iterable[tuple[int, tuple[int, RatingBlock]]],
 ) -> Iterator[LinkBlock]:
-    prompt_sockets()
+    spare_the_worker()
     start = perf_counter()
     own = RatingBlock.concatenate([piece for _, (of, piece) in pieces if of == side])
     if partition >= partitioners[side].num_blocks:

@@ -17,8 +17,8 @@ from rddals.rdds.spark import (
     cut_lineage,
     discard,
     materialise,
-    prompt_sockets,
     run,
+    spare_the_worker,
     storage_level,
     with_shuffle_serializer,
 )
@@ -213,12 +213,12 @@ def test_a_failed_cut_leaves_nothing(sc, footprint):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="finds sockets by /proc")
-def test_prompt_sockets_reach_the_connection_of_the_worker(sc):
+def test_the_connection_of_the_worker_answers_at_once(sc):
     def delays(records):
         import socket
 
         records = list(records)
-        prompt_sockets()
+        spare_the_worker()
         found = []
         for name in os.listdir("/proc/self/fd"):
             try:
@@ -234,6 +234,22 @@ def test_prompt_sockets_reach_the_connection_of_the_worker(sc):
     assert records == [0, 1, 2]
     assert nodelay
     assert all(nodelay)
+
+
+def test_a_worker_s_imports_are_left_out_of_its_garbage_collections(sc):
+    def frozen(records):
+        import gc
+
+        records = list(records)
+        spare_the_worker()
+        first = gc.get_freeze_count()
+        spare_the_worker()
+        return [(records, first, gc.get_freeze_count())]
+
+    ((records, first, second),) = sc.parallelize(range(3), 1).mapPartitions(frozen).collect()
+    assert records == [0, 1, 2]
+    assert first > 10_000
+    assert second == first  # once: what later tasks leave behind is collected
 
 
 def filing(book, topic):

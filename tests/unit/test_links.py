@@ -53,12 +53,14 @@ def arrays(link_block):
         "order",
         "pointers",
         "sources",
-        "ratings",
+        "codes",
         "positives",
         "source_ids",
         "source_counts",
     ]
-    return {**{n: getattr(i, n) for n in names}, "out": o.positions, "out_pointers": o.pointers}
+    scale = np.empty(0) if i.scale is None else i.scale
+    found = {n: getattr(i, n) for n in names}
+    return {**found, "scale": scale, "out": o.positions, "out_pointers": o.pointers}
 
 
 PLACEMENTS = {
@@ -228,12 +230,36 @@ def test_bytes(products):
     partitioner = HashPartitioner(4)
     block = link(0, ratings, 0, partitioner)
     b = block.in_block
-    assert b.sources.nbytes + b.ratings.nbytes <= 8 * len(ratings)
+    assert b.sources.nbytes + b.codes.nbytes <= 8 * len(ratings)
     total = sum(array.nbytes for array in arrays(block).values())
     per_id = 24 * (len(b.ids) + 1) + 4 * len(b.source_ids) + 4 * len(block.out_block.positions)
-    per_block = 4 * 4 + 8 * 5
+    per_block = 4 * 4 + 8 * 5 + 4 * 256
     assert total <= 8 * len(ratings) + per_id + per_block
     assert len(pickle.dumps(block, protocol=5)) <= total + 200 * len(b.groups) + 4096
+
+
+@pytest.mark.parametrize(
+    ("values", "coded"),
+    [
+        (np.arange(0.5, 5.5, 0.5), True),
+        (np.arange(256), True),
+        (np.arange(257), False),
+        ([0.0, -0.0, 1e-45, -3.0], True),
+    ],
+)
+def test_few_different_ratings_take_a_byte_each(values, coded):
+    values = np.asarray(values, dtype=np.float32)
+    # The rare ones come late: what the first ratings are says nothing of the last.
+    ratings = np.concatenate([np.repeat(values[:1], 10_000), values])
+    own = RatingBlock(
+        np.arange(len(ratings), dtype=np.int32), np.ones(len(ratings), np.int32), ratings
+    )
+    block = link(0, own, 0, HashPartitioner(1)).in_block
+    assert block.codes.dtype == (np.uint8 if coded else np.float32)
+    assert (block.scale is not None) == coded
+    # Bit by bit: -0.0 stays what it is.
+    np.testing.assert_array_equal(block.ratings.view(np.uint32), ratings.view(np.uint32))
+    np.testing.assert_array_equal(block.ratings_of(slice(9_999, 10_001)), ratings[9_999:10_001])
 
 
 def test_a_digest_ignores_order_and_split():
