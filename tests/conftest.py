@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +60,8 @@ def _spark(local_dir):
         .set("spark.ui.retainedJobs", "10000")
         .set("spark.sql.shuffle.partitions", "2")
         .set("spark.log.level", "ERROR")
+        # Workers find the tests' own functions whatever folder the session started in.
+        .setExecutorEnv("PYTHONPATH", str(Path(__file__).parent.parent))
     )
     context = SparkContext(conf=conf)
     context.setLogLevel("ERROR")
