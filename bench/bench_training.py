@@ -19,9 +19,10 @@ from rddals import ALS, HalfStepDone
 BLOCKS = 2
 LAMBDA, ALPHA = 0.1, 1.0
 ROUNDS = 3
-#: A short and a long training: for MLlib at each rank, and for everybody else.
-MLLIB_COUNTS = {10: (2, 8), 50: (1, 4), 100: (1, 3)}
-COUNTS = (2, 8)
+#: Iterations of a short and a long training by rank, for MLlib and for everybody else: far enough
+#: apart that what varies from training to training does not show in the slope.
+MLLIB_COUNTS = {10: (2, 12), 50: (1, 5), 100: (1, 3)}
+COUNTS = {10: (2, 22), 50: (2, 10), 100: (2, 8)}
 
 
 def slope(train: Callable[[int], None], counts: tuple[int, int]) -> float:
@@ -35,12 +36,12 @@ def slope(train: Callable[[int], None], counts: tuple[int, int]) -> float:
 
 
 def turn_by_turn(contestants: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """Median seconds per iteration of each, over `ROUNDS` rounds of all."""
+    """Median seconds per iteration of each, over `ROUNDS` rounds of all and one to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(ROUNDS):
+    for _ in range(1 + ROUNDS):
         for name, measure in contestants.items():
             seconds[name].append(measure())
-    return {name: median(values) for name, values in seconds.items()}
+    return {name: median(values[1:]) for name, values in seconds.items()}
 
 
 def ours(batches, rank: int, precision: str, parts: dict, **options) -> Callable[[], float]:
@@ -59,7 +60,7 @@ def ours(batches, rank: int, precision: str, parts: dict, **options) -> Callable
                 for name in steps[0].task_seconds
             }
 
-    return lambda: slope(train, COUNTS)
+    return lambda: slope(train, COUNTS[rank])
 
 
 def mllib(frame, rank: int, **options) -> Callable[[], float]:
@@ -115,7 +116,7 @@ def bench_implicit(benchmark, columns, batches, rank):
                 use_cg=conjugate_gradient, num_threads=2, random_state=1,
             ).fit(matrix, show_progress=False)  # fmt: skip
 
-        return lambda: slope(train, COUNTS)
+        return lambda: slope(train, COUNTS[rank])
 
     parts: dict = {}
     contestants = {

@@ -16,12 +16,30 @@ from rddals import RatingBlock
 CORES = 2
 
 
+#: What the figures were measured with; goes to the JSON file and above the tables.
+versions: dict[str, str] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--blas-threads",
+        default="1",
+        help="threads of MLlib's native BLAS; 'default' leaves it to the library",
+    )
+
+
+def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
+    machine_info["versions"] = versions
+
+
 @pytest.fixture(scope="session")
-def session() -> Iterator[Any]:
+def session(request: pytest.FixtureRequest) -> Iterator[Any]:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    # Spark's guide asks for one BLAS thread per task; more make MLlib several times slower.
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
+    # Spark's guide asks for one BLAS thread per task, since tasks share the cores already.
+    threads = request.config.getoption("--blas-threads")
+    if threads != "default":
+        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[name] = threads
     from pyspark.sql import SparkSession
 
     spark = (
@@ -35,7 +53,8 @@ def session() -> Iterator[Any]:
         .getOrCreate()
     )
     spark.sparkContext.setLogLevel("ERROR")
-    print(f"\nPySpark {spark.version}, MLlib's BLAS: {mllib_blas(spark)}")
+    versions["PySpark"] = spark.version
+    versions["MLlib's BLAS"] = f"{mllib_blas(spark)}, threads: {threads}"
     yield spark
     spark.stop()
 

@@ -16,6 +16,8 @@ def print_report(result: Path) -> None:
     """Print what ``pytest-benchmark`` wrote to `result`."""
     document = json.loads(result.read_text())
     console = Console(width=None if Console().is_terminal else 200)
+    for name, version in document["machine_info"].get("versions", {}).items():
+        console.print(f"{name}: {version}")
     for name, group in groupby(document["benchmarks"], key=lambda b: b["name"].split("[")[0]):
         rows = list(group)
         columns = list(dict.fromkeys(key for row in rows for key in row["extra_info"]))

@@ -29,7 +29,6 @@ from rddals.rdds.spark import (
     cut_lineage,
     discard,
     materialise,
-    run,
     storage_level,
     with_shuffle_serializer,
 )
@@ -95,7 +94,7 @@ class BlockToBlock(Exchange):
                 results.persist(storage_level(sc))
             if send:
                 shuffle = Shuffle(results.filter(_is_message), links.partitions)
-                run(shuffle.rdd)
+                shuffle.write()
             else:
                 materialise(results)
             reports = collect_reports(book, links)

@@ -26,7 +26,6 @@ __all__ = [
     "cut_lineage",
     "discard",
     "materialise",
-    "run",
     "spare_the_worker",
     "storage_level",
     "with_shuffle_serializer",
@@ -52,7 +51,14 @@ class Shuffle:
         # valueOfPair(ShuffledRDD): the shuffle is one narrow step up.
         values = self.rdd._jrdd.rdd()
         shuffled = values.dependencies().apply(0).rdd()
-        self._shuffle_id = shuffled.dependencies().apply(0).shuffleId()
+        self._dependency = shuffled.dependencies().apply(0)
+
+    def write(self) -> None:
+        """Run the map side, as a job of its own that reads nothing back."""
+        sc = self.rdd.context
+        written = sc._jsc.sc().submitMapStage(self._dependency)
+        forever = sc._jvm.scala.concurrent.duration.Duration.Inf()
+        sc._jvm.scala.concurrent.Await.result(written, forever)
 
     def release(self) -> None:
         """Delete the shuffle's files now.
@@ -63,7 +69,7 @@ class Shuffle:
         """
         cleaner = self.rdd.context._jsc.sc().cleaner()
         if cleaner.isDefined():
-            cleaner.get().doCleanupShuffle(self._shuffle_id, False)
+            cleaner.get().doCleanupShuffle(self._dependency.shuffleId(), False)
 
 
 def with_shuffle_serializer(rdd: RDD[Any]) -> RDD[Any]:
@@ -90,14 +96,6 @@ def co_partitioned(rdds: Iterable[RDD[Any]]) -> RDD[Any]:
             f"RDDs of {[r.getNumPartitions() for r in rdds]} partitions are not co-partitioned"
         )
     return union
-
-
-def run(rdd: RDD[Any]) -> None:
-    """Run the stages that `rdd` depends on, and read back as little as can be.
-
-    For a shuffled RDD that is its whole map side; what the map side wrote is not read.
-    """
-    rdd._jrdd.isEmpty()
 
 
 def materialise(rdd: RDD[Any]) -> None:

@@ -17,7 +17,6 @@ from rddals.rdds.spark import (
     cut_lineage,
     discard,
     materialise,
-    run,
     spare_the_worker,
     storage_level,
     with_shuffle_serializer,
@@ -68,9 +67,10 @@ def test_one_task_sees_a_partition_of_each_co_partitioned_rdd(sc, tmp_path):
 
 
 def test_a_cogroup_shuffles_again(sc, stages_of):
-    one, other = (Shuffle(sc.parallelize(PAIRS, 2), 3).rdd for _ in range(2))
-    run(one)
-    run(other)
+    shuffles = [Shuffle(sc.parallelize(PAIRS, 2), 3) for _ in range(2)]
+    for shuffle in shuffles:
+        shuffle.write()
+    one, other = (shuffle.rdd for shuffle in shuffles)
     for name, rdd, written in (
         ("cogroup", one.cogroup(other), True),
         ("union", co_partitioned([one, other]), False),
@@ -94,7 +94,7 @@ def test_release_deletes_one_shuffle_and_no_other(sc, footprint):
     theirs.count()
     kept = footprint.held() - footprint.before
     shuffle = Shuffle(theirs.mapValues(list), 3)
-    run(shuffle.rdd)
+    shuffle.write()
     ours = footprint.held() - footprint.before - kept
     assert {kind for kind, _ in kept} == {kind for kind, _ in ours} == {"shuffle file"}
     footprint.before |= kept
@@ -124,14 +124,16 @@ def test_serializers_that_differ_cost_a_python_pass(sc):
     ]
 
 
-def test_run_runs_the_map_side_alone(sc, tmp_path):
+def test_writing_runs_the_map_side_alone(sc, tmp_path):
     map_side, reduce_side = tmp_path / "map", tmp_path / "reduce"
     map_side.mkdir()
     reduce_side.mkdir()
     shuffle = Shuffle(logged(sc.parallelize(PAIRS, 4), map_side), 3)
     read = logged(shuffle.rdd, reduce_side)
-    run(shuffle.rdd)
+    shuffle.write()
     assert len(list(map_side.iterdir())) == 4
+    assert not list(reduce_side.iterdir())
+    shuffle.write()  # again does nothing
     read.count()
     assert len(list(map_side.iterdir())) == 4
     assert len(list(reduce_side.iterdir())) == 3

@@ -1,0 +1,215 @@
+"""The commands as a shell runs them: output, files, exit codes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rddals import MatrixFactorizationModel
+
+RDDALS = str(Path(sys.executable).with_name("rddals"))
+TRAIN = ("--rank", "3", "--iterations", "4", "--lambda", "0.1", "--seed", "5", "--blocks", "2")
+
+
+def rddals(*arguments, **options):
+    """Run a command to its end, with pipes for stdout and stderr."""
+    return subprocess.run([RDDALS, *arguments], capture_output=True, text=True, **options)
+
+
+def succeeded(*arguments):
+    done = rddals(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def failed(code, *arguments):
+    """The one line of a command that failed with this exit code."""
+    done = rddals(*arguments)
+    assert done.returncode == code, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("rddals: error: ")
+    return line
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("commands")
+
+
+@pytest.fixture(scope="module")
+def csv(folder, ratings):
+    path = folder / "ratings.csv"
+    path.write_text("userId,movieId,rating\n" + "".join(f"{u},{p},{r}\n" for u, p, r in ratings))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def trained(folder, csv):
+    """A model that a command has trained, and what it said."""
+    out = str(folder / "model")
+    return out, succeeded("train", csv, *TRAIN, "--holdout", "0.2", "--out", out)
+
+
+@pytest.fixture
+def model(sc, trained):
+    return MatrixFactorizationModel.load(sc, trained[0])
+
+
+def test_train_in_a_pipe_is_plain_lines(trained, model):
+    out, done = trained
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout and "\r" not in done.stdout
+    losses = re.findall(r"^iteration (\d)/4 +loss +([\d,.]+)", done.stdout, re.MULTILINE)
+    assert [int(iteration) for iteration, _ in losses] == [1, 2, 3, 4]
+    falling = [float(loss.replace(",", "")) for _, loss in losses]
+    assert falling == sorted(falling, reverse=True)
+    assert re.search(r"^held-out RMSE +0\.\d{4} over \d+ ratings", done.stdout, re.MULTILINE)
+    assert done.stdout.rstrip().endswith(out)
+    assert model.rank == 3
+
+
+def test_train_json(folder, csv, sc):
+    out = str(folder / "implicit")
+    options = ("--implicit", "--alpha", "2", "--partitioner", "balanced", "--exchange", "shuffle")
+    done = succeeded(
+        "train", csv, *TRAIN, *options, "--precision", "single", "--holdout", "0.3", "--json",
+        "--out", out,
+    )  # fmt: skip
+    document = json.loads(done.stdout)
+    assert document["exchange"]["name"] == "shuffle"
+    assert len(document["history"]) == document["settings"]["iterations"] == 4
+    assert set(document["bytes_per_half_step"]["users_send"]) == {"shuffle", "broadcast", "join"}
+    assert 0 < document["held_out"]["ranking"]["ndcg"] <= 1
+    assert MatrixFactorizationModel.load(sc, out).rank == 3
+
+
+def test_recommend(trained, model):
+    document = json.loads(
+        succeeded("recommend", trained[0], "--user", "7", "--num", "4", "--json").stdout
+    )
+    best = model.recommendProducts(7, 4)
+    assert document["recommendations"] == [
+        {"product": r.product, "prediction": pytest.approx(r.rating)} for r in best
+    ]
+    lines = succeeded("recommend", trained[0], "--product", "7", "--num", "2").stdout.splitlines()
+    assert [line.split() for line in lines[2:]] == [
+        [str(r.user), f"{r.rating:.4f}"] for r in model.recommendUsers(7, 2)
+    ]
+
+
+def test_evaluate(folder, trained, model, sc, ratings):
+    # User 999 is unknown to the model: counted, not scored.
+    path = folder / "others.csv"
+    path.write_text("userId,movieId,rating\n1,2,4\n7,3,1.5\n999,3,5\n")
+    document = json.loads(succeeded("evaluate", trained[0], str(path), "--json").stdout)
+    errors = [model.predict(1, 2) - 4, model.predict(7, 3) - 1.5]
+    assert document["rmse"] == pytest.approx(math.sqrt(sum(e * e for e in errors) / 2))
+    assert document["mae"] == pytest.approx(sum(map(abs, errors)) / 2)
+    assert (document["ratings"], document["unknown"]) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("train", "{csv}", "--out", "{new}", "--rank", "0"), "--rank"),
+        (("train", "{csv}", "--rank", "2"), "--out"),
+        (("train", "{csv}", "--out", "{new}", "--exchange", "carrier-pigeon"), "carrier-pigeon"),
+        (("recommend", "{model}", "--user", "x"), "--user"),
+        (("wander",), "wander"),
+    ],
+)
+def test_a_wrong_option_exits_with_2_and_usage(trained, csv, folder, arguments, says):
+    names = {"csv": csv, "model": trained[0], "new": str(folder / "new")}
+    done = rddals(*(argument.format(**names) for argument in arguments))
+    assert done.returncode == 2
+    assert says in done.stderr and "Usage" in done.stderr and done.stdout == ""
+    assert not (folder / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("train", "{csv}", "--out", "{new}", "--holdout", "1"), "--holdout .* but got 1.0"),
+        (("train", "{csv}", "--out", "{new}", "--columns", "a,b"), "--columns a,b"),
+        (("recommend", "{model}"), "--user ID .* or --product ID"),
+        (("evaluate", "{model}", "{csv}", "--seen", "{csv}"), "--seen .* --implicit"),
+    ],
+)
+def test_settings_are_checked_before_spark_starts(trained, csv, folder, arguments, says):
+    names = {"csv": csv, "model": trained[0], "new": str(folder / "new")}
+    assert re.search(says, failed(2, *(argument.format(**names) for argument in arguments)))
+
+
+def test_what_cannot_be_used_is_named_before_a_training(trained, csv, folder):
+    bad = folder / "bad.csv"
+    bad.write_text("userId,movieId,rating\n1,2,4\n1,3,nan\n")
+    new = str(folder / "new")
+    assert "nan" in failed(2, "train", str(bad), "--out", new)
+    assert "nowhere.csv" in failed(2, "train", str(folder / "nowhere.csv"), "--out", new)
+    assert "--overwrite" in failed(2, "train", csv, "--out", trained[0])
+    assert "holds no model" in failed(2, "train", csv, "--out", str(folder), "--overwrite")
+    assert "12345" in failed(2, "recommend", trained[0], "--user", "12345")
+    assert csv in failed(2, "recommend", csv, "--user", "1")
+    assert not Path(new).exists()
+
+
+def test_a_spark_that_does_not_start_exits_with_1(trained):
+    line = failed(1, "recommend", trained[0], "--user", "1", "--master", "nonsense://there")
+    assert "nonsense://there" in line
+
+
+def test_overwrite_replaces_a_model(folder, csv, sc):
+    out = str(folder / "twice")
+    for rank in ("2", "4"):
+        succeeded(
+            "train", csv, "--rank", rank, "--iterations", "1", "--out", out, "--overwrite"
+        )  # fmt: skip
+    assert MatrixFactorizationModel.load(sc, out).rank == 4
+    assert not Path(f"{out}.new").exists()
+
+
+def test_ctrl_c_exits_with_130_and_leaves_no_model(folder, csv):
+    out = folder / "interrupted"
+    process = subprocess.Popen(
+        [RDDALS, "train", csv, "--rank", "2", "--iterations", "100000", "--out", str(out)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert any(line.startswith("iteration 2/") for line in process.stdout)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes in front
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.splitlines() == ["rddals: interrupted"]
+    assert not out.exists()
+
+
+def test_the_demo_on_a_terminal():
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    with subprocess.Popen([RDDALS, "demo"], stdout=theirs, stderr=theirs, env=environment) as demo:
+        os.close(theirs)
+        seen = b""
+        try:
+            while part := os.read(ours, 1 << 16):
+                seen += part
+        except OSError:  # how a terminal says that nobody writes to it any more
+            pass
+    os.close(ours)
+    assert demo.returncode == 0
+    text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]|\r", "", seen.decode())
+    for title in ("1 Ratings", "2 Link blocks", "3 Exchange", "4 Alternate", "5 Held-out error"):
+        assert title in text
+    assert text.count("━" * 40) >= 1
+    rmse = {name: float(value) for name, value in re.findall(r"(MLlib|rddals) +│ +(\d\.\d+)", text)}
+    assert rmse.keys() == {"MLlib", "rddals"}
+    assert abs(rmse["MLlib"] - rmse["rddals"]) < 0.1
+    _, recommended = text.split("6 Recommend")
+    assert len(re.findall(r"│ +\d+ +│ +\d\.\d\d +│", recommended)) == 10
