@@ -13,8 +13,9 @@ __all__ = ["solve_nonnegative", "solve_spd"]
 
 Array = NDArray[Any]
 
-#: Up to this order a Cholesky vectorised across the batch beats one LAPACK call per system.
-VECTORISED_ORDER = 32
+#: Up to this order, by bytes per number, a Cholesky vectorised across the batch beats one LAPACK
+#: call per system.
+VECTORISED_ORDER = {4: 28, 8: 24}
 
 
 def solve_spd(a: Array, b: Array) -> tuple[Array, Array]:
@@ -39,7 +40,7 @@ def solve_spd(a: Array, b: Array) -> tuple[Array, Array]:
         return b, np.zeros(0, dtype=bool)
     diagonal = a.reshape(n, k * k)[:, :: k + 1]
     smallest_pivot = diagonal * (k * np.finfo(a.dtype).eps)
-    if k <= VECTORISED_ORDER:
+    if k <= VECTORISED_ORDER[a.itemsize]:
         x, pivots = _cholesky_across_batch(a, b)
     else:
         x, pivots = _cholesky_one_by_one(a, b)

@@ -16,6 +16,10 @@ from rddals.kernels import half_step as kernel
 from rddals.kernels.half_step import gram, half_step
 from rddals.kernels.solvers import VECTORISED_ORDER, solve_nonnegative, solve_spd
 
+#: Orders up to which systems are factorised all at once, and one that is larger than all of them.
+ORDERS = sorted(VECTORISED_ORDER.values())
+LARGE = ORDERS[-1]
+
 PRECISIONS = ["double", "single"]
 KINDS = {
     "explicit": {},
@@ -137,7 +141,7 @@ def test_without_a_penalty_regular_systems_are_solved(precision, nonnegative):
     assert solution.penalty == 0.0
 
 
-@pytest.mark.parametrize("rank", [4, VECTORISED_ORDER + 4])  # either way to factorise
+@pytest.mark.parametrize("rank", [4, LARGE + 4])  # either way to factorise
 @pytest.mark.parametrize("nonnegative", [False, True])
 def test_without_a_penalty_singular_systems_are_named(precision, nonnegative, rank):
     # Ids 10 and -7 have fewer ratings than the rank; 13 has enough, all of one product; 5 and 8
@@ -155,7 +159,7 @@ def test_without_a_penalty_singular_systems_are_named(precision, nonnegative, ra
     assert np.isfinite(solve(RatingBlock.from_rows(regular), Y, objective).rows).all()
 
 
-@pytest.mark.parametrize("rank", [4, 12, VECTORISED_ORDER + 4])
+@pytest.mark.parametrize("rank", [4, 12, LARGE + 4])
 def test_fewer_ratings_than_the_rank_never_pass_for_regular(precision, rank):
     # A hundred ids, one rating short each: rounding leaves some with a pivot that looks sound.
     ratings, Y = ratings_of([rank - 1] * 100, 5 * rank), factors(5 * rank, rank)
@@ -234,7 +238,7 @@ def spd(n, k, condition, seed, dtype=np.float64):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @given(
     n=st.integers(0, 7),
-    k=st.sampled_from([1, 2, 5, VECTORISED_ORDER, VECTORISED_ORDER + 1, 60]),
+    k=st.sampled_from([1, 2, 5, 60, *(order + more for order in ORDERS for more in (0, 1))]),
     digits=st.floats(0, 1),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -253,7 +257,7 @@ def test_spd_systems_are_solved(dtype, n, k, digits, seed):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("k", [3, VECTORISED_ORDER + 3])
+@pytest.mark.parametrize("k", [3, LARGE + 3])
 def test_singular_systems_are_told_from_regular_ones(dtype, k):
     a, b = spd(5, k, 10, 3, dtype)
     q = np.linalg.qr(np.random.default_rng(4).normal(size=(k, k)))[0][:-1]
@@ -266,7 +270,7 @@ def test_singular_systems_are_told_from_regular_ones(dtype, k):
     np.testing.assert_allclose(x[good], wanted, rtol=0, atol=200 * k * np.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("k", [3, VECTORISED_ORDER + 3])
+@pytest.mark.parametrize("k", [3, LARGE + 3])
 def test_scale_is_not_singularity(k):
     # Each row's own scale counts, not its neighbours': ids with tiny and huge ratings share one.
     a, b = spd(3, k, 100, 5)
