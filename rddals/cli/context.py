@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 import zipfile
@@ -61,6 +65,7 @@ def spark_session(
         log = Path(tempfile.gettempdir()) / f"{Path(scratch).name}.log"
         try:
             session = _start(master, conf or {}, None if verbose else log)
+            _take_ctrl_c(quietly=not verbose)
             try:
                 _equip_workers(session.sparkContext, Path(scratch))
                 yield session
@@ -96,17 +101,26 @@ def _start(master: str | None, conf: Mapping[str, str], log: Path | None) -> Spa
         with _output_to(log):
             session = builder.getOrCreate()
     except PySparkRuntimeError as error:
-        reason = next((line for line in reversed(_lines(log)) if line.strip()), summary(error))
-        raise RunError(
-            f"Spark did not start: {reason.strip()} (PySpark {pyspark.__version__} needs Java "
-            f"{'17' if _version() >= (4, 0) else '8, 11 or 17'}, on the PATH or in JAVA_HOME)"
-        ) from error
+        where = "" if master is None else f" with --master {master}"
+        raise RunError(f"Spark did not start{where}: {_reason(log) or summary(error)}") from error
     session.sparkContext.setLogLevel("ERROR")
     return session
 
 
-def _lines(log: Path) -> list[str]:
-    return log.read_text(errors="replace").splitlines()
+def _reason(log: Path) -> str:
+    """Why Spark did not start, from what it said."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    told = [line for line in lines if line and not line.startswith("at ")]
+    if not told:
+        return ""
+    thrown = next((line for line in told if line.startswith("Exception in thread")), None)
+    if thrown is not None and "UnsupportedClassVersionError" not in thrown:
+        return re.sub(r'^Exception in thread "\S+" (?:[\w.$]+: )?', "", thrown)
+    java = "17 or later" if _version() >= (4, 0) else "8, 11 or 17"
+    return (
+        f"{told[-1] if thrown is None else thrown} (PySpark {pyspark.__version__} needs Java "
+        f"{java}, on the PATH or in JAVA_HOME)"
+    )
 
 
 @contextmanager
@@ -130,6 +144,19 @@ def _output_to(log: Path) -> Iterator[None]:
         for descriptor, copy in saved.items():
             os.dup2(copy, descriptor)
             os.close(copy)
+
+
+def _take_ctrl_c(quietly: bool) -> None:
+    """Let Ctrl-C raise `KeyboardInterrupt` here, and nothing else.
+
+    PySpark's own handler calls into the JVM in the middle of whatever call is going on, which
+    fails, and logs so. The jobs are cancelled when the session stops.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if quietly:
+        # Py4J logs the call that was interrupted; without any handler Python would print that.
+        logging.getLogger().addHandler(logging.NullHandler())
 
 
 def _equip_workers(sc: SparkContext, scratch: Path) -> None:

@@ -1,7 +1,12 @@
-"""The commands as a shell runs them: output, files, exit codes."""
+"""The commands: output, files, exit codes.
+
+What depends on the process (pipes, terminals, signals, Spark's start) is run as a process. The rest
+runs in this one, on the Spark that the suite has already.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -10,30 +15,43 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
 from rddals import MatrixFactorizationModel
+from rddals.cli.app import app
 
 RDDALS = str(Path(sys.executable).with_name("rddals"))
 TRAIN = ("--rank", "3", "--iterations", "4", "--lambda", "0.1", "--seed", "5", "--blocks", "2")
 
 
-def rddals(*arguments, **options):
-    """Run a command to its end, with pipes for stdout and stderr."""
-    return subprocess.run([RDDALS, *arguments], capture_output=True, text=True, **options)
+def in_a_shell(*arguments):
+    """Run a command as a process, with pipes for stdout and stderr."""
+    return subprocess.run([RDDALS, *arguments], capture_output=True, text=True)
 
 
-def succeeded(*arguments):
-    done = rddals(*arguments)
+@pytest.fixture
+def rddals(sc, capsys):
+    """Run a command here, on the running Spark."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as left:
+            app(arguments, prog_name="rddals")
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, left.value.code or 0, said.out, said.err)
+
+    return run
+
+
+def succeeded(done):
     assert done.returncode == 0, done.stderr
-    return done
+    return done.stdout
 
 
-def failed(code, *arguments):
+def failed(code, done):
     """The one line of a command that failed with this exit code."""
-    done = rddals(*arguments)
     assert done.returncode == code, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("rddals: error: ")
@@ -53,10 +71,13 @@ def csv(folder, ratings):
 
 
 @pytest.fixture(scope="module")
-def trained(folder, csv):
+def trained(_spark, folder, csv):
     """A model that a command has trained, and what it said."""
     out = str(folder / "model")
-    return out, succeeded("train", csv, *TRAIN, "--holdout", "0.2", "--out", out)
+    with redirect_stdout(io.StringIO()) as said, pytest.raises(SystemExit) as left:
+        app(["train", csv, *TRAIN, "--holdout", "0.2", "--out", out])
+    assert not left.value.code
+    return out, said.getvalue()
 
 
 @pytest.fixture
@@ -65,26 +86,22 @@ def model(sc, trained):
 
 
 def test_train_in_a_pipe_is_plain_lines(trained, model):
-    out, done = trained
-    assert done.stderr == ""
-    assert "\x1b" not in done.stdout and "\r" not in done.stdout
-    losses = re.findall(r"^iteration (\d)/4 +loss +([\d,.]+)", done.stdout, re.MULTILINE)
+    out, said = trained
+    assert "\x1b" not in said and "\r" not in said
+    losses = re.findall(r"^iteration +(\d)/4 +loss +([\d,.]+)", said, re.MULTILINE)
     assert [int(iteration) for iteration, _ in losses] == [1, 2, 3, 4]
     falling = [float(loss.replace(",", "")) for _, loss in losses]
     assert falling == sorted(falling, reverse=True)
-    assert re.search(r"^held-out RMSE +0\.\d{4} over \d+ ratings", done.stdout, re.MULTILINE)
-    assert done.stdout.rstrip().endswith(out)
+    assert re.search(r"^held-out RMSE +\d\.\d{4} over \d+ ratings", said, re.MULTILINE)
+    assert said.rstrip().endswith(out)
     assert model.rank == 3
 
 
-def test_train_json(folder, csv, sc):
+def test_train_json(rddals, folder, csv, sc):
     out = str(folder / "implicit")
     options = ("--implicit", "--alpha", "2", "--partitioner", "balanced", "--exchange", "shuffle")
-    done = succeeded(
-        "train", csv, *TRAIN, *options, "--precision", "single", "--holdout", "0.3", "--json",
-        "--out", out,
-    )  # fmt: skip
-    document = json.loads(done.stdout)
+    options += ("--precision", "single", "--holdout", "0.3", "--json", "--out", out)
+    document = json.loads(succeeded(rddals("train", csv, *TRAIN, *options)))
     assert document["exchange"]["name"] == "shuffle"
     assert len(document["history"]) == document["settings"]["iterations"] == 4
     assert set(document["bytes_per_half_step"]["users_send"]) == {"shuffle", "broadcast", "join"}
@@ -92,25 +109,25 @@ def test_train_json(folder, csv, sc):
     assert MatrixFactorizationModel.load(sc, out).rank == 3
 
 
-def test_recommend(trained, model):
+def test_recommend(rddals, trained, model):
     document = json.loads(
-        succeeded("recommend", trained[0], "--user", "7", "--num", "4", "--json").stdout
+        succeeded(rddals("recommend", trained[0], "--user", "7", "--num", "4", "--json"))
     )
     best = model.recommendProducts(7, 4)
     assert document["recommendations"] == [
         {"product": r.product, "prediction": pytest.approx(r.rating)} for r in best
     ]
-    lines = succeeded("recommend", trained[0], "--product", "7", "--num", "2").stdout.splitlines()
+    lines = succeeded(rddals("recommend", trained[0], "--product", "7", "--num", "2")).splitlines()
     assert [line.split() for line in lines[2:]] == [
         [str(r.user), f"{r.rating:.4f}"] for r in model.recommendUsers(7, 2)
     ]
 
 
-def test_evaluate(folder, trained, model, sc, ratings):
+def test_evaluate(rddals, folder, trained, model):
     # User 999 is unknown to the model: counted, not scored.
     path = folder / "others.csv"
     path.write_text("userId,movieId,rating\n1,2,4\n7,3,1.5\n999,3,5\n")
-    document = json.loads(succeeded("evaluate", trained[0], str(path), "--json").stdout)
+    document = json.loads(succeeded(rddals("evaluate", trained[0], str(path), "--json")))
     errors = [model.predict(1, 2) - 4, model.predict(7, 3) - 1.5]
     assert document["rmse"] == pytest.approx(math.sqrt(sum(e * e for e in errors) / 2))
     assert document["mae"] == pytest.approx(sum(map(abs, errors)) / 2)
@@ -127,7 +144,7 @@ def test_evaluate(folder, trained, model, sc, ratings):
         (("wander",), "wander"),
     ],
 )
-def test_a_wrong_option_exits_with_2_and_usage(trained, csv, folder, arguments, says):
+def test_a_wrong_option_exits_with_2_and_usage(rddals, trained, csv, folder, arguments, says):
     names = {"csv": csv, "model": trained[0], "new": str(folder / "new")}
     done = rddals(*(argument.format(**names) for argument in arguments))
     assert done.returncode == 2
@@ -146,33 +163,46 @@ def test_a_wrong_option_exits_with_2_and_usage(trained, csv, folder, arguments, 
 )
 def test_settings_are_checked_before_spark_starts(trained, csv, folder, arguments, says):
     names = {"csv": csv, "model": trained[0], "new": str(folder / "new")}
-    assert re.search(says, failed(2, *(argument.format(**names) for argument in arguments)))
+    # A master that there is not: whoever starts Spark fails otherwise than this.
+    done = in_a_shell(*(argument.format(**names) for argument in arguments), "--master", "none")
+    assert re.search(says, failed(2, done))
 
 
-def test_what_cannot_be_used_is_named_before_a_training(trained, csv, folder):
-    bad = folder / "bad.csv"
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("train", "{bad}", "--out", "{new}"), "nan"),
+        (("train", "{new}.csv", "--out", "{new}"), "new.csv"),
+        (("train", "{csv}", "--out", "{model}"), "--overwrite"),
+        (("train", "{csv}", "--out", "{folder}", "--overwrite"), "holds no model"),
+        (("recommend", "{model}", "--user", "12345"), "12345"),
+        (("recommend", "{csv}", "--user", "1"), "ratings.csv"),
+        (("recommend", "{new}", "--user", "1"), "no such directory"),
+        (("evaluate", "{model}", "{empty}"), "empty.csv"),
+    ],
+)
+def test_what_cannot_be_used_is_named(rddals, trained, csv, folder, arguments, says):
+    new, bad, empty = (folder / name for name in ("new", "bad.csv", "empty.csv"))
     bad.write_text("userId,movieId,rating\n1,2,4\n1,3,nan\n")
-    new = str(folder / "new")
-    assert "nan" in failed(2, "train", str(bad), "--out", new)
-    assert "nowhere.csv" in failed(2, "train", str(folder / "nowhere.csv"), "--out", new)
-    assert "--overwrite" in failed(2, "train", csv, "--out", trained[0])
-    assert "holds no model" in failed(2, "train", csv, "--out", str(folder), "--overwrite")
-    assert "12345" in failed(2, "recommend", trained[0], "--user", "12345")
-    assert csv in failed(2, "recommend", csv, "--user", "1")
-    assert not Path(new).exists()
+    empty.write_text("userId,movieId,rating\n")
+    names = {"csv": csv, "model": trained[0], "new": new, "bad": bad, "empty": empty}
+    done = rddals(*(argument.format(**names, folder=folder) for argument in arguments))
+    assert says in failed(2, done)
+    assert not new.exists()
 
 
 def test_a_spark_that_does_not_start_exits_with_1(trained):
-    line = failed(1, "recommend", trained[0], "--user", "1", "--master", "nonsense://there")
-    assert "nonsense://there" in line
+    done = in_a_shell("recommend", trained[0], "--user", "1", "--master", "nonsense://there")
+    line = failed(1, done)
+    assert "nonsense://there" in line and "Java" not in line
+    Path(line.rpartition(" ")[2]).unlink()  # the log that the message names
 
 
-def test_overwrite_replaces_a_model(folder, csv, sc):
+def test_overwrite_replaces_a_model(rddals, folder, csv, sc):
     out = str(folder / "twice")
     for rank in ("2", "4"):
-        succeeded(
-            "train", csv, "--rank", rank, "--iterations", "1", "--out", out, "--overwrite"
-        )  # fmt: skip
+        options = ("--rank", rank, "--iterations", "1", "--out", out, "--overwrite")
+        succeeded(rddals("train", csv, *options))
     assert MatrixFactorizationModel.load(sc, out).rank == 4
     assert not Path(f"{out}.new").exists()
 
@@ -183,7 +213,7 @@ def test_ctrl_c_exits_with_130_and_leaves_no_model(folder, csv):
         [RDDALS, "train", csv, "--rank", "2", "--iterations", "100000", "--out", str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    assert any(line.startswith("iteration 2/") for line in process.stdout)
+    assert any(re.match("iteration +2/", line) for line in process.stdout)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes in front
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
