@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, lapack, solve_triangular
+from scipy.linalg import LinAlgError, cholesky, lapack, solve_triangular
 from scipy.optimize import nnls
 
 __all__ = ["solve_nonnegative", "solve_spd"]
@@ -16,6 +16,10 @@ Array = NDArray[Any]
 #: Up to this order, by bytes per number, a Cholesky vectorised across the batch beats one LAPACK
 #: call per system.
 VECTORISED_ORDER = {4: 28, 8: 24}
+#: Rounds of block pivoting without progress, before components are exchanged one at a time.
+PATIENCE = 3
+#: Rounds in all, per component.
+ROUNDS = 10
 
 
 def solve_spd(a: Array, b: Array) -> tuple[Array, Array]:
@@ -88,7 +92,7 @@ def solve_nonnegative(a: Array, b: Array) -> tuple[Array, Array]:
     """Minimise ``x'ax / 2 - b'x`` over ``x >= 0`` for a batch, by block principal pivoting.
 
     Each system guesses which components are positive, solves for those alone, and exchanges
-    every component that has the wrong sign; where that does not lower their number for three
+    every component that has the wrong sign; where that does not lower their number for some
     rounds, only the last of them (Murty's rule, which cannot cycle).
 
     Parameters
@@ -112,12 +116,12 @@ def solve_nonnegative(a: Array, b: Array) -> tuple[Array, Array]:
     singular = np.zeros(n, dtype=bool)
     positive = np.ones((n, k), dtype=bool)
     fewest = np.full(n, k + 1)
-    patience = np.full(n, 3)
+    patience = np.full(n, PATIENCE)
     left = np.arange(n)
     eps = np.finfo(b.dtype).eps
     # Gradients below the rounding of b are zeros; without a tolerance ties would cycle.
     tolerance = 8 * k * eps * np.abs(b).max(axis=1, initial=0, keepdims=True)
-    for _ in range(10 * k + 50):
+    for _ in range(ROUNDS * (k + 5)):
         on = positive[left]
         restricted = a[left] * (on[:, :, None] & on[:, None, :])
         restricted.reshape(len(left), k * k)[:, :: k + 1] += ~on
@@ -135,7 +139,7 @@ def solve_nonnegative(a: Array, b: Array) -> tuple[Array, Array]:
 
         better = count < fewest[left]
         fewest[left] = np.where(better, count, fewest[left])
-        patience[left] = np.where(better, 3, patience[left] - 1)
+        patience[left] = np.where(better, PATIENCE, patience[left] - 1)
         stuck = patience[left] < 0
         last = k - 1 - np.argmax(wrong[:, ::-1], axis=1)
         only_last = np.zeros_like(wrong)
@@ -146,7 +150,11 @@ def solve_nonnegative(a: Array, b: Array) -> tuple[Array, Array]:
             return x, singular
     # Rounding can keep a nearly singular system from settling; an active-set method always ends.
     for i in left:
-        factor = cholesky(a[i].astype(np.float64))
+        try:
+            factor = cholesky(a[i].astype(np.float64))
+        except LinAlgError:
+            singular[i] = True
+            continue
         target = solve_triangular(factor, b[i].astype(np.float64), trans="T")
         x[i] = nnls(factor, target)[0]
     return x, singular

@@ -1,5 +1,7 @@
 """The kernels where they branch: pieces, forms, singular systems, and the solvers alone."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from rddals.blocks.ratings import RatingBlock
 from rddals.config import Objective
 from rddals.errors import SingularSystemError
 from rddals.kernels import half_step as kernel
+from rddals.kernels import solvers
 from rddals.kernels.half_step import gram, half_step
 from rddals.kernels.solvers import VECTORISED_ORDER, solve_nonnegative, solve_spd
 
@@ -316,6 +319,29 @@ def test_nonnegative_solutions_are_those_of_an_active_set_method(k, seed):
     for matrix, target, row in zip(a, b, x, strict=True):
         r = np.linalg.cholesky(matrix).T
         np.testing.assert_allclose(row, nnls(r, np.linalg.solve(r.T, target))[0], atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"PATIENCE": -1}, {"ROUNDS": 0}], ids=["one at a time", "active set"]
+)
+@given(n=st.integers(1, 5), k=st.integers(1, 20), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_what_block_pivoting_falls_back_to_ends_at_the_same_minimum(limits, n, k, seed):
+    a, b = spd(n, k, 100, seed)
+    wanted, _ = solve_nonnegative(a.copy(), b.copy())
+    with mock.patch.multiple(solvers, **limits):
+        x, singular = solve_nonnegative(a.copy(), b.copy())
+    assert not singular.any()
+    np.testing.assert_allclose(x, wanted, atol=1e-8)
+
+
+@pytest.mark.parametrize("rounds", [0, 10])
+def test_a_singular_nonnegative_system_is_told(rounds):
+    a = np.stack([np.eye(3), np.zeros((3, 3)), 2 * np.eye(3)])
+    with mock.patch.object(solvers, "ROUNDS", rounds):
+        x, singular = solve_nonnegative(a, np.ones((3, 3)))
+    assert singular.tolist() == [False, True, False]
+    np.testing.assert_allclose(x[[0, 2]], [[1, 1, 1], [0.5, 0.5, 0.5]])
 
 
 def test_ties_at_the_bound_end():
