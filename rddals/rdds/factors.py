@@ -15,6 +15,7 @@ from pyspark.rdd import Partitioner as SparkPartitioner
 
 from partitioners import Partitioner
 from rddals.blocks.factors import FactorBlock
+from rddals.errors import RatingTypeError
 from rddals.rdds.spark import Shuffle, co_partitioned, with_shuffle_serializer
 
 __all__ = ["FactorTable", "predict_pairs"]
@@ -155,9 +156,23 @@ def _pairs_by_block(
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
     pairs = iter(pairs)
     while batch := list(islice(pairs, PAIRS_PER_BATCH)):
-        ids = np.array([(int(user), int(product)) for user, product in batch], dtype=np.int64)
+        try:
+            ids = np.array([(int(user), int(product)) for user, product in batch], dtype=np.int64)
+        except (TypeError, ValueError, OverflowError):
+            raise RatingTypeError(
+                f"{next(pair for pair in batch if not _is_pair(pair))!r} is not a pair of ids; "
+                "predict for an RDD of (user, product)."
+            ) from None
         users, products = ids[:, 0], ids[:, 1]
         yield from _by_block(partitioner.block_of(users), users, products)
+
+
+def _is_pair(pair: Any) -> bool:
+    try:
+        user, product = pair
+        return np.array([int(user), int(product)], dtype=np.int64).shape == (2,)
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _split(

@@ -1,6 +1,7 @@
 """A trained model against the dense product of its collected factors."""
 
 import json
+import re
 from array import array
 
 import numpy as np
@@ -269,6 +270,13 @@ def test_a_bad_number_is_refused_at_once(one, num):
 
 
 # ------------------------------------------------------------------ predictAll
+
+
+@pytest.mark.parametrize("bad", [(7,), (7, 23, 1.0), 7, (7, "x"), (7, None), (7, 2**70)])
+def test_what_is_no_pair_is_named(one, sc, bad):
+    # The answer is lazy, so the error comes from a worker, by way of Spark.
+    with pytest.raises(Exception, match=f"RatingTypeError: {re.escape(repr(bad))} is not a pair"):
+        one.model.predictAll(sc.parallelize([(7, 23), bad], 1)).collect()
 
 
 def test_unknown_pairs_are_dropped_and_duplicates_kept(one, sc):
