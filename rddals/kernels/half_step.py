@@ -349,12 +349,14 @@ class _HalfStep:
 
     def _raise_if_overflown(self, rows: Array) -> None:
         finite = np.isfinite(rows).all(axis=1)
+        if finite.all():
+            return
         largest = float(np.abs(self.in_block.ratings).max(initial=0))
         longest = float(self.in_block.degrees.max(initial=0))
         # Squares of values this large are what a factorisation cannot get through.
         values = max(largest, float(np.abs(self.table).max(initial=0)))
         too_large = values**2 * longest > np.finfo(self.dtype).max
-        if not finite.all() and (too_large or not any(map(len, self.singular))):
+        if too_large or not any(map(len, self.singular)):
             first = int(self.in_block.ids[np.argmin(finite)])
             raise OverflowingRatingsError(
                 f"The factors of {int((~finite).sum())} ids, {first} the first, overflow "
