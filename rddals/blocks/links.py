@@ -245,9 +245,8 @@ def _coded(
     bits = ratings.view(np.uint32)  # which tell -0.0 from 0.0, as the digest does
     scale = np.unique(bits[:SAMPLE])
     while len(scale) <= MOST_CODES:
-        codes = np.searchsorted(scale, bits)
-        np.minimum(codes, max(len(scale) - 1, 0), out=codes)
-        unknown = bits[scale.take(codes) != bits] if len(scale) else bits
+        codes = np.searchsorted(scale[:-1], bits)  # what is above all values lands on the last
+        unknown = bits[scale.take(codes) != bits]
         if not len(unknown):
             return codes.astype(np.uint8), scale.view(np.float32)
         scale = np.union1d(scale, unknown[:SAMPLE])

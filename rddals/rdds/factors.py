@@ -170,9 +170,10 @@ def _pairs_by_block(
 def _is_pair(pair: Any) -> bool:
     try:
         user, product = pair
-        return np.array([int(user), int(product)], dtype=np.int64).shape == (2,)
+        np.array([int(user), int(product)], dtype=np.int64)
     except (TypeError, ValueError, OverflowError):
         return False
+    return True
 
 
 def _split(
