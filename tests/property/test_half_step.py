@@ -62,10 +62,8 @@ class Problem:
         """The condition of each row's system: its largest eigenvalue over the ridge."""
         conditions = []
         for row in np.unique(self.rows):
-            sources, ratings = (
-                self.Y[self.columns[self.rows == row]],
-                self.ratings[self.rows == row],
-            )
+            entries = self.rows == row
+            sources, ratings = self.Y[self.columns[entries]], self.ratings[entries]
             confidence = objective.alpha * np.abs(ratings) if objective.implicit else 1.0
             largest = np.linalg.norm(np.sqrt(confidence) * sources.T, 2) ** 2
             if objective.implicit:
@@ -103,6 +101,8 @@ def check(problem, objective, tolerance=None):
     loss = problem.loss(objective, expected)
     size = problem.loss(objective, np.zeros_like(expected)) + abs(loss)
     assert solution.loss == pytest.approx(loss, abs=tolerance * size + 1e-12)
+    # However ill-conditioned, the rows themselves must be next to the minimum.
+    assert problem.loss(objective, solution.rows) <= loss + tolerance * size + 1e-12
     np.testing.assert_allclose(
         solution.penalty, penalty(problem.block(), solution.rows, objective), rtol=1e-12
     )
