@@ -48,7 +48,7 @@ def session(request: pytest.FixtureRequest) -> Iterator[Any]:
         .config("spark.driver.memory", "8g")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
-        # PySpark 4.1 and later; see docs/explanation/kernels.md on what sockets cost.
+        # PySpark 4.1 and later; rddals.rdds.spark.spare_the_worker says what TCP costs.
         .config("spark.python.unix.domain.socket.enabled", "true")
         .getOrCreate()
     )
