@@ -55,10 +55,7 @@ class Shuffle:
 
     def write(self) -> None:
         """Run the map side, as a job of its own that reads nothing back."""
-        sc = self.rdd.context
-        written = sc._jsc.sc().submitMapStage(self._dependency)
-        forever = sc._jvm.scala.concurrent.duration.Duration.Inf()
-        sc._jvm.scala.concurrent.Await.result(written, forever)
+        self.rdd.context._jsc.sc().submitMapStage(self._dependency).get()
 
     def release(self) -> None:
         """Delete the shuffle's files now.
