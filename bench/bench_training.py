@@ -80,7 +80,7 @@ def tell(benchmark, rank: int, kind: str, medians: dict, parts: dict) -> None:
     for name, seconds in medians.items():
         benchmark.extra_info[f"{name} s"] = round(seconds, 3)
     for precision in ("double", "single"):
-        for rival in medians.keys() - {"double", "single"}:
+        for rival in [name for name in medians if name not in ("double", "single")]:
             ratio = medians[rival] / medians[precision]
             benchmark.extra_info[f"{rival}/{precision}"] = round(ratio, 1)
         where = parts[precision]
@@ -90,40 +90,35 @@ def tell(benchmark, rank: int, kind: str, medians: dict, parts: dict) -> None:
         )
 
 
-@pytest.mark.parametrize("rank", (10, 50, 100))
-def bench_explicit(benchmark, frame, batches, rank):
-    parts: dict = {}
-    contestants = {
-        "double": ours(batches, rank, "double", parts),
-        "single": ours(batches, rank, "single", parts),
-        "MLlib": mllib(frame, rank),
-    }
-    medians = benchmark.pedantic(turn_by_turn, (contestants,), rounds=1)
-    tell(benchmark, rank, "explicit", medians, parts)
-
-
-@pytest.mark.parametrize("rank", (10, 50, 100))
-def bench_implicit(benchmark, columns, batches, rank):
+def implicit_als(columns, rank: int, conjugate_gradient: bool) -> Callable[[], float]:
     peer = pytest.importorskip("implicit")
     import scipy.sparse
 
     matrix = scipy.sparse.csr_matrix((columns.ratings, (columns.users, columns.products)))
 
-    def implicit_als(conjugate_gradient: bool) -> Callable[[], float]:
-        def train(iterations: int) -> None:
-            peer.als.AlternatingLeastSquares(
-                factors=rank, iterations=iterations, regularization=LAMBDA, alpha=ALPHA,
-                use_cg=conjugate_gradient, num_threads=2, random_state=1,
-            ).fit(matrix, show_progress=False)  # fmt: skip
+    def train(iterations: int) -> None:
+        peer.als.AlternatingLeastSquares(
+            factors=rank, iterations=iterations, regularization=LAMBDA, alpha=ALPHA,
+            use_cg=conjugate_gradient, num_threads=2, random_state=1,
+        ).fit(matrix, show_progress=False)  # fmt: skip
 
-        return lambda: slope(train, COUNTS[rank])
+    return lambda: slope(train, COUNTS[rank])
 
+
+@pytest.mark.parametrize("rank", (10, 50, 100))
+@pytest.mark.parametrize("kind", ("explicit", "implicit"))
+def bench_iteration(benchmark, columns, frame, batches, kind, rank):
     parts: dict = {}
+    implicit = kind == "implicit"
     contestants = {
-        "double": ours(batches, rank, "double", parts, alpha=ALPHA),
-        "single": ours(batches, rank, "single", parts, alpha=ALPHA),
-        "implicit (CG)": implicit_als(True),
-        "implicit (Cholesky)": implicit_als(False),
+        precision: ours(batches, rank, precision, parts, **({"alpha": ALPHA} if implicit else {}))
+        for precision in ("double", "single")
     }
+    if implicit:
+        contestants["MLlib"] = mllib(frame, rank, implicitPrefs=True, alpha=ALPHA)
+        contestants["implicit (CG)"] = implicit_als(columns, rank, True)
+        contestants["implicit (Cholesky)"] = implicit_als(columns, rank, False)
+    else:
+        contestants["MLlib"] = mllib(frame, rank)
     medians = benchmark.pedantic(turn_by_turn, (contestants,), rounds=1)
-    tell(benchmark, rank, "implicit", medians, parts)
+    tell(benchmark, rank, kind, medians, parts)

@@ -118,7 +118,7 @@ class FunctionPartitioner(Partitioner):
         if not 0 <= block < self.num_blocks:
             raise ValueError(
                 f"function returned block {block} for id {id_}, outside 0 to "
-                f"{self.num_blocks - 1}: return block % {self.num_blocks}, or raise num_blocks"
+                f"{self.num_blocks - 1}: return block % {self.num_blocks}, or make more blocks"
             )
         return block
 

@@ -12,7 +12,9 @@ from rddals.als import ALS  # noqa: E402
 from rddals.blocks.ratings import RatingBlock  # noqa: E402
 from rddals.errors import (  # noqa: E402
     InconsistentRatingsError,
+    ModelExistsError,
     ModelFormatError,
+    ModelReleasedError,
     OverflowingRatingsError,
     RatingError,
     RatingTypeError,
@@ -30,7 +32,9 @@ __all__ = [
     "InconsistentRatingsError",
     "LinksBuilt",
     "MatrixFactorizationModel",
+    "ModelExistsError",
     "ModelFormatError",
+    "ModelReleasedError",
     "OverflowingRatingsError",
     "Rating",
     "RatingBlock",

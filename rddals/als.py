@@ -314,7 +314,10 @@ def _warm_start(model: MatrixFactorizationModel | None, settings: Settings) -> S
     if model is None:
         return None
     if not isinstance(model, MatrixFactorizationModel):
-        raise SettingError(f"initialModel must be a MatrixFactorizationModel but got {model!r}.")
+        raise SettingError(
+            f"initialModel must be a MatrixFactorizationModel of rddals but got {model!r}; "
+            "save() one of MLlib and load it with rddals."
+        )
     if model.rank != settings.objective.rank:
         raise SettingError(
             f"initialModel has rank {model.rank} but rank {settings.objective.rank} was asked for; "

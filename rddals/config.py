@@ -22,6 +22,9 @@ EXCHANGES: tuple[str, ...] = get_args(Exchange)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 INITS: tuple[str, ...] = get_args(Init)
 
+#: MLlib's: the k (k + 1) / 2 numbers of a system must fit a Java array.
+MOST_RANK = 65_535
+
 
 @dataclass(frozen=True, slots=True)
 class Objective:
@@ -79,6 +82,11 @@ class Settings:
         if rank <= 0:
             raise SettingError(
                 f"Rank of the feature matrices must be positive but got {rank}; 10 to 100 is usual."
+            )
+        if rank > MOST_RANK:
+            raise SettingError(
+                f"Rank of the feature matrices must be at most {MOST_RANK} but got {rank}; "
+                "10 to 100 is usual."
             )
         iterations = _integer("Number of iterations", iterations)
         if iterations < 0:
@@ -163,7 +171,7 @@ def _boolean(name: str, value: Any) -> bool:
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
     if isinstance(value, str) and value in choices:
         return value
-    raise SettingError(f"{name} must be one of {', '.join(choices)} but got {value!r}.")
+    raise SettingError(f"{name} must be {' or '.join(map(repr, choices))} but got {value!r}.")
 
 
 def _seed(value: Any) -> int:

@@ -10,7 +10,9 @@ from typing import Any
 
 __all__ = [
     "InconsistentRatingsError",
+    "ModelExistsError",
     "ModelFormatError",
+    "ModelReleasedError",
     "OverflowingRatingsError",
     "RatingError",
     "RatingTypeError",
@@ -80,6 +82,14 @@ class OverflowingRatingsError(RddalsError, ArithmeticError):
 
 class UnknownIdError(RddalsError, LookupError):
     """An id that the model was not trained on."""
+
+
+class ModelExistsError(RddalsError, FileExistsError):
+    """There is a model already where one is to be saved."""
+
+
+class ModelReleasedError(RddalsError, RuntimeError):
+    """The factors of a model are gone: it was unpersisted, or its SparkContext stopped."""
 
 
 class ModelFormatError(RddalsError, ValueError):

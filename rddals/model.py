@@ -13,11 +13,11 @@ from pyspark.mllib.recommendation import Rating
 
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN
-from rddals.errors import SettingError, UnknownIdError
+from rddals.errors import ModelReleasedError, SettingError, UnknownIdError
 from rddals.kernels.topk import ItemIndex, pair_scores, top_k
-from rddals.rdds.factors import FactorTable, predict_pairs
+from rddals.rdds.factors import FactorTable, is_pair, predict_pairs
 from rddals.rdds.model_files import read_model, write_model
-from rddals.rdds.spark import discard
+from rddals.rdds.spark import discard, is_stopped
 
 __all__ = ["MatrixFactorizationModel"]
 
@@ -55,6 +55,7 @@ class MatrixFactorizationModel:
         self._products = product_factors
         # Recommendations for everybody are lazy, so what they read stays until `unpersist`.
         self._broadcasts: dict[FactorTable, Broadcast[FactorBlock]] = {}
+        self._released = False
 
     def predict(self, user: int, product: int) -> float:
         """The predicted rating of a product by a user.
@@ -71,30 +72,34 @@ class MatrixFactorizationModel:
     def predictAll(self, user_product: RDD[tuple[int, int]]) -> RDD[Rating]:
         """Predicted ratings of ``(user, product)`` pairs, in no particular order.
 
-        Pairs of which the model does not know the user or the product are left out.
+        Pairs of which the model does not know the user or the product are left out. Like MLlib,
+        this looks at the first pair; the others are checked when the result is computed.
         """
         assert isinstance(user_product, RDD), "user_product should be RDD of (user, product)"
-        predicted = predict_pairs(self._users, self._products, user_product)
-        return predicted.flatMap(_as_ratings)
+        users, products = self._factors()
+        assert all(map(is_pair, user_product.take(1))), (
+            "user_product should be RDD of (user, product)"
+        )
+        return predict_pairs(users, products, user_product).flatMap(_as_ratings)
 
     def userFeatures(self) -> RDD[tuple[int, Any]]:
         """``(user, array('d'))`` pairs, placed as the users are."""
-        return self._users.pairs()
+        return self._factors()[0].pairs()
 
     def productFeatures(self) -> RDD[tuple[int, Any]]:
         """``(product, array('d'))`` pairs, placed as the products are."""
-        return self._products.pairs()
+        return self._factors()[1].pairs()
 
     def recommendProducts(self, user: int, num: int) -> list[Rating]:
         """The `num` products with the highest predicted ratings for a user, best first."""
         num = _count(num)
-        ids, scores = self._best(self._row("user", user), self._products, num)
+        ids, scores = self._best(self._row("user", user), self._factors()[1], num)
         return [Rating(int(user), id_, score) for id_, score in zip(ids, scores, strict=True)]
 
     def recommendUsers(self, product: int, num: int) -> list[Rating]:
         """The `num` users with the highest predicted ratings for a product, best first."""
         num = _count(num)
-        ids, scores = self._best(self._row("product", product), self._users, num)
+        ids, scores = self._best(self._row("product", product), self._factors()[0], num)
         return [Rating(id_, int(product), score) for id_, score in zip(ids, scores, strict=True)]
 
     def recommendProductsForUsers(self, num: int) -> RDD[tuple[int, tuple[Rating, ...]]]:
@@ -102,19 +107,27 @@ class MatrixFactorizationModel:
 
         The products' factors are broadcast: 4 bytes times rank for each, to every executor.
         """
-        return self._best_for_all(self._users, self._products, _count(num), _for_user)
+        users, products = self._factors()
+        return self._best_for_all(users, products, _count(num), _for_user)
 
     def recommendUsersForProducts(self, num: int) -> RDD[tuple[int, tuple[Rating, ...]]]:
         """For every product the `num` users with the highest predicted ratings, best first.
 
         The users' factors are broadcast: 4 bytes times rank for each, to every executor.
         """
-        return self._best_for_all(self._products, self._users, _count(num), _for_product)
+        users, products = self._factors()
+        return self._best_for_all(products, users, _count(num), _for_product)
 
     def save(self, sc: SparkContext, path: str) -> None:
-        """Save in MLlib's own format, at a path that does not exist yet."""
+        """Save in MLlib's own format, at a path that does not exist yet.
+
+        Raises
+        ------
+        ModelExistsError
+            If there is a model at `path`.
+        """
         _check_location(sc, path)
-        write_model(sc, path, self.rank, (self._users, self._products))
+        write_model(sc, path, self.rank, self._factors())
 
     @classmethod
     def load(cls, sc: SparkContext, path: str) -> MatrixFactorizationModel:
@@ -130,19 +143,41 @@ class MatrixFactorizationModel:
 
     def unpersist(self) -> None:
         """Free all that the model holds; neither it nor what it recommended is of use then."""
-        for table in (self._users, self._products):
-            discard(table.blocks)
-        for broadcast in self._broadcasts.values():
-            broadcast.destroy()
+        if not self._released and not is_stopped(self._users.blocks.context):
+            for table in (self._users, self._products):
+                discard(table.blocks)
+            for broadcast in self._broadcasts.values():
+                broadcast.destroy()
         self._broadcasts.clear()
+        self._released = True
 
     def collected_factors(self) -> tuple[FactorBlock, FactorBlock]:
         """Both sides' factors on the driver, ids ascending."""
-        return self._users.collect(self.rank), self._products.collect(self.rank)
+        users, products = self._factors()
+        return users.collect(self.rank), products.collect(self.rank)
+
+    def _factors(self) -> tuple[FactorTable, FactorTable]:
+        """Users' and products' factors, which must still be there."""
+        # Spark would compute them again, from ratings that may be gone or different by now.
+        if self._released:
+            raise ModelReleasedError(
+                "unpersist() has freed this model's factors; train it again, or save() a model "
+                "before and load it."
+            )
+        if is_stopped(self._users.blocks.context):
+            raise ModelReleasedError(
+                "The SparkContext of this model is stopped; save() a model before, and load it in "
+                "a running one."
+            )
+        return self._users, self._products
 
     def _row(self, side: str, id_: Any) -> NDArray[np.float32]:
-        table = self._users if side == "user" else self._products
-        row = table.row(int(id_)) if INT32_MIN <= int(id_) <= INT32_MAX else None
+        table = self._factors()[0 if side == "user" else 1]
+        try:
+            asked = int(id_)
+        except (TypeError, ValueError, OverflowError):
+            raise SettingError(f"{side} must be an integer but got {id_!r}.") from None
+        row = table.row(asked) if INT32_MIN <= asked <= INT32_MAX else None
         if row is None:
             raise UnknownIdError(
                 f"{side}Id: {id_} not found in the model; it has no rating in the training data."
@@ -212,3 +247,7 @@ def _check_location(sc: Any, path: Any) -> None:
         raise TypeError(f"sc should be a SparkContext, got type {type(sc)}")
     if not isinstance(path, str):
         raise TypeError(f"path should be a string, got type {type(path)}")
+    if is_stopped(sc):
+        raise SettingError("The SparkContext is stopped; pass a running one.")
+    if not path:
+        raise SettingError("path is empty; pass that of a directory.")

@@ -9,7 +9,7 @@ import typer
 import rddals
 from rddals.cli import commands, demo
 from rddals.cli.failures import exit_codes
-from rddals.cli.options import Evaluation, SparkOptions, Training, column_names
+from rddals.cli.options import Evaluation, SparkOptions, Training, column_names, needs_implicit
 from rddals.cli.output import Output
 from rddals.cli.parameters import (
     Columns,
@@ -91,8 +91,13 @@ def train_command(
         bool, typer.Option("--implicit", help="The ratings are counts, of plays say.")
     ] = False,
     alpha: Annotated[
-        float, typer.Option(min=0.0, help="With --implicit: weight of a count in its confidence.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            min=0.0,
+            show_default="1",
+            help="With --implicit: weight of a count in its confidence.",
+        ),
+    ] = None,
     nonnegative: Annotated[
         bool, typer.Option("--nonnegative", help="Keep every factor nonnegative.")
     ] = False,
@@ -103,10 +108,10 @@ def train_command(
         Partitioner, typer.Option(help="Where users and products live.")
     ] = Partitioner.hash,
     blocks: Annotated[
-        int, typer.Option(min=-1, help="Blocks of either side; -1 goes by the cores.")
+        int, typer.Option(min=-1, help="Blocks of either side; -1 goes by cores and partitions.")
     ] = -1,
     holdout: Annotated[
-        float, typer.Option(min=0.0, help="Fraction of the ratings to keep for a test, as 0.2.")
+        float, typer.Option(min=0.0, help="Fraction of the ratings to keep for a test, below 1.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="For the starting factors and the held-out part.")] = 0,
     precision: Annotated[
@@ -114,7 +119,9 @@ def train_command(
     ] = Precision.double,
     tol: Annotated[
         float,
-        typer.Option(min=0.0, help="Stop when an iteration lowers the loss by less than this."),
+        typer.Option(
+            min=0.0, help="Stop when an iteration lowers the loss by less than this fraction of it."
+        ),
     ] = 0.0,
     columns: Columns = None,
     overwrite: Annotated[
@@ -127,12 +134,13 @@ def train_command(
 ) -> None:
     """Train a model on ratings and save it."""
     with exit_codes(verbose):
+        needs_implicit(implicit, alpha=alpha)
         training = Training(
             rank=rank,
             iterations=iterations,
             lambda_=lambda_,
             implicit=implicit,
-            alpha=alpha,
+            alpha=1.0 if alpha is None else alpha,
             nonnegative=nonnegative,
             exchange=exchange.value,
             partitioner=partitioner.value,
@@ -176,8 +184,13 @@ def evaluate_command(
         bool, typer.Option("--implicit", help="Also rank: NDCG and precision of the first.")
     ] = False,
     top: Annotated[
-        int, typer.Option(min=1, help="With --implicit: how many recommendations to look at.")
-    ] = 10,
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="10",
+            help="With --implicit: how many recommendations to look at.",
+        ),
+    ] = None,
     seen: Annotated[
         str | None,
         typer.Option(
@@ -193,6 +206,7 @@ def evaluate_command(
 ) -> None:
     """Compare a model's predictions with ratings."""
     with exit_codes(verbose):
+        needs_implicit(implicit, top=top, seen=seen)
         spark = SparkOptions.checked(master, conf, verbose)
-        evaluation = Evaluation(top if implicit else None, seen, column_names(columns))
+        evaluation = Evaluation((top or 10) if implicit else None, seen, column_names(columns))
         commands.evaluate(spark, Output(as_json), model, ratings, evaluation)

@@ -157,8 +157,6 @@ def evaluate(
     evaluation: Evaluation,
 ) -> None:
     """Errors of a model's predictions, and how well it ranks if asked."""
-    if evaluation.seen is not None and evaluation.top is None:
-        raise InputError("--seen is of use with --implicit only; pass both or neither")
     with where.session(output) as spark, contextlib.ExitStack() as stack:
         with output.busy("looking at the ratings"):
             ratings = read_ratings(spark, paths, evaluation.columns)

@@ -50,8 +50,6 @@ def exit_codes(verbose: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         print("rddals: interrupted", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:  # whoever reads our output has seen enough
-        raise
     except Exception as error:
         if verbose:
             traceback.print_exc()

@@ -28,12 +28,30 @@ def check_destination(spark: SparkSession, path: str, overwrite: bool) -> None:
 
     Only a model is ever overwritten.
     """
+    if not path:
+        raise InputError("--out is empty; pass a directory")
     if not exists(spark, path):
+        _check_writable(spark, path)
         return
     if not overwrite:
         raise InputError(f"{path} exists; pass another --out, or --overwrite to replace a model")
     if not all(exists(spark, f"{path}/{part}") for part in ("metadata", "data/user")):
         raise InputError(f"{path} exists and holds no model; pass another --out")
+
+
+def _check_writable(spark: SparkSession, path: str) -> None:
+    """Make the directory, and take away again what was made."""
+    try:
+        files, location = _located(spark, path)
+        made = location
+        while made.getParent() is not None and not files.exists(made.getParent()):
+            made = made.getParent()
+        possible = files.mkdirs(location)
+        files.delete(made, True)
+    except Py4JJavaError as error:
+        raise InputError(f"{path} cannot be made: {summary(error)}; pass another --out") from error
+    if not possible:
+        raise InputError(f"{path} cannot be made; pass another --out")
 
 
 def save_model(

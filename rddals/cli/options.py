@@ -12,7 +12,7 @@ from rddals.cli.context import spark_session
 from rddals.cli.failures import InputError
 from rddals.cli.output import Output
 
-__all__ = ["Evaluation", "SparkOptions", "Training", "column_names"]
+__all__ = ["Evaluation", "SparkOptions", "Training", "column_names", "needs_implicit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,13 @@ class Evaluation:
     top: int | None
     seen: str | None
     columns: tuple[str, ...] | None
+
+
+def needs_implicit(implicit: bool, **options: object) -> None:
+    """Refuse options that would have no effect."""
+    for name, value in options.items():
+        if value is not None and not implicit:
+            raise InputError(f"--{name} is of use with --implicit only; pass both or neither")
 
 
 def column_names(text: str | None) -> tuple[str, ...] | None:

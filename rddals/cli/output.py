@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -132,7 +133,7 @@ class Output:
     def result(self, document: dict[str, Any]) -> None:
         """The whole result, for machines; nothing unless they asked for it."""
         if self._as_json:
-            print(json.dumps(_finite(document), indent=2))
+            _write(sys.stdout, json.dumps(_finite(document), indent=2))
 
     def _say(self, doing: str) -> None:
         # No spinner: its thread would write while Spark starts, when stdout is elsewhere.
@@ -148,8 +149,20 @@ class Output:
             self._busy = False
 
     def _print(self, line: str) -> None:
-        # A log in a pipe is read while it grows.
-        print(line, file=self._stream, flush=True)
+        _write(self._stream, line)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Print at once, since a log in a pipe is read while it grows; go silent if nobody reads on.
+
+    Whoever reads our output may have seen enough, but the work was asked for.
+    """
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 class _Lines:

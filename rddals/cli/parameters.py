@@ -47,7 +47,7 @@ RatingsPaths = Annotated[
         metavar="RATINGS",
         show_default=False,
         help="Files, directories or globs: MovieLens' u.data, ratings.dat or ratings.csv, any "
-        "CSV with a header, Parquet; gzipped or not.",
+        "CSV, Parquet; gzipped or not.",
     ),
 ]
 Columns = Annotated[

@@ -39,6 +39,9 @@ def read_ratings(
     InputError
         If there is nothing at a path, or nothing in it, or it is no file of ratings.
     """
+    for path in paths:
+        if path in ("-", "/dev/stdin"):
+            raise InputError(f"{path}: Spark cannot read standard input; pass a file")
     paths = tuple(_published(spark, path) for path in paths)
     name = paths[0].rstrip("/").rpartition("/")[2].removesuffix(".gz")
     try:

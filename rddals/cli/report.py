@@ -25,7 +25,7 @@ def tell_links(output: Output, links: LinksBuilt) -> None:
     output.fact(
         "links",
         f"{links.ratings:,} ratings of {links.products:,} products by {links.users:,} users, "
-        f"in {links.seconds:.2f} s",
+        f"in {links.seconds:.2f} s, the start of Spark's workers included",
     )
     output.fact("exchange", f"{links.exchange.exchange}: {links.exchange.reason}")
 
@@ -79,6 +79,7 @@ def quality_document(quality: Quality) -> dict[str, Any]:
     errors, ranking = quality.errors, quality.ranking
     document: dict[str, Any] = {
         "ratings": errors.known + errors.unknown,
+        "predicted": errors.known,
         "unknown": errors.unknown,
         "rmse": errors.rmse,
         "mae": errors.mae,

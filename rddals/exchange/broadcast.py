@@ -20,7 +20,7 @@ from rddals.exchange.base import (
     Step,
     collect_reports,
 )
-from rddals.rdds.links import Links
+from rddals.rdds.links import REMEDY, Links
 from rddals.rdds.spark import ReportBook, Shuffle, cut_lineage
 
 __all__ = ["BroadcastExchange"]
@@ -107,9 +107,8 @@ def needed_rows(in_block: InBlock, blocks: list[FactorBlock]) -> Rows:
         positions, found = block.find(wanted)
         if not found.all():
             raise InconsistentRatingsError(
-                f"Source block {source} has no factor for id {int(wanted[np.argmin(found)])}: "
-                "the two sides were built from different ratings. "
-                "Persist or checkpoint the ratings and train on that."
+                f"Source block {source} has no factor for id {int(wanted[np.argmin(found)])}. "
+                f"{REMEDY}"
             )
         parts.append(block.rows.take(positions, axis=0))
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -15,7 +15,7 @@ from rddals.blocks.ratings import RatingBlock
 from rddals.errors import InconsistentRatingsError
 from rddals.exchange.base import Rows
 from rddals.exchange.shuffle import BlockToBlock
-from rddals.rdds.links import USERS, Links
+from rddals.rdds.links import REMEDY, USERS, Links
 
 __all__ = ["JoinExchange"]
 
@@ -64,8 +64,7 @@ class JoinedRatings:
         rebuilt = link(link_block.block, joined, self.side, self.other_partitioner)
         if rebuilt.digest != link_block.digest:
             raise InconsistentRatingsError(
-                f"Block {link_block.block} got other ratings than it was built from. "
-                "Persist or checkpoint the ratings and train on that."
+                f"Block {link_block.block} got other ratings than it was built from. {REMEDY}"
             )
         _, first = np.unique(senders, return_index=True)
         ascending = np.argsort(rebuilt.in_block.source_ids, kind="stable")

@@ -90,8 +90,9 @@ def choose(users: HalfStepSizes, products: HalfStepSizes) -> Choice:
             f"{figures}, but a broadcast would take {readable_bytes(largest)} of the "
             f"driver's memory (limit {readable_bytes(BROADCAST_LIMIT)})",
         )
-    name = min(moved, key=lambda exchange: moved[exchange])
-    return Choice(name, figures)
+    if moved["shuffle"] == moved["broadcast"]:
+        return Choice("shuffle", f"{figures}; shuffle spares the driver")
+    return Choice(min(moved, key=lambda exchange: moved[exchange]), figures)
 
 
 def readable_bytes(count: float) -> str:

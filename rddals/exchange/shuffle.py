@@ -21,7 +21,7 @@ from rddals.exchange.base import (
     Step,
     collect_reports,
 )
-from rddals.rdds.links import Links
+from rddals.rdds.links import REMEDY, Links
 from rddals.rdds.spark import (
     ReportBook,
     Shuffle,
@@ -161,8 +161,7 @@ class NeededRows:
             wrong = int(np.argmax(arrived != in_block.source_counts))
             raise InconsistentRatingsError(
                 f"Block {link_block.block} needs {in_block.source_counts[wrong]} rows of source "
-                f"block {wrong} but got {arrived[wrong]}: the two were built from different "
-                "ratings. Persist or checkpoint the ratings and train on that."
+                f"block {wrong} but got {arrived[wrong]}. {REMEDY}"
             )
         if len(messages) == 1:
             return in_block, messages[0][1]

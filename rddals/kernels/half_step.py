@@ -183,7 +183,8 @@ class _HalfStep:
         if objective.implicit:
             # Without a positive rating the solution is 0 whatever the ridge; 1 keeps it regular.
             ridge[self.counts == 0] = 1.0
-        self.ridge = ridge.astype(dtype)
+        with np.errstate(over="ignore"):  # told of once it is known to do harm
+            self.ridge = ridge.astype(dtype)
         self.dual = objective.lambda_ > 0 and not objective.nonnegative
 
         self.solved = np.zeros((len(in_block.ids), rank), dtype=dtype)
@@ -348,20 +349,31 @@ class _HalfStep:
     # ------------------------------------------------------------------ failures
 
     def _raise_if_overflown(self, rows: Array) -> None:
-        finite = np.isfinite(rows).all(axis=1)
-        if finite.all():
+        singular = self._singular_slots()
+        overflown = np.logical_not(np.isfinite(rows).all(axis=1))
+        if not overflown.any() and not len(singular):
             return
+        objective = self.objective
+        if not np.isfinite(self.ridge).all():
+            raise OverflowingRatingsError(
+                f"lambda_={objective.lambda_:g} times a number of ratings overflows {self.dtype}. "
+                "Use a smaller lambda_."
+            )
         largest = float(np.abs(self.in_block.ratings).max(initial=0))
+        if objective.implicit:
+            largest *= max(1.0, objective.alpha)
         longest = float(self.in_block.degrees.max(initial=0))
         # Squares of values this large are what a factorisation cannot get through.
         values = max(largest, float(np.abs(self.table).max(initial=0)))
         too_large = values**2 * longest > np.finfo(self.dtype).max
-        if too_large or not any(map(len, self.singular)):
-            first = int(self.in_block.ids[np.argmin(finite)])
+        if too_large or not len(singular):
+            overflown[self.in_block.order[singular]] = True
+            first = int(self.in_block.ids[np.argmax(overflown)])
             raise OverflowingRatingsError(
-                f"The factors of {int((~finite).sum())} ids, {first} the first, overflow "
-                f"{'float32' if not too_large else self.dtype}: their ratings are as large as "
-                f"{largest:g}. Scale the ratings down."
+                f"The factors of {int(overflown.sum())} ids, {first} the first, overflow "
+                f"{self.dtype if too_large else 'float32'}: their ratings"
+                f"{' times alpha' if objective.implicit else ''} are as large as {largest:g}. "
+                "Scale the ratings down."
             )
 
     def _note_singular(self, rows: slice, singular: Array) -> None:
@@ -382,8 +394,11 @@ class _HalfStep:
         distinct = np.add.reduceat(new, block.pointers[:-1], dtype=np.int64)
         self.singular.append(np.flatnonzero(distinct < self.rank))
 
+    def _singular_slots(self) -> Array:
+        return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self.singular]))
+
     def _raise_if_singular(self) -> None:
-        slots = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self.singular]))
+        slots = self._singular_slots()
         if not len(slots):
             return
         ids = self.in_block.ids[self.in_block.order[slots]]

@@ -18,10 +18,14 @@ from rddals.blocks.factors import FactorBlock
 from rddals.errors import RatingTypeError
 from rddals.rdds.spark import Shuffle, co_partitioned, with_shuffle_serializer
 
-__all__ = ["FactorTable", "predict_pairs"]
+__all__ = ["FactorTable", "is_pair", "predict_pairs"]
 
 #: Pairs that are turned into columns at a time.
 PAIRS_PER_BATCH = 1 << 16
+#: What has a first and a second element, as a set has not.
+PAIR_TYPES = (tuple, list, np.ndarray)
+#: The block of an id that a partitioner does not place.
+NOWHERE = -1
 
 
 class FactorTable:
@@ -40,7 +44,9 @@ class FactorTable:
 
     def row(self, id_: int) -> NDArray[np.float32] | None:
         """The factor of one id, from the one partition that can hold it; None if unknown."""
-        block = _Placement(self.partitioner)(id_)
+        block = int(_placed(self.partitioner, np.array([id_], dtype=np.int64))[0])
+        if block == NOWHERE:
+            return None
         found = self.blocks.context.runJob(self.blocks, partial(_find, id_), [block])
         return found[0] if found else None
 
@@ -119,12 +125,27 @@ def _as_pairs(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, Any]]:
             yield id_, array("d", row)
 
 
+def _placed(partitioner: Partitioner, ids: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Blocks of `ids`, which need not be known; `NOWHERE` where there is none.
+
+    A user's own partitioner may know the ids of the training alone, and so does the model.
+    """
+    try:
+        return partitioner.block_of(ids)
+    except Exception:
+        if len(ids) <= 1:
+            return np.full(len(ids), NOWHERE, dtype=np.int32)
+    distinct, inverse = np.unique(ids, return_inverse=True)
+    return np.concatenate([_placed(partitioner, id_) for id_ in distinct[:, None]])[inverse]
+
+
 def _by_block(
     blocks: NDArray[np.int32], *columns: NDArray[Any]
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
     order = np.argsort(blocks, kind="stable")
     for block, rows in zip(*_runs(blocks[order], order), strict=True):
-        yield block, tuple(column[rows] for column in columns)
+        if block != NOWHERE:
+            yield block, tuple(column[rows] for column in columns)
 
 
 def _runs(ascending: NDArray[np.int32], order: NDArray[np.intp]) -> tuple[list[int], list[Any]]:
@@ -157,17 +178,22 @@ def _pairs_by_block(
     pairs = iter(pairs)
     while batch := list(islice(pairs, PAIRS_PER_BATCH)):
         try:
+            if not all(issubclass(kind, PAIR_TYPES) for kind in set(map(type, batch))):
+                raise TypeError
             ids = np.array([(int(user), int(product)) for user, product in batch], dtype=np.int64)
         except (TypeError, ValueError, OverflowError):
             raise RatingTypeError(
-                f"{next(pair for pair in batch if not _is_pair(pair))!r} is not a pair of ids; "
+                f"{next(pair for pair in batch if not is_pair(pair))!r} is not a pair of ids; "
                 "predict for an RDD of (user, product)."
             ) from None
         users, products = ids[:, 0], ids[:, 1]
-        yield from _by_block(partitioner.block_of(users), users, products)
+        yield from _by_block(_placed(partitioner, users), users, products)
 
 
-def _is_pair(pair: Any) -> bool:
+def is_pair(pair: Any) -> bool:
+    """Whether `pair` can be taken as a user's and a product's id."""
+    if not isinstance(pair, PAIR_TYPES):
+        return False
     try:
         user, product = pair
         np.array([int(user), int(product)], dtype=np.int64)
@@ -197,7 +223,7 @@ def _with_user_rows(
     for users, products in batches:
         positions, found = block.find(users)
         yield from _by_block(
-            partitioner.block_of(products[found]),
+            _placed(partitioner, products[found]),
             users[found],
             products[found],
             block.rows[positions[found]],

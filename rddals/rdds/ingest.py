@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame
 
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, RatingTypeError
+from rddals.rdds.spark import is_stopped
 
 __all__ = ["rating_source", "read_batches"]
 
@@ -34,17 +35,14 @@ def rating_source(ratings: Any) -> RDD[Any]:
     RatingError
         If it is a DataFrame of fewer than three columns.
     """
-    if isinstance(ratings, DataFrame):
-        return _from_dataframe(ratings)
-    if isinstance(ratings, RDD):
-        if ratings.context._jsc is None:
-            raise RatingTypeError(
-                "The SparkContext of these ratings is stopped; make the RDD in a running one."
-            )
-        return ratings
-    raise RatingTypeError(
-        f"Ratings should be represented by either an RDD or a DataFrame, but got {type(ratings)}."
-    )
+    if not isinstance(ratings, (RDD, DataFrame)):
+        raise RatingTypeError(
+            "Ratings should be represented by either an RDD or a DataFrame, but got "
+            f"{type(ratings)}."
+        )
+    if is_stopped(ratings.context if isinstance(ratings, RDD) else ratings.sparkSession._sc):
+        raise RatingTypeError("The SparkContext of these ratings is stopped; start from a new one.")
+    return ratings if isinstance(ratings, RDD) else _from_dataframe(ratings)
 
 
 def read_batches(partition: int, elements: Iterable[Any]) -> Iterator[RatingBlock]:

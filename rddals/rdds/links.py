@@ -28,6 +28,7 @@ from rddals.rdds.spark import (
 
 __all__ = [
     "PRODUCTS",
+    "REMEDY",
     "USERS",
     "LinkSummary",
     "LinkedRatings",
@@ -41,7 +42,7 @@ __all__ = [
 USERS, PRODUCTS = 0, 1
 SIDE_NAMES = ("users", "products")
 
-_REMEDY = (
+REMEDY = (
     "The RDD gives different ratings when it is computed again, as one made by a random split or "
     "sample does (or a partitioner places the same id differently each time). Persist it, or "
     "better checkpoint() it or write it to files, and train on that."
@@ -210,7 +211,7 @@ def same_ratings(users: Links, products: Links) -> None:
     if counts[0] != counts[1] or sums[0] != sums[1]:
         raise InconsistentRatingsError(
             f"The user blocks hold {counts[0]} ratings and the product blocks {counts[1]}"
-            f"{' others' if counts[0] == counts[1] else ''}. {_REMEDY}"
+            f"{' others' if counts[0] == counts[1] else ''}. {REMEDY}"
         )
 
 
@@ -219,7 +220,7 @@ def check_digest(block: LinkBlock, digest: int) -> None:
     if block.digest != digest:
         raise InconsistentRatingsError(
             f"Link block {block.block} was lost and rebuilt from other ratings than before. "
-            f"{_REMEDY}"
+            f"{REMEDY}"
         )
 
 
@@ -245,8 +246,12 @@ def _placed(partitioner: Partitioner, ids: NDArray[np.int32]) -> NDArray[np.int3
     """Block numbers of `ids`, from a partitioner that may be anybody's."""
     try:
         blocks = np.asarray(partitioner.block_of(ids))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:  # with which ours say what is wrong
         raise SettingError(f"{partitioner!r}: {error}") from error
+    except Exception as error:
+        raise SettingError(
+            f"{partitioner!r} raised {error!r}; block_of must place every id."
+        ) from error
     if blocks.shape != ids.shape or blocks.dtype.kind not in "iu":
         raise SettingError(
             f"{partitioner!r} gave {blocks.dtype} of shape {blocks.shape} for {len(ids)} ids; "

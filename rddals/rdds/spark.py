@@ -25,6 +25,7 @@ __all__ = [
     "co_partitioned",
     "cut_lineage",
     "discard",
+    "is_stopped",
     "materialise",
     "spare_the_worker",
     "storage_level",
@@ -67,6 +68,11 @@ class Shuffle:
         cleaner = self.rdd.context._jsc.sc().cleaner()
         if cleaner.isDefined():
             cleaner.get().doCleanupShuffle(self._dependency.shuffleId(), False)
+
+
+def is_stopped(sc: SparkContext) -> bool:
+    """Whether `sc` runs no more jobs."""
+    return sc._jsc is None
 
 
 def with_shuffle_serializer(rdd: RDD[Any]) -> RDD[Any]:

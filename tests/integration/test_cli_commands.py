@@ -131,7 +131,7 @@ def test_evaluate(rddals, folder, trained, model):
     errors = [model.predict(1, 2) - 4, model.predict(7, 3) - 1.5]
     assert document["rmse"] == pytest.approx(math.sqrt(sum(e * e for e in errors) / 2))
     assert document["mae"] == pytest.approx(sum(map(abs, errors)) / 2)
-    assert (document["ratings"], document["unknown"]) == (3, 1)
+    assert (document["ratings"], document["predicted"], document["unknown"]) == (3, 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,8 @@ def test_a_wrong_option_exits_with_2_and_usage(rddals, trained, csv, folder, arg
         (("train", "{csv}", "--out", "{new}", "--columns", "a,b"), "--columns a,b"),
         (("recommend", "{model}"), "--user ID .* or --product ID"),
         (("evaluate", "{model}", "{csv}", "--seen", "{csv}"), "--seen .* --implicit"),
+        (("evaluate", "{model}", "{csv}", "--top", "5"), "--top .* --implicit"),
+        (("train", "{csv}", "--out", "{new}", "--alpha", "5"), "--alpha .* --implicit"),
     ],
 )
 def test_settings_are_checked_before_spark_starts(trained, csv, folder, arguments, says):
@@ -175,6 +177,9 @@ def test_settings_are_checked_before_spark_starts(trained, csv, folder, argument
         (("train", "{new}.csv", "--out", "{new}"), "new.csv"),
         (("train", "{csv}", "--out", "{model}"), "--overwrite"),
         (("train", "{csv}", "--out", "{folder}", "--overwrite"), "holds no model"),
+        (("train", "{csv}", "--out", "{csv}/model"), "ratings.csv/model cannot be made"),
+        (("train", "{csv}", "--out", ""), "--out is empty"),
+        (("train", "-", "--out", "{new}"), "standard input"),
         (("recommend", "{model}", "--user", "12345"), "12345"),
         (("recommend", "{csv}", "--user", "1"), "ratings.csv"),
         (("recommend", "{new}", "--user", "1"), "no such directory"),
@@ -221,6 +226,20 @@ def test_ctrl_c_exits_with_130_and_leaves_no_model(folder, csv):
     assert not out.exists()
 
 
+def test_a_reader_who_leaves_costs_nothing(folder, csv, sc):
+    out = folder / "unread"
+    process = subprocess.Popen(
+        [RDDALS, "train", csv, "--iterations", "20", "--rank", "2", "--out", str(out)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline().startswith("ratings")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(60) == 0
+    assert MatrixFactorizationModel.load(sc, str(out)).rank == 2
+
+
 def test_the_demo_on_a_terminal():
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
@@ -238,8 +257,11 @@ def test_the_demo_on_a_terminal():
     for title in ("1 Ratings", "2 Link blocks", "3 Exchange", "4 Alternate", "5 Held-out error"):
         assert title in text
     assert text.count("━" * 40) >= 1
-    rmse = {name: float(value) for name, value in re.findall(r"(MLlib|rddals) +│ +(\d\.\d+)", text)}
+    rmse = {
+        name: [float(value) for value in values.split("│")]
+        for name, values in re.findall(r"(MLlib|rddals) +│((?: +\d\.\d+ +│){3} +\d\.\d+) ", text)
+    }
     assert rmse.keys() == {"MLlib", "rddals"}
-    assert abs(rmse["MLlib"] - rmse["rddals"]) < 0.1
+    assert abs(rmse["MLlib"][-1] - rmse["rddals"][-1]) < 0.1
     _, recommended = text.split("6 Recommend")
     assert len(re.findall(r"│ +\d+ +│ +\d\.\d\d +│", recommended)) == 10

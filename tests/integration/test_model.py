@@ -11,6 +11,7 @@ from partitioners import FunctionPartitioner, RangePartitioner
 from rddals import (
     ALS,
     MatrixFactorizationModel,
+    ModelReleasedError,
     Rating,
     SettingError,
     UnknownIdError,
@@ -207,6 +208,24 @@ def test_lookups_follow_any_partitioner(sc, partitioner):
     )
 
 
+def test_an_id_that_the_partitioner_cannot_place_is_unknown(sc):
+    users, products = list(small.USERS), list(small.PRODUCTS)
+    model = ALS.train(
+        sc.parallelize(small.RATINGS, 2),
+        RANK,
+        iterations=1,
+        blocks=2,
+        userPartitioner=lambda user: users.index(user) % 2,
+        productPartitioner=lambda product: products.index(product) % 2,
+    )
+    for user, product in [(999, 23), (7, 999)]:
+        with pytest.raises(UnknownIdError, match="999 not found"):
+            model.predict(user, product)
+    pairs = [(999, 23), (7, 23), (7, 999), (7, 10), (998, 998)]
+    found = model.predictAll(sc.parallelize(pairs, 2)).collect()
+    assert sorted(r.product for r in found) == [10, 23]
+
+
 # ------------------------------------------------------------------ unknown ids
 
 
@@ -315,7 +334,38 @@ def test_predictions_agree_to_the_last_bit(one, sc):
         assert r.rating == predicted[r.user, r.product] == one.model.predict(r.user, r.product)
 
 
+@pytest.mark.parametrize("bad", [(7,), (7, 23, 1.0), 7, {7, 23}, {7: 23, 8: 23}, None])
+def test_the_first_pair_is_looked_at_in_the_call(one, sc, bad):
+    with pytest.raises(AssertionError, match="user_product should be RDD of"):
+        one.model.predictAll(sc.parallelize([bad, (7, 23)], 1))
+
+
 @pytest.mark.parametrize("pairs", [[(7, 23)], (7, 23), None, "pairs"])
 def test_pairs_come_in_an_rdd(one, pairs):
     with pytest.raises(AssertionError, match="user_product should be RDD of"):
         one.model.predictAll(pairs)
+
+
+# ------------------------------------------------------------------ the end of a model
+
+
+def test_a_released_model_says_so(sc, tmp_path):
+    model = ALS.train(sc.parallelize(small.RATINGS, 2), RANK, iterations=1, seed=8)
+    model.unpersist()
+    model.unpersist()
+    for call in (
+        lambda: model.predict(7, 23),
+        lambda: model.predictAll(sc.parallelize([(7, 23)])),
+        lambda: model.userFeatures(),
+        lambda: model.productFeatures(),
+        lambda: model.recommendProducts(7, 1),
+        lambda: model.recommendUsers(23, 1),
+        lambda: model.recommendProductsForUsers(1),
+        lambda: model.recommendUsersForProducts(1),
+        lambda: model.save(sc, str(tmp_path / "model")),
+        lambda: model.collected_factors(),
+        lambda: ALS.train(sc.parallelize(small.RATINGS), RANK, initialModel=model),
+    ):
+        with pytest.raises(ModelReleasedError, match="unpersist"):
+            call()
+    assert not (tmp_path / "model").exists()

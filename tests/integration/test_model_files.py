@@ -8,7 +8,7 @@ from pyspark.mllib.recommendation import ALS as MLlibALS
 from pyspark.mllib.recommendation import MatrixFactorizationModel as MLlibModel
 
 import small_matrix as small
-from rddals import ALS, MatrixFactorizationModel, ModelFormatError
+from rddals import ALS, MatrixFactorizationModel, ModelExistsError, ModelFormatError, SettingError
 
 RANK = 3
 
@@ -62,7 +62,7 @@ def test_we_load_mllib_s(sc, tmp_path):
 def test_a_model_is_not_saved_over_another(model, sc, tmp_path):
     path = str(tmp_path / "model")
     model.save(sc, path)
-    with pytest.raises(Exception, match="already exists"):
+    with pytest.raises(ModelExistsError, match="metadata already: save elsewhere"):
         model.save(sc, path)
     assert MatrixFactorizationModel.load(sc, path).rank == RANK
 
@@ -142,6 +142,60 @@ def test_a_rank_that_the_features_do_not_have_is_refused(model, sc, tmp_path):
     for file in (path / "metadata").iterdir():
         file.unlink()
     (path / "metadata/part-00000").write_text(json.dumps(METADATA | {"rank": RANK + 1}))
-    words = f"says rank {RANK + 1} but .*data/user holds features of length {RANK} to {RANK}"
+    words = f"say rank {RANK + 1} but .*data/user holds features of length {RANK} to {RANK}"
     with pytest.raises(ModelFormatError, match=words):
         MatrixFactorizationModel.load(sc, str(path))
+
+
+def rewrite(session, path, side, rows, columns="id int, features array<double>"):
+    session.createDataFrame(rows, columns).write.mode("overwrite").parquet(f"{path}/data/{side}")
+
+
+SOUND = [(1, [0.1, 0.2, 0.3]), (2, [1.0, 2.0, 3.0])]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "words"),
+    [
+        ([*SOUND, (5, [1.0, float("nan"), 1.0])], None, "data/product holds 1 rows .*: id 5"),
+        ([*SOUND, (5, [1.0, None, 1.0])], None, "no finite 32-bit floats: id 5"),
+        ([*SOUND, (5, [1.0, 1e200, 1.0])], None, "no finite 32-bit floats: id 5"),
+        ([*SOUND, (5, None)], None, "no finite 32-bit floats: id 5"),
+        ([*SOUND, (None, [1.0, 2.0, 3.0])], None, "1 rows without an id"),
+        ([*SOUND, (2, [9.0, 9.0, 9.0])], None, "data/product holds 1 ids more than once"),
+        ([(2**40, [1.0, 2.0, 3.0])], "id long, features array<double>", "id of type bigint"),
+        ([(1, "1 2 3")], "id int, features string", "features of type string"),
+    ],
+)
+def test_factors_that_cannot_be_used_are_refused(model, sc, spark, tmp_path, rows, columns, words):
+    path = str(tmp_path / "model")
+    model.save(sc, path)
+    rewrite(spark, path, "product", rows, *filter(None, [columns]))
+    before = set(sc._jsc.getPersistentRDDs())
+    with pytest.raises(ModelFormatError, match=words):
+        MatrixFactorizationModel.load(sc, path)
+    assert set(sc._jsc.getPersistentRDDs()) == before
+
+
+def test_a_damaged_file_is_refused(model, sc, tmp_path):
+    path = tmp_path / "model"
+    model.save(sc, str(path))
+    for checksum in (path / "data/user").glob(".*.crc"):
+        checksum.unlink()
+    for part in (path / "data/user").glob("part-*"):
+        part.write_bytes(part.read_bytes()[:-20])
+    with pytest.raises(ModelFormatError, match="data/user cannot be read: a file in it is damaged"):
+        MatrixFactorizationModel.load(sc, str(path))
+
+
+def test_half_a_model_is_not_added_to(model, sc, tmp_path):
+    (tmp_path / "model/data/product").mkdir(parents=True)
+    with pytest.raises(ModelExistsError, match="model/data/product already"):
+        model.save(sc, str(tmp_path / "model"))
+    assert not (tmp_path / "model/metadata").exists()
+
+
+def test_an_empty_path_is_refused(model, sc):
+    for call in (model.save, MatrixFactorizationModel.load):
+        with pytest.raises(SettingError, match="path is empty"):
+            call(sc, "")

@@ -68,15 +68,16 @@ def test_the_type_of_a_precision(precision, dtype):
     [
         ({"rank": 0}, "Rank of the feature matrices must be positive but got 0"),
         ({"rank": -3}, "Rank of the feature matrices must be positive but got -3"),
+        ({"rank": 2**31}, "Rank of the feature matrices must be at most 65535 but got 2147483648"),
         ({"iterations": -1}, "Number of iterations must be nonnegative but got -1"),
         ({"lambda_": -0.5}, "Regularization parameter must be nonnegative but got -0.5"),
         ({"implicit": True, "alpha": -1}, "alpha must be nonnegative but got -1"),
         ({"checkpoint_interval": 0}, "checkpointInterval must be positive"),
         ({"checkpoint_interval": -2}, "but got -2"),
         ({"tol": -1e-9}, "tol must be nonnegative but got -1e-09"),
-        ({"exchange": "carrier pigeon"}, "auto, broadcast, shuffle, join but got 'carrier pigeon'"),
-        ({"precision": "half"}, "precision must be one of double, single but got 'half'"),
-        ({"init": "zeros"}, "init must be one of .* but got 'zeros'"),
+        ({"exchange": "carrier pigeon"}, "'shuffle' or 'join' but got 'carrier pigeon'"),
+        ({"precision": "half"}, "precision must be 'double' or 'single' but got 'half'"),
+        ({"init": "zeros"}, "init must be 'id' but got 'zeros'"),
         ({"nonnegative": 1}, "nonnegative must be True or False but got 1"),
         ({"nonnegative": "no"}, "but got 'no'"),
         ({"nonnegative": None}, "but got None"),
@@ -115,7 +116,7 @@ def test_what_is_no_number_is_refused(name, value):
 @pytest.mark.parametrize("name", ["exchange", "precision", "init"])
 @pytest.mark.parametrize("value", [None, "", "AUTO", "doubl", 1, ["auto"], np.array(["double"])])
 def test_what_is_no_choice_is_refused(name, value):
-    with pytest.raises(SettingError, match=f"{name} must be one of"):
+    with pytest.raises(SettingError, match=f"{name} must be '"):
         checked(**{name: value})
 
 
@@ -139,14 +140,11 @@ def test_numbers_of_any_kind_will_do(kind):
     assert set(map(type, whole)) == {int}
 
 
-@pytest.mark.parametrize("name", ["rank", "iterations", "lambda_"])
-def test_a_number_beyond_floats_is_a_number(name):
+def test_a_number_beyond_floats_is_a_number():
     # An integer may be as large as it likes; where a float is needed it is refused by name.
-    if name == "lambda_":
-        with pytest.raises(SettingError, match="Regularization parameter"):
-            checked(lambda_=10**400)
-    else:
-        checked(**{name: 10**400})
+    assert checked(iterations=10**400).iterations == 10**400
+    with pytest.raises(SettingError, match="Regularization parameter"):
+        checked(lambda_=10**400)
 
 
 @pytest.mark.parametrize("yes", [True, np.bool_(True)])

@@ -7,7 +7,9 @@ import pytest
 from rddals import errors
 from rddals.errors import (
     InconsistentRatingsError,
+    ModelExistsError,
     ModelFormatError,
+    ModelReleasedError,
     OverflowingRatingsError,
     RatingError,
     RatingTypeError,
@@ -19,7 +21,9 @@ from rddals.errors import (
 
 BUILT_IN = {
     InconsistentRatingsError: RuntimeError,
+    ModelExistsError: FileExistsError,
     ModelFormatError: ValueError,
+    ModelReleasedError: RuntimeError,
     OverflowingRatingsError: ArithmeticError,
     RatingError: ValueError,
     RatingTypeError: TypeError,
