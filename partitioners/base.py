@@ -37,6 +37,7 @@ class Partitioner(ABC):
 
     Examples
     --------
+    >>> import numpy as np
     >>> class ParityPartitioner(Partitioner):
     ...     def __init__(self):
     ...         super().__init__(num_blocks=2)

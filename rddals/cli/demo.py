@@ -33,8 +33,8 @@ from rddals.rdds.links import USERS
 
 __all__ = ["run"]
 
-#: The held-out error is that of several starts: one alone says little on so few ratings.
-SEEDS = (1, 2, 3)
+#: The held-out error is that of two starts: one alone says little on so few ratings.
+SEEDS = (1, 2)
 TRAINING = Training(rank=8, iterations=10, lambda_=0.1, blocks=4, holdout=0.2, seed=SEEDS[0])
 #: Characters of the longest bar.
 BAR = 40
@@ -79,7 +79,7 @@ def _story(spark: SparkSession, output: Output, sample: Path) -> dict[str, Any]:
     output.section(
         "5 Held-out error",
         f"RMSE of {len(tested)} ratings, after training on the same others with the same\n"
-        "settings. So few ratings leave much to the start: look at all seeds.",
+        "settings. So few ratings leave much to the start, so look at both seeds.",
     )
     output.table(
         ("predicted by", *(f"seed {seed}" for seed in SEEDS), "mean"),

@@ -81,8 +81,8 @@ def choose(users: HalfStepSizes, products: HalfStepSizes) -> Choice:
     }
     largest = FLOAT * max(users.source_rows * users.rank, products.source_rows * products.rank)
     figures = (
-        f"shuffle moves {readable_bytes(moved['shuffle'])} per iteration, "
-        f"broadcast {readable_bytes(moved['broadcast'])}"
+        f"{readable_bytes(moved['shuffle'])} per iteration by shuffle, "
+        f"{readable_bytes(moved['broadcast'])} by broadcast"
     )
     if largest > BROADCAST_LIMIT:
         return Choice(
@@ -91,7 +91,7 @@ def choose(users: HalfStepSizes, products: HalfStepSizes) -> Choice:
             f"driver's memory (limit {readable_bytes(BROADCAST_LIMIT)})",
         )
     if moved["shuffle"] == moved["broadcast"]:
-        return Choice("shuffle", f"{figures}; shuffle spares the driver")
+        return Choice("shuffle", f"{figures}; the driver is spared")
     return Choice(min(moved, key=lambda exchange: moved[exchange]), figures)
 
 

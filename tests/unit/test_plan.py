@@ -122,5 +122,5 @@ def test_the_reason_gives_both_figures():
     rows = MIB // 40  # so a mebibyte, nearly
     sizes = HalfStepSizes(rows, 3 * rows, 1, rank=10, executors=4)
     assert choose(sizes, sizes).reason == (
-        "shuffle moves 6.0 MiB per iteration, broadcast 10.0 MiB"
+        "6.0 MiB per iteration by shuffle, 10.0 MiB by broadcast"
     )
