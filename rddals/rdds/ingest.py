@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import pickle
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pyspark import RDD
 from pyspark.sql import DataFrame
 
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, RatingTypeError
-from rddals.rdds.spark import is_stopped
+from rddals.rdds.spark import arrow_batches, is_stopped
 
 __all__ = ["rating_source", "read_batches"]
 
@@ -123,23 +123,22 @@ def _from_dataframe(frame: Any) -> RDD[Any]:
     if not numeric or importlib.util.find_spec("pyarrow") is None:
         rows: RDD[Any] = frame.rdd
         return rows
-    batches = frame.mapInArrow(_pickled_columns, "columns binary")
-    columns: RDD[Any] = batches.rdd.map(partial(_unpickled, 0))
-    return columns
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    schema = to_arrow_schema(frame.schema).serialize().to_pybytes()
+    return arrow_batches(frame).map(partial(_columns, schema))
 
 
-def _pickled_columns(batches: Iterable[Any]) -> Iterator[Any]:
-    """Arrow batches of three columns to Arrow batches of one pickled tuple of arrays each."""
-    import pyarrow
+def _columns(schema: bytes, batch: bytes) -> tuple[NDArray[Any], ...]:
+    """The columns of an Arrow record batch."""
+    from pyarrow import ipc, py_buffer
 
-    for batch in batches:
-        # A null comes out as NaN, which validation then reports.
-        columns = tuple(
-            np.asarray(column.cast(_numpy_type(column)).to_numpy(zero_copy_only=False))
-            for column in batch.columns
-        )
-        record = pickle.dumps(columns, protocol=pickle.HIGHEST_PROTOCOL)
-        yield pyarrow.RecordBatch.from_arrays([pyarrow.array([record])], names=["columns"])
+    columns = ipc.read_record_batch(py_buffer(batch), ipc.read_schema(py_buffer(schema))).columns
+    # A null comes out as NaN, which validation then reports.
+    return tuple(
+        np.asarray(column.cast(_numpy_type(column)).to_numpy(zero_copy_only=False))
+        for column in columns
+    )
 
 
 def _numpy_type(column: Any) -> Any:
@@ -149,7 +148,3 @@ def _numpy_type(column: Any) -> Any:
     kind = column.type
     plain = pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)
     return kind if plain else pyarrow.float64()
-
-
-def _unpickled(column: int, row: Any) -> Any:
-    return pickle.loads(row[column])

@@ -12,6 +12,7 @@ from pyspark import RDD, StorageLevel, accumulators
 from rddals.rdds.spark import (
     ReportBook,
     Shuffle,
+    arrow_batches,
     block_index,
     co_partitioned,
     cut_lineage,
@@ -304,3 +305,16 @@ def test_all_books_of_a_context_share_one_accumulator(sc):
     for book in books:
         book.close()
     assert accumulators._accumulatorRegistry == before
+
+
+def test_arrow_batches_are_the_rows_of_a_frame(spark):
+    ipc = pytest.importorskip("pyarrow").ipc
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    rows = [(n, n / 2 if n % 3 else None) for n in range(25_000)]
+    frame = spark.createDataFrame(rows, "id int, half double").repartitionByRange(3, "id")
+    schema = to_arrow_schema(frame.schema)
+    partitions = arrow_batches(frame).glom().collect()
+    assert len(partitions) == 3
+    read = [ipc.read_record_batch(b, schema).to_pylist() for part in partitions for b in part]
+    assert sorted((r["id"], r["half"]) for batch in read for r in batch) == rows
