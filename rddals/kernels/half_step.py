@@ -351,7 +351,7 @@ class _HalfStep:
     def _raise_if_overflown(self, rows: Array) -> None:
         singular = self._singular_slots()
         overflown = np.logical_not(np.isfinite(rows).all(axis=1))
-        if not overflown.any() and not len(singular):
+        if np.isfinite(self.loss) and not overflown.any() and not len(singular):
             return
         objective = self.objective
         if not np.isfinite(self.ridge).all():
@@ -369,9 +369,10 @@ class _HalfStep:
         if too_large or not len(singular):
             overflown[self.in_block.order[singular]] = True
             first = int(self.in_block.ids[np.argmax(overflown)])
+            what = f"factors of {int(overflown.sum())} ids, {first} the first,"
             raise OverflowingRatingsError(
-                f"The factors of {int(overflown.sum())} ids, {first} the first, overflow "
-                f"{self.dtype if too_large else 'float32'}: their ratings"
+                f"The {what if overflown.any() else 'squared errors'} overflow "
+                f"{self.dtype if too_large else 'float32'}: ratings"
                 f"{' times alpha' if objective.implicit else ''} are as large as {largest:g}. "
                 "Scale the ratings down."
             )
