@@ -248,7 +248,7 @@ def test_ctrl_c_exits_with_130_and_leaves_no_model(folder, csv):
 def test_a_reader_who_leaves_costs_nothing(folder, csv, sc):
     out = folder / "unread"
     process = subprocess.Popen(
-        [RDDALS, "train", csv, "--iterations", "20", "--rank", "2", "--out", str(out)],
+        [RDDALS, "train", csv, "--iterations", "4", "--rank", "2", "--out", str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout.readline().startswith("ratings")

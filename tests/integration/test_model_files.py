@@ -1,6 +1,7 @@
 """MLlib's model files, written and read: beside MLlib, and where files are foreign or broken."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -18,6 +19,14 @@ def model(_spark):
     trained = ALS.train(_spark.parallelize(small.RATINGS, 2), RANK, 1, 0.1, 2, seed=8)
     yield trained
     trained.unpersist()
+
+
+@pytest.fixture(scope="module")
+def saved(model, _spark, tmp_path_factory):
+    """A saved model, to be copied."""
+    path = tmp_path_factory.mktemp("saved") / "model"
+    model.save(_spark, str(path))
+    return path
 
 
 # ------------------------------------------------------------------ beside MLlib
@@ -173,13 +182,12 @@ def test_factors_that_cannot_be_used_are_refused(model, sc, spark, tmp_path, row
     rewrite(spark, path, "product", rows, *filter(None, [columns]))
     before = set(sc._jsc.getPersistentRDDs())
     with pytest.raises(ModelFormatError, match=words):
-        MatrixFactorizationModel.load(sc, path)
+        MatrixFactorizationModel.load(sc, str(path))
     assert set(sc._jsc.getPersistentRDDs()) == before
 
 
-def test_a_damaged_file_is_refused(model, sc, tmp_path):
-    path = tmp_path / "model"
-    model.save(sc, str(path))
+def test_a_damaged_file_is_refused(sc, saved, tmp_path):
+    path = shutil.copytree(saved, tmp_path / "model")
     for checksum in (path / "data/user").glob(".*.crc"):
         checksum.unlink()
     for part in (path / "data/user").glob("part-*"):
