@@ -176,9 +176,8 @@ SOUND = [(1, [0.1, 0.2, 0.3]), (2, [1.0, 2.0, 3.0])]
         ([(1, "1 2 3")], "id int, features string", "features of type string"),
     ],
 )
-def test_factors_that_cannot_be_used_are_refused(model, sc, spark, tmp_path, rows, columns, words):
-    path = str(tmp_path / "model")
-    model.save(sc, path)
+def test_factors_that_cannot_be_used_are_refused(sc, spark, saved, tmp_path, rows, columns, words):
+    path = shutil.copytree(saved, tmp_path / "model")
     rewrite(spark, path, "product", rows, *filter(None, [columns]))
     before = set(sc._jsc.getPersistentRDDs())
     with pytest.raises(ModelFormatError, match=words):
