@@ -103,15 +103,17 @@ def bench_iteration(benchmark, gemm_rate, both_sides, rank, precision, kind):
         parts.update(gather=0.0, gram=0.0, solve=0.0)
         for block, rows in inputs:
             shared = gram(rows) if objective.implicit else None
-            for part, seconds in half_step(block, rows, objective, shared).seconds.items():
-                parts[part] += seconds
+            for part, spent in half_step(block, rows, objective, shared).seconds.items():
+                parts[part] += spent
 
     benchmark.pedantic(iteration, rounds=3, warmup_rounds=1)
-    rate = sum(flops(block, objective) for block, _ in inputs) / benchmark.stats.stats.median / 1e9
+    seconds = benchmark.stats.stats.median
+    rate = sum(flops(block, objective) for block, _ in inputs) / seconds / 1e9
     benchmark.extra_info |= {
         "rank": rank,
         "kind": kind,
         "precision": precision,
+        "iteration s": round(seconds, 3),
         "GFlop/s": round(rate, 1),
         "of gemm": f"{rate / gemm_rate[precision]:.0%}",
         **{f"{part} s": round(seconds, 3) for part, seconds in parts.items()},

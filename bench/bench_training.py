@@ -13,6 +13,7 @@ from time import perf_counter
 
 import pytest
 from pyspark.ml.recommendation import ALS as MllibALS
+from threadpoolctl import threadpool_limits
 
 from rddals import ALS, HalfStepDone
 
@@ -84,10 +85,9 @@ def tell(benchmark, rank: int, kind: str, medians: dict, parts: dict) -> None:
             ratio = medians[rival] / medians[precision]
             benchmark.extra_info[f"{rival}/{precision}"] = round(ratio, 1)
         where = parts[precision]
-        idle = medians[precision] - sum(where.values())
-        benchmark.extra_info[f"{precision}: where"] = ", ".join(
-            f"{name} {seconds:.2f}" for name, seconds in {**where, "idle": idle}.items()
-        )
+        where["idle"] = medians[precision] - sum(where.values())
+        for name, seconds in where.items():
+            benchmark.extra_info[f"{precision}: {name} s"] = round(seconds, 2)
 
 
 def implicit_als(columns, rank: int, conjugate_gradient: bool) -> Callable[[], float]:
@@ -97,10 +97,12 @@ def implicit_als(columns, rank: int, conjugate_gradient: bool) -> Callable[[], f
     matrix = scipy.sparse.csr_matrix((columns.ratings, (columns.users, columns.products)))
 
     def train(iterations: int) -> None:
-        peer.als.AlternatingLeastSquares(
+        als = peer.als.AlternatingLeastSquares(
             factors=rank, iterations=iterations, regularization=LAMBDA, alpha=ALPHA,
             use_cg=conjugate_gradient, num_threads=2, random_state=1,
-        ).fit(matrix, show_progress=False)  # fmt: skip
+        )  # fmt: skip
+        with threadpool_limits(1, "blas"):  # as it asks for: its own threads share the cores
+            als.fit(matrix, show_progress=False)
 
     return lambda: slope(train, COUNTS[rank])
 

@@ -21,9 +21,12 @@ def print_report(result: Path) -> None:
     for name, group in groupby(document["benchmarks"], key=lambda b: b["name"].split("[")[0]):
         rows = list(group)
         columns = list(dict.fromkeys(key for row in rows for key in row["extra_info"]))
-        table = Table(*columns, "run s", title=f"{result.stem}: {name}", title_justify="left")
-        for row in rows:
-            values = [str(row["extra_info"].get(column, "")) for column in columns]
-            table.add_row(*values, f"{row['stats']['median']:.3f}")
+        cells = [[str(row["extra_info"].get(column, "")) for column in columns] for row in rows]
+        if len(columns) > len(rows):  # many figures of a few runs: a run is a column
+            cells = [list(line) for line in zip(columns, *cells, strict=True)]
+            columns = ["", *(row["param"] or row["name"] for row in rows)]
+        table = Table(*columns, title=f"{result.stem}: {name}", title_justify="left")
+        for line in cells:
+            table.add_row(*line)
         console.print(table)
     console.print(f"All figures: {result}")
