@@ -97,12 +97,11 @@ def implicit_als(columns, rank: int, conjugate_gradient: bool) -> Callable[[], f
     matrix = scipy.sparse.csr_matrix((columns.ratings, (columns.users, columns.products)))
 
     def train(iterations: int) -> None:
-        als = peer.als.AlternatingLeastSquares(
-            factors=rank, iterations=iterations, regularization=LAMBDA, alpha=ALPHA,
-            use_cg=conjugate_gradient, num_threads=2, random_state=1,
-        )  # fmt: skip
         with threadpool_limits(1, "blas"):  # as it asks for: its own threads share the cores
-            als.fit(matrix, show_progress=False)
+            peer.als.AlternatingLeastSquares(
+                factors=rank, iterations=iterations, regularization=LAMBDA, alpha=ALPHA,
+                use_cg=conjugate_gradient, num_threads=2, random_state=1,
+            ).fit(matrix, show_progress=False)  # fmt: skip
 
     return lambda: slope(train, COUNTS[rank])
 
