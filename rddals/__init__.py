@@ -1,30 +1,37 @@
-"""ALS matrix factorisation on Spark's RDD API, in Python and NumPy."""
+"""ALS matrix factorisation on Spark's RDD API, in Python and NumPy.
+
+Names are imported when they are first used. Workers import this package too, for the modules they
+unpickle functions from, and have no use for most of it: PySpark's own `Rating` alone brings pandas
+along, a second's work in every new worker.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from rddals.java import find_java
 
-find_java()
+if TYPE_CHECKING:
+    from pyspark.mllib.recommendation import Rating
 
-from pyspark.mllib.recommendation import Rating  # noqa: E402 - PySpark may need Java found first
-
-from rddals.als import ALS  # noqa: E402
-from rddals.blocks.ratings import RatingBlock  # noqa: E402
-from rddals.errors import (  # noqa: E402
-    InconsistentRatingsError,
-    ModelExistsError,
-    ModelFormatError,
-    ModelReleasedError,
-    OverflowingRatingsError,
-    RatingError,
-    RatingTypeError,
-    RddalsError,
-    SettingError,
-    SingularSystemError,
-    UnknownIdError,
-)
-from rddals.model import MatrixFactorizationModel  # noqa: E402
-from rddals.training import HalfStepDone, LinksBuilt, TrainingDone  # noqa: E402
+    from rddals.als import ALS
+    from rddals.blocks.ratings import RatingBlock
+    from rddals.errors import (
+        InconsistentRatingsError,
+        ModelExistsError,
+        ModelFormatError,
+        ModelReleasedError,
+        OverflowingRatingsError,
+        RatingError,
+        RatingTypeError,
+        RddalsError,
+        SettingError,
+        SingularSystemError,
+        UnknownIdError,
+    )
+    from rddals.model import MatrixFactorizationModel
+    from rddals.training import HalfStepDone, LinksBuilt, TrainingDone
 
 __all__ = [
     "ALS",
@@ -46,3 +53,28 @@ __all__ = [
     "TrainingDone",
     "UnknownIdError",
 ]
+
+#: Where names come from that are no errors.
+_HOMES = {
+    "ALS": "rddals.als",
+    "HalfStepDone": "rddals.training",
+    "LinksBuilt": "rddals.training",
+    "MatrixFactorizationModel": "rddals.model",
+    "Rating": "pyspark.mllib.recommendation",
+    "RatingBlock": "rddals.blocks.ratings",
+    "TrainingDone": "rddals.training",
+}
+
+find_java()  # before PySpark starts one
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES.get(name, "rddals.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -17,7 +17,7 @@ from rddals.errors import ModelReleasedError, SettingError, UnknownIdError
 from rddals.kernels.topk import ItemIndex, pair_scores, top_k
 from rddals.rdds.factors import FactorTable, is_pair, predict_pairs
 from rddals.rdds.model_files import read_model, write_model
-from rddals.rdds.spark import discard, is_stopped
+from rddals.rdds.spark import discard, head, is_stopped, spared
 
 __all__ = ["MatrixFactorizationModel"]
 
@@ -77,7 +77,7 @@ class MatrixFactorizationModel:
         """
         assert isinstance(user_product, RDD), "user_product should be RDD of (user, product)"
         users, products = self._factors()
-        assert all(map(is_pair, user_product.take(1))), (
+        assert all(map(is_pair, head(user_product))), (
             "user_product should be RDD of (user, product)"
         )
         return predict_pairs(users, products, user_product).flatMap(_as_ratings)
@@ -208,6 +208,7 @@ def _as_ratings(batch: tuple[Any, Any, Any]) -> Iterator[Rating]:
     return map(Rating, users, products, predictions)
 
 
+@spared
 def _best_of_blocks(
     query: NDArray[np.float32], num: int, blocks: Iterable[FactorBlock]
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float64]]]:
@@ -216,6 +217,7 @@ def _best_of_blocks(
         yield ids[0], scores[0]
 
 
+@spared
 def _best_for_blocks(
     items: Broadcast[FactorBlock], num: int, as_ratings: Any, blocks: Iterable[FactorBlock]
 ) -> Iterator[tuple[int, tuple[Rating, ...]]]:

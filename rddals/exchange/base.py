@@ -16,7 +16,7 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import InBlock, LinkBlock
 from rddals.errors import RddalsError, SingularSystemError
 from rddals.rdds.links import Links, check_digest, one_per_block
-from rddals.rdds.spark import ReportBook, spare_the_worker
+from rddals.rdds.spark import ReportBook
 
 __all__ = ["Advance", "BlockTask", "Delivery", "Exchange", "Solved", "Step", "TaskReport"]
 
@@ -133,7 +133,6 @@ class BlockTask:
 
     def receive(self, records: Iterable[Any]) -> tuple[LinkBlock | None, list[Any], float]:
         """The link block among a task's records, everything else, and the seconds it took."""
-        spare_the_worker()
         start = perf_counter()
         link_block, others = None, []
         for record in records:

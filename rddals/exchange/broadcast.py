@@ -21,7 +21,7 @@ from rddals.exchange.base import (
     collect_reports,
 )
 from rddals.rdds.links import REMEDY, Links
-from rddals.rdds.spark import ReportBook, Shuffle, cut_lineage
+from rddals.rdds.spark import ReportBook, Shuffle, cut_lineage, spared
 
 __all__ = ["BroadcastExchange"]
 
@@ -77,6 +77,7 @@ class _BroadcastTask:
         self.block_task = block_task
         self.broadcast = broadcast
 
+    @spared
     def __call__(self, records: Iterable[Any]) -> Iterator[tuple[int, FactorBlock]]:
         link_block, _, seconds = self.block_task.receive(records)
         if link_block is None:  # a partition past the last block of this side
@@ -126,5 +127,6 @@ def _placed(sc: SparkContext, blocks: list[FactorBlock], partitions: int) -> RDD
     return factors
 
 
+@spared
 def _without_number(numbered: Iterable[tuple[int, FactorBlock]]) -> Iterator[FactorBlock]:
     return (block for _, block in numbered)

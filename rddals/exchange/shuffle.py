@@ -25,10 +25,12 @@ from rddals.rdds.links import REMEDY, Links
 from rddals.rdds.spark import (
     ReportBook,
     Shuffle,
+    as_they_are,
     co_partitioned,
     cut_lineage,
     discard,
     materialise,
+    spared,
     storage_level,
     with_shuffle_serializer,
 )
@@ -46,7 +48,9 @@ class Messages(Delivery):
         self._earlier = earlier
 
     def cut_lineage(self) -> None:
-        kept = with_shuffle_serializer(self.rdd.mapPartitions(iter, preservesPartitioning=True))
+        kept = with_shuffle_serializer(
+            self.rdd.mapPartitions(as_they_are, preservesPartitioning=True)
+        )
         cut_lineage(kept)
         self.release()
         self.shuffle, self.rdd, self._earlier = None, kept, None
@@ -93,13 +97,13 @@ class BlockToBlock(Exchange):
             if keep:
                 results.persist(storage_level(sc))
             if send:
-                shuffle = Shuffle(results.filter(_is_message), links.partitions)
+                shuffle = Shuffle(results.mapPartitions(_messages), links.partitions)
                 shuffle.write()
             else:
                 materialise(results)
             reports = collect_reports(book, links)
             if keep:
-                factors = results.filter(_is_factors)
+                factors = results.mapPartitions(_factors, preservesPartitioning=True)
                 cut_lineage(factors)
         except BaseException:
             if shuffle is not None:
@@ -181,6 +185,7 @@ class _MessageTask:
         self.first = first
         self.destinations = destinations
 
+    @spared
     def __call__(self, records: Iterable[Any]) -> Iterator[Any]:
         link_block, received, seconds = self.block_task.receive(records)
         if link_block is None:  # a partition past the last block of this side
@@ -201,9 +206,11 @@ class _MessageTask:
                     yield destination, (link_block.block, message)
 
 
-def _is_message(record: Any) -> bool:
-    return not isinstance(record, FactorBlock)
+@spared
+def _messages(results: Iterable[Any]) -> Iterator[Any]:
+    return (record for record in results if not isinstance(record, FactorBlock))
 
 
-def _is_factors(record: Any) -> bool:
-    return isinstance(record, FactorBlock)
+@spared
+def _factors(results: Iterable[Any]) -> Iterator[FactorBlock]:
+    return (record for record in results if isinstance(record, FactorBlock))

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky, lapack, solve_triangular
-from scipy.optimize import nnls
 
 __all__ = ["solve_nonnegative", "solve_spd"]
 
@@ -149,6 +148,8 @@ def solve_nonnegative(a: Array, b: Array) -> tuple[Array, Array]:
         if not len(left):
             return x, singular
     # Rounding can keep a nearly singular system from settling; an active-set method always ends.
+    from scipy.optimize import nnls  # a third of a second that workers seldom need
+
     for i in left:
         try:
             factor = cholesky(a[i].astype(np.float64))

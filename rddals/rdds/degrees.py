@@ -11,6 +11,7 @@ from pyspark import RDD
 
 from rddals.errors import RatingError, RddalsError
 from rddals.rdds.ingest import read_batches
+from rddals.rdds.spark import spared
 
 __all__ = ["Degrees", "count_degrees"]
 
@@ -34,6 +35,7 @@ def count_degrees(source: RDD[Any]) -> tuple[Degrees, Degrees]:
     return _merged(users), _merged(products)
 
 
+@spared
 def _count(partition: int, elements: Iterable[Any]) -> Iterator[Any]:
     counted = []
     try:

@@ -16,7 +16,7 @@ from pyspark.rdd import Partitioner as SparkPartitioner
 from partitioners import Partitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.errors import RatingTypeError
-from rddals.rdds.spark import Shuffle, co_partitioned, with_shuffle_serializer
+from rddals.rdds.spark import Shuffle, co_partitioned, spared, with_shuffle_serializer
 
 __all__ = ["FactorTable", "is_pair", "predict_pairs"]
 
@@ -111,6 +111,7 @@ def predict_pairs(
     return at_products.mapPartitions(_predictions)
 
 
+@spared
 def _find(id_: int, blocks: Iterable[FactorBlock]) -> list[NDArray[np.float32]]:
     rows: list[NDArray[np.float32]] = []
     for block in blocks:
@@ -119,6 +120,7 @@ def _find(id_: int, blocks: Iterable[FactorBlock]) -> list[NDArray[np.float32]]:
     return rows
 
 
+@spared
 def _as_pairs(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, Any]]:
     for block in blocks:
         for id_, row in zip(block.ids.tolist(), block.rows.tolist(), strict=True):
@@ -153,6 +155,7 @@ def _runs(ascending: NDArray[np.int32], order: NDArray[np.intp]) -> tuple[list[i
     return values.tolist(), np.split(order, starts[1:]) if len(values) else []
 
 
+@spared
 def _rows_by_block(
     partitioner: Partitioner, rank: int, rows: Iterable[Any]
 ) -> Iterator[tuple[int, FactorBlock]]:
@@ -164,6 +167,7 @@ def _rows_by_block(
             yield block, FactorBlock(*columns)
 
 
+@spared
 def _merged(rank: int, pieces: Iterable[tuple[int, FactorBlock]]) -> Iterator[FactorBlock]:
     blocks = [block for _, block in pieces]
     ids = np.concatenate([np.empty(0, np.int32), *(block.ids for block in blocks)])
@@ -172,6 +176,7 @@ def _merged(rank: int, pieces: Iterable[tuple[int, FactorBlock]]) -> Iterator[Fa
     yield FactorBlock(ids[order], rows[order])
 
 
+@spared
 def _pairs_by_block(
     partitioner: Partitioner, pairs: Iterable[Any]
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
@@ -214,6 +219,7 @@ def _split(
     return block, columns
 
 
+@spared
 def _with_user_rows(
     partitioner: Partitioner, records: Iterable[Any]
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
@@ -230,6 +236,7 @@ def _with_user_rows(
         )
 
 
+@spared
 def _predictions(records: Iterable[Any]) -> Iterator[tuple[Any, Any, Any]]:
     block, batches = _split(records)
     if block is None:

@@ -21,7 +21,7 @@ from rddals.rdds.spark import (
     ReportBook,
     Shuffle,
     materialise,
-    spare_the_worker,
+    spared,
     storage_level,
     with_shuffle_serializer,
 )
@@ -224,6 +224,7 @@ def check_digest(block: LinkBlock, digest: int) -> None:
         )
 
 
+@spared
 def _split(
     partitioners: tuple[Partitioner, Partitioner],
     book: ReportBook,
@@ -231,7 +232,6 @@ def _split(
     elements: Iterable[Any],
 ) -> Iterator[tuple[int, tuple[int, RatingBlock]]]:
     """Pieces ``(block, (side, ratings))`` of one partition's ratings, each rating twice."""
-    spare_the_worker()
     try:
         for batch in read_batches(partition, elements):
             for side, ids in ((USERS, batch.users), (PRODUCTS, batch.products)):
@@ -281,6 +281,7 @@ def _pieces(batch: RatingBlock, blocks: NDArray[np.int32]) -> Iterator[tuple[int
         )
 
 
+@spared
 def _link_partition(
     side: int,
     partitioners: tuple[Partitioner, Partitioner],
@@ -288,7 +289,6 @@ def _link_partition(
     partition: int,
     pieces: Iterable[tuple[int, tuple[int, RatingBlock]]],
 ) -> Iterator[LinkBlock]:
-    spare_the_worker()
     start = perf_counter()
     own = RatingBlock.concatenate([piece for _, (of, piece) in pieces if of == side])
     if partition >= partitioners[side].num_blocks:

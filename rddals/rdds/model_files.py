@@ -21,7 +21,7 @@ from partitioners import HashPartitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.errors import ModelExistsError, ModelFormatError
 from rddals.rdds.factors import FactorTable
-from rddals.rdds.spark import storage_level
+from rddals.rdds.spark import head, spared, storage_level
 
 __all__ = ["read_model", "write_model"]
 
@@ -57,7 +57,7 @@ def write_model(sc: SparkContext, path: str, rank: int, tables: Iterable[FactorT
 def read_model(sc: SparkContext, path: str) -> tuple[int, FactorTable, FactorTable]:
     """Rank and both sides' factors of the model at `path`."""
     try:
-        lines = sc.textFile(f"{path}/metadata").take(1)
+        lines = head(sc.textFile(f"{path}/metadata"))
     except Py4JJavaError as error:
         raise ModelFormatError(
             f"{path} holds no model: {path}/metadata cannot be read. "
@@ -139,6 +139,7 @@ def _damaged(path: str) -> ModelFormatError:
     return ModelFormatError(f"{path} cannot be read: a file in it is damaged or no Parquet.")
 
 
+@spared
 def _as_rows(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, list[float]]]:
     for block in blocks:
         yield from zip(block.ids.tolist(), block.rows.tolist(), strict=True)

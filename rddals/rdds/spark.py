@@ -10,9 +10,11 @@ import gc
 import os
 import socket
 import stat
-from collections.abc import Iterable
-from itertools import count
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
+from itertools import count, islice
+from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from pyspark import RDD, SparkContext, StorageLevel
@@ -23,13 +25,16 @@ __all__ = [
     "ReportBook",
     "Shuffle",
     "arrow_batches",
+    "as_they_are",
     "block_index",
     "co_partitioned",
     "cut_lineage",
     "discard",
+    "head",
     "is_stopped",
     "materialise",
     "spare_the_worker",
+    "spared",
     "storage_level",
     "with_shuffle_serializer",
 ]
@@ -50,7 +55,7 @@ class Shuffle:
     def __init__(self, pairs: RDD[Any], partitions: int) -> None:
         # If `pairs` kept the partitioner of what they were made from, Spark would take them for
         # shuffled already and leave them where they are. mapPartitions forgets it.
-        self.rdd: RDD[Any] = pairs.mapPartitions(iter).partitionBy(partitions, block_index)
+        self.rdd: RDD[Any] = pairs.mapPartitions(as_they_are).partitionBy(partitions, block_index)
         # valueOfPair(ShuffledRDD): the shuffle is one narrow step up.
         values = self.rdd._jrdd.rdd()
         shuffled = values.dependencies().apply(0).rdd()
@@ -113,6 +118,30 @@ def co_partitioned(rdds: Iterable[RDD[Any]]) -> RDD[Any]:
             f"RDDs of {[r.getNumPartitions() for r in rdds]} partitions are not co-partitioned"
         )
     return union
+
+
+#: Elements that are read to the end rather than left to kill a worker.
+NEAR_THE_END = 1 << 16
+
+
+def head(rdd: RDD[Any]) -> list[Any]:
+    """The first element, in a list; an empty one if there is none.
+
+    What ``RDD.take`` leaves unread kills the Python worker that was reading, and a new one starts
+    and imports for a second or two. So the rest of a small partition is read as well.
+    """
+    if rdd.getNumPartitions():
+        found: list[Any] = rdd.context.runJob(rdd, _first_of, [0])
+        if found:
+            return found
+    return rdd.take(1)
+
+
+def _first_of(elements: Iterable[Any]) -> list[Any]:
+    elements = iter(elements)
+    first = list(islice(elements, 1))
+    deque(islice(elements, NEAR_THE_END), maxlen=0)
+    return first
 
 
 def materialise(rdd: RDD[Any]) -> None:
@@ -184,6 +213,27 @@ def spare_the_worker() -> None:
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         except OSError:  # closed meanwhile, or no TCP socket after all
             continue
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def spared(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that runs over a partition, and spares its worker first."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        spare_the_worker()
+        return function(*args, **kwargs)
+
+    return run
+
+
+@spared
+def as_they_are(records: Iterable[Any]) -> Iterator[Any]:
+    """The records of a partition, unchanged."""
+    return iter(records)
 
 
 class _Merge(AccumulatorParam[dict[Any, Any]]):

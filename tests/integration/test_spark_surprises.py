@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from rddals.rdds.spark import (
     co_partitioned,
     cut_lineage,
     discard,
+    head,
     materialise,
     spare_the_worker,
     storage_level,
@@ -253,6 +255,34 @@ def test_a_worker_s_imports_are_left_out_of_its_garbage_collections(sc):
     assert records == [0, 1, 2]
     assert first > 10_000
     assert second == first  # once: what later tasks leave behind is collected
+
+
+def ends(pid, seconds):
+    """Whether a process ends within some seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_first_element_costs_no_worker(sc):
+    rdd = sc.parallelize(list(range(500)), 1).map(lambda number: (number, os.getpid()))
+    ((first, worker),) = head(rdd)
+    assert first == 0
+    assert not ends(worker, 1)
+    # The surprise: what take() leaves unread costs the worker its life.
+    ((_, worker),) = rdd.take(1)
+    assert ends(worker, 30)
+
+
+def test_the_first_element_may_be_in_a_later_partition(sc):
+    assert head(sc.parallelize([], 3)) == []
+    assert head(sc.parallelize([7], 3).filter(bool)) == [7]
+    assert head(sc.emptyRDD()) == []
 
 
 def filing(book, topic):

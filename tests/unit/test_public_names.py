@@ -1,3 +1,8 @@
+import subprocess
+import sys
+
+import pytest
+
 import partitioners
 import rddals
 
@@ -24,6 +29,20 @@ def test_the_public_names():
         "UnknownIdError",
     ]
     assert all(hasattr(rddals, name) for name in rddals.__all__)
+
+
+def test_what_is_not_there():
+    with pytest.raises(AttributeError, match="'rddals' has no attribute 'Ratings'"):
+        rddals.Ratings  # noqa: B018 - the access is the test
+    assert set(rddals.__all__) <= set(dir(rddals))
+
+
+@pytest.mark.parametrize("costly", ["pandas", "pyspark.ml", "pyspark.mllib", "scipy.optimize"])
+def test_a_worker_that_trains_imports_little(costly):
+    tasks = "rddals.exchange, rddals.rdds.factors, rddals.rdds.links, rddals.training"
+    code = f"import pyspark.worker, sys, {tasks}; print('{costly}' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
 
 
 def test_the_public_names_of_partitioners():
