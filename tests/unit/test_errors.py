@@ -47,7 +47,7 @@ def test_every_error_is_ours_and_a_built_in_one(error):
     assert issubclass(error, BUILT_IN[error])
 
 
-@pytest.mark.parametrize("error", BUILT_IN.keys() - {SingularSystemError})
+@pytest.mark.parametrize("error", [e for e in BUILT_IN if e is not SingularSystemError])
 @pytest.mark.parametrize("again", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy])
 def test_errors_travel(error, again):
     travelled = again(error("userId: 7 not found in the model"))
