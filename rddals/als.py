@@ -5,11 +5,8 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pyspark import RDD
 
 from partitioners import (
@@ -19,14 +16,13 @@ from partitioners import (
     Partitioner,
     RangePartitioner,
 )
-from rddals.blocks.factors import FactorBlock, seeded_rows
 from rddals.config import Settings, block_count
 from rddals.errors import SettingError
 from rddals.model import MatrixFactorizationModel
 from rddals.rdds.degrees import Degrees, count_degrees
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.ingest import rating_source
-from rddals.training import Listener, Start, train
+from rddals.training import Listener, train
 
 __all__ = ["ALS"]
 
@@ -51,15 +47,17 @@ class ALS:
         How factor rows reach the blocks that need them. It changes what is moved, not the model.
     precision : {"double", "single"}
         In which precision equations are accumulated and solved. Factors are float32 either way.
-    init : {"id"}
-        Starting factors: "id" draws them from the seed and each id, wherever it lives.
+    init : {"mllib", "id"}
+        Starting factors: "mllib" draws what MLlib draws for the same seed, ids and number of
+        blocks; "id" draws each id's from the seed and the id alone, however many blocks there
+        are.
     checkpointInterval : int
         Iterations between two cuts of the lineage, to the checkpoint directory if one is set,
         otherwise to the executors' storage.
     tol : float
         Stop once an iteration improves the training loss by less than this fraction of it.
     initialModel : MatrixFactorizationModel, optional
-        Start from its user factors; users it does not know start from the seed.
+        Start from its user factors, whatever `init` says; users it does not know start as "id".
     listeners : sequence of callable, optional
         Each is called with `LinksBuilt`, every `HalfStepDone` and `TrainingDone`. By default a
         progress bar on a terminal and nothing elsewhere; an empty sequence silences it.
@@ -82,7 +80,7 @@ class ALS:
         productBlocks: int = -1,
         exchange: str = "auto",
         precision: str = "double",
-        init: str = "id",
+        init: str = "mllib",
         checkpointInterval: int = 10,
         tol: float = 0.0,
         initialModel: MatrixFactorizationModel | None = None,
@@ -171,7 +169,7 @@ class ALS:
         productBlocks: int = -1,
         exchange: str = "auto",
         precision: str = "double",
-        init: str = "id",
+        init: str = "mllib",
         checkpointInterval: int = 10,
         tol: float = 0.0,
         initialModel: MatrixFactorizationModel | None = None,
@@ -234,9 +232,9 @@ def _train(
 ) -> MatrixFactorizationModel:
     listeners = _default_listeners(settings) if listeners is None else _checked(listeners)
     source = rating_source(ratings)
-    start = _warm_start(initial_model, settings)
+    known = _known_factors(initial_model, settings)
     partitioners = placement.partitioners(source)
-    trained = train(source, partitioners, settings, listeners, start)
+    trained = train(source, partitioners, settings, listeners, known)
     return MatrixFactorizationModel(
         settings.objective.rank,
         FactorTable(trained.user_factors, partitioners[0]),
@@ -310,7 +308,9 @@ def _seed(seed: Any) -> Any:
     return secrets.randbits(63) if seed is None else seed
 
 
-def _warm_start(model: MatrixFactorizationModel | None, settings: Settings) -> Start | None:
+def _known_factors(
+    model: MatrixFactorizationModel | None, settings: Settings
+) -> tuple[FactorTable, FactorTable] | None:
     if model is None:
         return None
     if not isinstance(model, MatrixFactorizationModel):
@@ -323,18 +323,7 @@ def _warm_start(model: MatrixFactorizationModel | None, settings: Settings) -> S
             f"initialModel has rank {model.rank} but rank {settings.objective.rank} was asked for; "
             "a warm start keeps the rank."
         )
-    return partial(_known_rows, settings.seed, model.collected_factors())
-
-
-def _known_rows(
-    seed: int, factors: tuple[FactorBlock, FactorBlock], side: int, ids: NDArray[np.int32]
-) -> NDArray[np.float32]:
-    """A model's rows for the ids it knows, seeded ones for the others."""
-    known = factors[side]
-    rows = seeded_rows(seed, side, ids, known.rows.shape[1])
-    positions, found = known.find(ids)
-    rows[found] = known.rows[positions[found]]
-    return rows
+    return model.factor_tables()
 
 
 def _checked(listeners: Any) -> tuple[Listener, ...]:

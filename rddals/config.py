@@ -16,7 +16,7 @@ __all__ = ["EXCHANGES", "INITS", "PRECISIONS", "Objective", "Settings"]
 
 Exchange = Literal["auto", "broadcast", "shuffle", "join"]
 Precision = Literal["double", "single"]
-Init = Literal["id"]
+Init = Literal["mllib", "id"]
 
 EXCHANGES: tuple[str, ...] = get_args(Exchange)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -56,7 +56,7 @@ class Settings:
     iterations: int = 5
     seed: int = 0
     exchange: Exchange = "auto"
-    init: Init = "id"
+    init: Init = "mllib"
     checkpoint_interval: int = 10
     tol: float = 0.0
 
@@ -73,7 +73,7 @@ class Settings:
         alpha: Any = 0.01,
         exchange: Any = "auto",
         precision: Any = "double",
-        init: Any = "id",
+        init: Any = "mllib",
         checkpoint_interval: Any = 10,
         tol: Any = 0.0,
     ) -> Settings:

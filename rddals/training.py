@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from pyspark import RDD, SparkContext
 
 from partitioners import Partitioner
-from rddals.blocks.factors import FactorBlock, seeded_rows
+from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import InBlock
 from rddals.config import Objective, Settings
 from rddals.exchange import (
     EXCHANGES,
     Advance,
+    Brought,
     Choice,
     Delivery,
     HalfStepSizes,
@@ -31,8 +32,10 @@ from rddals.exchange import (
     choose,
 )
 from rddals.kernels.half_step import gram, half_step, penalty
+from rddals.rdds.factors import FactorTable
 from rddals.rdds.links import PRODUCTS, USERS, Links, build_links
 from rddals.rdds.spark import discard
+from rddals.rdds.start import MakeRows, Start, start_by_id, start_from, start_of_mllib
 
 __all__ = ["HalfStepDone", "LinksBuilt", "Listener", "Trained", "TrainingDone", "train"]
 
@@ -124,7 +127,7 @@ def train(
     partitioners: tuple[Partitioner, Partitioner],
     settings: Settings,
     listeners: Sequence[Listener] = (),
-    start: Start | None = None,
+    known: tuple[FactorTable, FactorTable] | None = None,
 ) -> Trained:
     """Factorise the ratings of `source`.
 
@@ -137,9 +140,8 @@ def train(
     settings : Settings
     listeners : sequence of callable
         Called on the driver with each `LinksBuilt`, `HalfStepDone` and `TrainingDone`.
-    start : callable, optional
-        ``start(side, ids)`` gives the starting rows of some ids, shape (n, rank). By default they
-        follow from the seed.
+    known : pair of FactorTable, optional
+        Users' and products' factors to start from; ids they do not know start from the seed.
 
     Returns
     -------
@@ -149,12 +151,9 @@ def train(
     links = build_links(source, *partitioners)
     try:
         sides = (links.users, links.products)
-        return _Alternation(sides, settings, listeners, start, began).run()
+        return _Alternation(sides, settings, listeners, known, began).run()
     finally:
         links.release()
-
-
-Start = Callable[[int, NDArray[np.int32]], NDArray[np.float32]]
 
 
 class _Alternation:
@@ -163,14 +162,14 @@ class _Alternation:
         links: tuple[Links, Links],
         settings: Settings,
         listeners: Sequence[Listener],
-        start: Start | None,
+        known: tuple[FactorTable, FactorTable] | None,
         began: float,
     ) -> None:
         self.links = links
         self.settings = settings
         self.listeners = listeners
         self.began = began
-        self.start = start or partial(_seeded_start, settings.seed, settings.objective.rank)
+        self.known = known
         self.sizes = half_step_sizes(links, settings.objective.rank)
         if settings.exchange == "auto":
             self.choice = choose(*self.sizes)
@@ -233,8 +232,18 @@ class _Alternation:
     def _initialise(self) -> None:
         untrained = self.settings.iterations == 0
         for side in (PRODUCTS, USERS) if untrained else (USERS,):
-            step = partial(_first_step, self.start, side, self.settings.objective)
+            start = self._start(side)
+            if start.brought:
+                self.delivery = Brought(start.brought)
+            step = partial(_first_step, start.make, self.settings.objective)
             self._advance(side, step, send=not untrained, keep=untrained)
+
+    def _start(self, side: int) -> Start:
+        settings = self.settings
+        asked = (self.links[side], settings.objective.rank, settings.seed)
+        if self.known is not None:
+            return start_from(self.known[side], *asked)
+        return start_of_mllib(*asked) if settings.init == "mllib" else start_by_id(*asked)
 
     def _half_step(self, iteration: int, side: int, *, send: bool, keep: bool) -> None:
         started = perf_counter()
@@ -311,18 +320,17 @@ def _executors(sc: SparkContext) -> int:
     return max(1, registered - (0 if (sc.master or "").startswith("local") else 1))
 
 
-def _seeded_start(seed: int, rank: int, side: int, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-    return seeded_rows(seed, side, ids, rank)
-
-
 def _first_step(
-    start: Start,
-    side: int,
-    objective: Objective,
-    in_block: InBlock,
-    source_rows: NDArray[np.float32] | None,
+    make: MakeRows, objective: Objective, in_block: InBlock, brought: FactorBlock | None
 ) -> Solved:
-    rows = start(side, in_block.ids)
+    if brought is not None:
+        positions, found = brought.find(in_block.ids)
+        rows = np.empty((len(in_block.ids), objective.rank), dtype=np.float32)
+        rows[found] = brought.rows[positions[found]]
+        if not found.all():
+            rows[~found] = make(in_block.ids[~found])
+    else:
+        rows = make(in_block.ids)
     return _solved(objective, rows, 0.0, penalty(in_block, rows, objective), {})
 
 

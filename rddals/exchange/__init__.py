@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rddals.exchange.base import Advance, Delivery, Exchange, Solved, Step
+from rddals.exchange.base import Advance, Brought, Delivery, Exchange, Solved, Step
 from rddals.exchange.broadcast import BroadcastExchange
 from rddals.exchange.join import JoinExchange
 from rddals.exchange.plan import Choice, HalfStepSizes, bytes_moved, choose
@@ -11,6 +11,7 @@ from rddals.exchange.shuffle import ShuffleExchange
 __all__ = [
     "EXCHANGES",
     "Advance",
+    "Brought",
     "Choice",
     "Delivery",
     "Exchange",

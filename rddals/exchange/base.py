@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -16,9 +16,18 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import InBlock, LinkBlock
 from rddals.errors import RddalsError, SingularSystemError
 from rddals.rdds.links import Links, check_digest, one_per_block
-from rddals.rdds.spark import ReportBook
+from rddals.rdds.spark import ReportBook, Shuffle
 
-__all__ = ["Advance", "BlockTask", "Delivery", "Exchange", "Solved", "Step", "TaskReport"]
+__all__ = [
+    "Advance",
+    "BlockTask",
+    "Brought",
+    "Delivery",
+    "Exchange",
+    "Solved",
+    "Step",
+    "TaskReport",
+]
 
 Rows = NDArray[np.float32]
 
@@ -34,10 +43,11 @@ class Solved:
 class Step(Protocol):
     """Makes the rows of one block; pure, and sent to the workers.
 
-    The first step of a training makes rows out of the ids alone and gets no source rows.
+    It gets the source rows that the block needs. The first step of a training has none; it gets
+    the rows of its own that were brought to the block to start from, or None.
     """
 
-    def __call__(self, in_block: InBlock, source_rows: Rows | None) -> Solved: ...
+    def __call__(self, in_block: InBlock, received: Any) -> Solved: ...
 
 
 class Delivery(ABC):
@@ -49,6 +59,24 @@ class Delivery(ABC):
 
     def cut_lineage(self) -> None:  # noqa: B027 - most deliveries have none
         """Forget how the delivery came about."""
+
+
+class Brought(Delivery):
+    """Rows in the blocks of their own side, for a first step to start from.
+
+    Parameters
+    ----------
+    shuffles : sequence of Shuffle
+        The last brings ``(block, FactorBlock)`` pairs; the others are what it is made from.
+    """
+
+    def __init__(self, shuffles: Sequence[Shuffle]) -> None:
+        self.rdd = shuffles[-1].rdd
+        self._shuffles = shuffles
+
+    def release(self) -> None:
+        for shuffle in self._shuffles:
+            shuffle.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +138,8 @@ class Exchange(ABC):
         other : Links
             The other side, which the new rows are sent to.
         delivery : Delivery or None
-            What the other side sent; None for a first step. It is used up: the exchange frees
+            What the other side sent. For a first step, what was brought there to start from, or
+            None. It is used up: the exchange frees
             it, at the latest when the delivery that follows from it is released.
         step : Step
         send, keep : bool
@@ -171,6 +200,12 @@ class BlockTask:
             ),
         )
         yield FactorBlock(in_block.ids, solved.rows)
+
+
+def brought_rows(records: Iterable[tuple[int, FactorBlock]]) -> FactorBlock | None:
+    """What `Brought` has for one block."""
+    blocks = [block for _, block in records]
+    return FactorBlock.merged(blocks, blocks[0].rows.shape[1]) if blocks else None
 
 
 def collect_reports(book: ReportBook, links: Links) -> tuple[TaskReport, ...]:

@@ -14,14 +14,16 @@ from rddals.errors import InconsistentRatingsError
 from rddals.exchange.base import (
     Advance,
     BlockTask,
+    Brought,
     Delivery,
     Exchange,
     Rows,
     Step,
+    brought_rows,
     collect_reports,
 )
 from rddals.rdds.links import REMEDY, Links
-from rddals.rdds.spark import ReportBook, Shuffle, cut_lineage, spared
+from rddals.rdds.spark import ReportBook, Shuffle, co_partitioned, cut_lineage, spared
 
 __all__ = ["BroadcastExchange"]
 
@@ -51,13 +53,16 @@ class BroadcastExchange(Exchange):
         send: bool,
         keep: bool,
     ) -> Advance:
-        assert delivery is None or isinstance(delivery, BroadcastRows)
+        assert delivery is None or isinstance(delivery, (BroadcastRows, Brought))
         sc = links.rdd.context
         book = ReportBook(sc)
+        records: RDD[Any] = links.rdd
+        if isinstance(delivery, Brought):
+            records = co_partitioned([links.rdd, delivery.rdd])
         try:
-            broadcast = None if delivery is None else delivery.broadcast
+            broadcast = delivery.broadcast if isinstance(delivery, BroadcastRows) else None
             task = _BroadcastTask(BlockTask(links, step, book), broadcast)
-            solved = dict(links.rdd.mapPartitions(task).collect())
+            solved = dict(records.mapPartitions(task).collect())
             reports = collect_reports(book, links)
         finally:
             book.close()
@@ -79,14 +84,14 @@ class _BroadcastTask:
 
     @spared
     def __call__(self, records: Iterable[Any]) -> Iterator[tuple[int, FactorBlock]]:
-        link_block, _, seconds = self.block_task.receive(records)
+        link_block, received, seconds = self.block_task.receive(records)
         if link_block is None:  # a partition past the last block of this side
             return
 
-        def deliver() -> tuple[InBlock, Rows | None]:
+        def deliver() -> tuple[InBlock, Any]:
             in_block = link_block.in_block
             if self.broadcast is None:
-                return in_block, None
+                return in_block, brought_rows(received)
             return in_block, needed_rows(in_block, self.broadcast.value)
 
         for factors in self.block_task.solve(link_block, deliver, seconds):

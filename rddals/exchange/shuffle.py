@@ -15,10 +15,12 @@ from rddals.errors import InconsistentRatingsError
 from rddals.exchange.base import (
     Advance,
     BlockTask,
+    Brought,
     Delivery,
     Exchange,
     Rows,
     Step,
+    brought_rows,
     collect_reports,
 )
 from rddals.rdds.links import REMEDY, Links
@@ -41,7 +43,7 @@ __all__ = ["BlockToBlock", "Mail", "ShuffleExchange"]
 class Messages(Delivery):
     """Messages that wait in the shuffle files of the half-step that sent them."""
 
-    def __init__(self, shuffle: Shuffle, earlier: Messages | None) -> None:
+    def __init__(self, shuffle: Shuffle, earlier: Delivery | None) -> None:
         self.shuffle: Shuffle | None = shuffle
         self.rdd = shuffle.rdd
         # As long as the lineage is uncut, a lost message is recomputed from the earlier ones.
@@ -57,13 +59,15 @@ class Messages(Delivery):
 
     def release(self) -> None:
         """Free these messages and all they were made from."""
-        current: Messages | None = self
-        while current is not None:
+        current: Delivery | None = self
+        while isinstance(current, Messages):
             if current.shuffle is None:
                 discard(current.rdd)
             else:
                 current.shuffle.release()
             current = current._earlier
+        if current is not None:
+            current.release()
 
 
 class BlockToBlock(Exchange):
@@ -79,7 +83,7 @@ class BlockToBlock(Exchange):
         send: bool,
         keep: bool,
     ) -> Advance:
-        assert delivery is None or isinstance(delivery, Messages)
+        assert delivery is None or isinstance(delivery, (Messages, Brought))
         sc = links.rdd.context
         book = ReportBook(sc)
         records: RDD[Any] = links.rdd
@@ -88,7 +92,7 @@ class BlockToBlock(Exchange):
         task = _MessageTask(
             self.mail(links, other),
             BlockTask(links, step, book),
-            first=delivery is None,
+            first=not isinstance(delivery, Messages),
             destinations=other.partitioner.num_blocks if send else 0,
         )
         results = records.mapPartitions(task, preservesPartitioning=True)
@@ -190,12 +194,12 @@ class _MessageTask:
         link_block, received, seconds = self.block_task.receive(records)
         if link_block is None:  # a partition past the last block of this side
             return
-        # Records are (this block, (source block, message)); source blocks are distinct.
-        messages = sorted((pair for _, pair in received), key=lambda pair: pair[0])
 
-        def deliver() -> tuple[InBlock, Rows | None]:
+        def deliver() -> tuple[InBlock, Any]:
             if self.first:
-                return link_block.in_block, None
+                return link_block.in_block, brought_rows(received)
+            # Records are (this block, (source block, message)); source blocks are distinct.
+            messages = sorted((pair for _, pair in received), key=lambda pair: pair[0])
             return self.mail.unpack(link_block, messages)
 
         for factors in self.block_task.solve(link_block, deliver, seconds):

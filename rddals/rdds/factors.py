@@ -18,7 +18,7 @@ from rddals.blocks.factors import FactorBlock
 from rddals.errors import RatingTypeError
 from rddals.rdds.spark import Shuffle, co_partitioned, spared, with_shuffle_serializer
 
-__all__ = ["FactorTable", "is_pair", "predict_pairs"]
+__all__ = ["FactorTable", "by_block", "is_pair", "placed", "predict_pairs"]
 
 #: Pairs that are turned into columns at a time.
 PAIRS_PER_BATCH = 1 << 16
@@ -44,7 +44,7 @@ class FactorTable:
 
     def row(self, id_: int) -> NDArray[np.float32] | None:
         """The factor of one id, from the one partition that can hold it; None if unknown."""
-        block = int(_placed(self.partitioner, np.array([id_], dtype=np.int64))[0])
+        block = int(placed(self.partitioner, np.array([id_], dtype=np.int64))[0])
         if block == NOWHERE:
             return None
         found = self.blocks.context.runJob(self.blocks, partial(_find, id_), [block])
@@ -59,12 +59,7 @@ class FactorTable:
 
     def collect(self, rank: int) -> FactorBlock:
         """All factors on the driver, ids ascending."""
-        blocks = self.blocks.collect()
-        if not blocks:
-            return FactorBlock(np.empty(0, np.int32), np.empty((0, rank), np.float32))
-        ids = np.concatenate([block.ids for block in blocks])
-        order = np.argsort(ids)
-        return FactorBlock(ids[order], np.concatenate([block.rows for block in blocks])[order])
+        return FactorBlock.merged(self.blocks.collect(), rank)
 
     @classmethod
     def from_rows(cls, rows: RDD[Any], partitioner: Partitioner, rank: int) -> FactorTable:
@@ -127,7 +122,7 @@ def _as_pairs(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, Any]]:
             yield id_, array("d", row)
 
 
-def _placed(partitioner: Partitioner, ids: NDArray[np.int64]) -> NDArray[np.int32]:
+def placed(partitioner: Partitioner, ids: NDArray[Any]) -> NDArray[np.int32]:
     """Blocks of `ids`, which need not be known; `NOWHERE` where there is none.
 
     A user's own partitioner may know the ids of the training alone, and so does the model.
@@ -138,12 +133,13 @@ def _placed(partitioner: Partitioner, ids: NDArray[np.int64]) -> NDArray[np.int3
         if len(ids) <= 1:
             return np.full(len(ids), NOWHERE, dtype=np.int32)
     distinct, inverse = np.unique(ids, return_inverse=True)
-    return np.concatenate([_placed(partitioner, id_) for id_ in distinct[:, None]])[inverse]
+    return np.concatenate([placed(partitioner, id_) for id_ in distinct[:, None]])[inverse]
 
 
-def _by_block(
+def by_block(
     blocks: NDArray[np.int32], *columns: NDArray[Any]
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
+    """Columns split by block number, their order kept; `NOWHERE` is left out."""
     order = np.argsort(blocks, kind="stable")
     for block, rows in zip(*_runs(blocks[order], order), strict=True):
         if block != NOWHERE:
@@ -163,17 +159,13 @@ def _rows_by_block(
     while batch := list(islice(rows, PAIRS_PER_BATCH)):
         ids = np.array([id_ for id_, _ in batch], dtype=np.int32)
         factors = np.array([features for _, features in batch], dtype=np.float32)
-        for block, columns in _by_block(partitioner.block_of(ids), ids, factors):
+        for block, columns in by_block(partitioner.block_of(ids), ids, factors):
             yield block, FactorBlock(*columns)
 
 
 @spared
 def _merged(rank: int, pieces: Iterable[tuple[int, FactorBlock]]) -> Iterator[FactorBlock]:
-    blocks = [block for _, block in pieces]
-    ids = np.concatenate([np.empty(0, np.int32), *(block.ids for block in blocks)])
-    rows = np.concatenate([np.empty((0, rank), np.float32), *(block.rows for block in blocks)])
-    order = np.argsort(ids)
-    yield FactorBlock(ids[order], rows[order])
+    yield FactorBlock.merged((block for _, block in pieces), rank)
 
 
 @spared
@@ -192,7 +184,7 @@ def _pairs_by_block(
                 "predict for an RDD of (user, product)."
             ) from None
         users, products = ids[:, 0], ids[:, 1]
-        yield from _by_block(_placed(partitioner, users), users, products)
+        yield from by_block(placed(partitioner, users), users, products)
 
 
 def is_pair(pair: Any) -> bool:
@@ -228,8 +220,8 @@ def _with_user_rows(
         return
     for users, products in batches:
         positions, found = block.find(users)
-        yield from _by_block(
-            _placed(partitioner, products[found]),
+        yield from by_block(
+            placed(partitioner, products[found]),
             users[found],
             products[found],
             block.rows[positions[found]],

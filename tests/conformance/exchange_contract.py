@@ -21,7 +21,7 @@ import pytest
 import dense_reference as dense
 from partitioners import HashPartitioner
 from rddals import ALS, SingularSystemError
-from rddals.blocks.factors import seeded_rows
+from rddals.blocks.start import id_start
 from rddals.exchange import EXCHANGES, Solved, bytes_moved
 from rddals.rdds.links import build_links
 from rddals.training import half_step_sizes
@@ -43,7 +43,7 @@ def reference(ratings, alpha=None):
     users, products, stars = (np.array(column) for column in zip(*ratings, strict=True))
     user_ids, rows = np.unique(users, return_inverse=True)
     product_ids, columns = np.unique(products, return_inverse=True)
-    X = seeded_rows(SEED, 0, user_ids.astype(np.int32), RANK)
+    X = id_start(user_ids.astype(np.int32), rank=RANK, seed=SEED, side=0)
     for _ in range(ITERATIONS):
         Y = dense.half_step(
             columns, rows, stars, X.astype(float), len(product_ids), lambda_=LAMBDA, alpha=alpha

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 import uuid
 from types import SimpleNamespace
@@ -217,28 +219,26 @@ def test_a_failed_cut_leaves_nothing(sc, footprint):
     assert not footprint.left("persisted RDD")
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="finds sockets by /proc")
-def test_the_connection_of_the_worker_answers_at_once(sc):
-    def delays(records):
-        import socket
+ASK_THE_CONNECTION = """
+import socket
+from rddals.rdds.spark import spare_the_worker
 
-        records = list(records)
+with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_connection(server.getsockname()) as connection:
+        before = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         spare_the_worker()
-        found = []
-        for name in os.listdir("/proc/self/fd"):
-            try:
-                with socket.socket(fileno=os.dup(int(name))) as connection:
-                    if connection.family in (socket.AF_INET, socket.AF_INET6):
-                        level, option = socket.IPPROTO_TCP, socket.TCP_NODELAY
-                        found.append(connection.getsockopt(level, option))
-            except OSError:
-                continue
-        return [(records, found)]
+        print(before, connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0)
+        connection.sendall(b"still open")
+        print(server.accept()[0].recv(64))
+"""
 
-    ((records, nodelay),) = sc.parallelize(range(3), 1).mapPartitions(delays).collect()
-    assert records == [0, 1, 2]
-    assert nodelay
-    assert all(nodelay)
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="finds sockets by /proc")
+def test_a_tcp_connection_of_the_worker_answers_at_once():
+    ran = subprocess.run(
+        [sys.executable, "-c", ASK_THE_CONNECTION], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split("\n")[:2] == ["0 True", "b'still open'"]
 
 
 def test_a_worker_s_imports_are_left_out_of_its_garbage_collections(sc):

@@ -3,7 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
-from rddals.blocks.factors import FactorBlock, philox4x32, seeded_rows
+from rddals.blocks.factors import FactorBlock
+from rddals.blocks.philox import philox4x32
+from rddals.blocks.start import id_start
 
 IDS = np.array([-(2**31), -7, -1, 0, 1, 2, 40, 2**31 - 1], dtype=np.int32)
 
@@ -39,54 +41,62 @@ def test_philox_draws_every_counter_by_itself():
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 4, 5, 10, 127])
 def test_rows_have_unit_length(rank):
-    rows = seeded_rows(3, 0, IDS, rank)
+    rows = id_start(IDS, rank=rank, seed=3, side=0)
     assert rows.shape == (len(IDS), rank)
     assert rows.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(rows.astype(np.float64), axis=1), 1, rtol=1e-6)
 
 
 def test_rows_do_not_depend_on_the_split_of_ids():
-    together = seeded_rows(3, 1, IDS, 7)
+    together = id_start(IDS, rank=7, seed=3, side=1)
     order = np.array([4, 0, 7, 1, 6, 2, 5, 3])
-    np.testing.assert_array_equal(seeded_rows(3, 1, IDS[order], 7), together[order])
+    np.testing.assert_array_equal(id_start(IDS[order], rank=7, seed=3, side=1), together[order])
     for i in range(len(IDS)):
-        np.testing.assert_array_equal(seeded_rows(3, 1, IDS[i : i + 1], 7)[0], together[i])
+        np.testing.assert_array_equal(
+            id_start(IDS[i : i + 1], rank=7, seed=3, side=1)[0], together[i]
+        )
 
 
 def test_no_ids_have_no_rows():
-    assert seeded_rows(3, 0, IDS[:0], 5).shape == (0, 5)
+    assert id_start(IDS[:0], rank=5, seed=3, side=0).shape == (0, 5)
 
 
 def test_seeds_sides_and_ids_all_matter():
     seeds = [0, 1, 2**32, 2**32 + 1, 2**63, 2**64 - 1]
-    rows = np.concatenate([seeded_rows(s, side, IDS, 4) for s in seeds for side in (0, 1)])
+    rows = np.concatenate(
+        [id_start(IDS, rank=4, seed=s, side=side) for s in seeds for side in (0, 1)]
+    )
     closest = np.abs(rows[:, None] - rows).max(axis=2)
     np.fill_diagonal(closest, 1)
     assert closest.min() > 1e-4
 
 
 def test_seeds_are_taken_modulo_2_to_the_64():
-    np.testing.assert_array_equal(seeded_rows(-1, 0, IDS, 4), seeded_rows(2**64 - 1, 0, IDS, 4))
-    np.testing.assert_array_equal(seeded_rows(5, 0, IDS, 4), seeded_rows(2**64 + 5, 0, IDS, 4))
+    np.testing.assert_array_equal(
+        id_start(IDS, rank=4, seed=-1, side=0), id_start(IDS, rank=4, seed=2**64 - 1, side=0)
+    )
+    np.testing.assert_array_equal(
+        id_start(IDS, rank=4, seed=5, side=0), id_start(IDS, rank=4, seed=2**64 + 5, side=0)
+    )
 
 
 def test_rows_point_everywhere_alike():
     # Unit vectors of independent normals: each component has mean 0, variance 1/k, and fourth
     # moment 3 / (k (k + 2)); components are uncorrelated, within a row and across ids.
     n, k = 40_000, 6
-    rows = seeded_rows(11, 0, np.arange(n, dtype=np.int32), k).astype(np.float64)
+    rows = id_start(np.arange(n, dtype=np.int32), rank=k, seed=11, side=0).astype(np.float64)
     deviations = 5 / np.sqrt(n)
     assert np.abs(rows.mean(axis=0)).max() < deviations
     np.testing.assert_allclose(rows.T @ rows / n, np.eye(k) / k, atol=deviations / k * 2)
     np.testing.assert_allclose((rows**4).mean(axis=0), 3 / (k * (k + 2)), rtol=0.05)
     neighbours = np.einsum("ij,ij->i", rows[1:], rows[:-1])
     assert abs(neighbours.mean()) < deviations
-    other_side = seeded_rows(11, 1, np.arange(n, dtype=np.int32), k)
+    other_side = id_start(np.arange(n, dtype=np.int32), rank=k, seed=11, side=1)
     assert abs(np.einsum("ij,ij->i", rows, other_side).mean()) < deviations
 
 
 def test_rank_one_rows_are_signs_of_both_kinds():
-    rows = seeded_rows(0, 0, np.arange(1000, dtype=np.int32), 1)
+    rows = id_start(np.arange(1000, dtype=np.int32), rank=1, seed=0, side=0)
     assert set(rows.ravel().tolist()) == {-1.0, 1.0}
     assert 400 < (rows > 0).sum() < 600
 

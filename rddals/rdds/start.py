@@ -1,0 +1,97 @@
+"""Where the rows that training starts from come from, and how they reach their blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from partitioners import HashPartitioner, Partitioner
+from rddals.blocks.factors import FactorBlock
+from rddals.blocks.links import LinkBlock
+from rddals.blocks.start import id_start, mllib_start
+from rddals.rdds.factors import FactorTable, by_block, placed
+from rddals.rdds.links import Links
+from rddals.rdds.spark import Shuffle, spared
+
+__all__ = ["MakeRows", "Start", "start_by_id", "start_from", "start_of_mllib"]
+
+MakeRows = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where one side starts.
+
+    Attributes
+    ----------
+    make : callable
+        Rows of a block's ids, for those that nothing was brought for; sent to the workers.
+    brought : tuple of Shuffle
+        The last one brings ``(block, FactorBlock)`` pairs to their blocks; the others are what it
+        is made from. Empty if every block makes its own rows.
+    """
+
+    make: MakeRows
+    brought: tuple[Shuffle, ...] = ()
+
+
+def start_by_id(links: Links, rank: int, seed: int) -> Start:
+    """Every id starts by itself, wherever it lives."""
+    return Start(partial(id_start, rank=rank, seed=seed, side=links.side))
+
+
+def start_of_mllib(links: Links, rank: int, seed: int) -> Start:
+    """MLlib's start, which depends on the ids that share a block under its hash placement.
+
+    Where ids live there, each block draws its own rows. From anywhere else the ids go to where
+    MLlib would have them, and their rows come back: once, 4 bytes and 4 times the rank for each.
+    """
+    blocks = links.partitioner.num_blocks
+    draw = partial(mllib_start, rank=rank, seed=seed, side=links.side, blocks=blocks)
+    if links.partitioner == HashPartitioner(blocks):
+        return Start(draw)
+    ids = Shuffle(links.rdd.mapPartitions(partial(_ids_by_hash, blocks)), blocks)
+    drawn = ids.rdd.mapPartitions(partial(_drawn, draw, links.partitioner))
+    return Start(draw, (ids, Shuffle(drawn, links.partitions)))
+
+
+def start_from(table: FactorTable, links: Links, rank: int, seed: int) -> Start:
+    """The rows of a table, whatever partitioner it has; by id where it knows none."""
+    moved = table.blocks.mapPartitions(partial(_moved, links.partitioner))
+    by_id = start_by_id(links, rank, seed)
+    return Start(by_id.make, (Shuffle(moved, links.partitions),))
+
+
+@spared
+def _ids_by_hash(
+    blocks: int, link_blocks: Iterable[LinkBlock]
+) -> Iterator[tuple[int, NDArray[np.int32]]]:
+    for link_block in link_blocks:
+        ids = link_block.in_block.ids
+        for block, (here,) in by_block(HashPartitioner(blocks).block_of(ids), ids):
+            yield block, here
+
+
+@spared
+def _drawn(
+    draw: MakeRows, partitioner: Partitioner, pieces: Iterable[tuple[int, NDArray[np.int32]]]
+) -> Iterator[tuple[int, FactorBlock]]:
+    parts = [ids for _, ids in pieces]
+    if parts:
+        ids = np.sort(np.concatenate(parts))
+        for block, columns in by_block(partitioner.block_of(ids), ids, draw(ids)):
+            yield block, FactorBlock(*columns)
+
+
+@spared
+def _moved(
+    partitioner: Partitioner, factor_blocks: Iterable[FactorBlock]
+) -> Iterator[tuple[int, FactorBlock]]:
+    for factors in factor_blocks:
+        # A partitioner fitted to the new ratings need not place every id of the old ones.
+        for block, columns in by_block(placed(partitioner, factors.ids), factors.ids, factors.rows):
+            yield block, FactorBlock(*columns)
