@@ -323,7 +323,7 @@ def _known_factors(
             f"initialModel has rank {model.rank} but rank {settings.objective.rank} was asked for; "
             "a warm start keeps the rank."
         )
-    return model.factor_tables()
+    return model._factors()
 
 
 def _checked(listeners: Any) -> tuple[Listener, ...]:

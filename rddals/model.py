@@ -76,7 +76,7 @@ class MatrixFactorizationModel:
         this looks at the first pair; the others are checked when the result is computed.
         """
         assert isinstance(user_product, RDD), "user_product should be RDD of (user, product)"
-        users, products = self.factor_tables()
+        users, products = self._factors()
         assert all(map(is_pair, head(user_product))), (
             "user_product should be RDD of (user, product)"
         )
@@ -84,22 +84,22 @@ class MatrixFactorizationModel:
 
     def userFeatures(self) -> RDD[tuple[int, Any]]:
         """``(user, array('d'))`` pairs, placed as the users are."""
-        return self.factor_tables()[0].pairs()
+        return self._factors()[0].pairs()
 
     def productFeatures(self) -> RDD[tuple[int, Any]]:
         """``(product, array('d'))`` pairs, placed as the products are."""
-        return self.factor_tables()[1].pairs()
+        return self._factors()[1].pairs()
 
     def recommendProducts(self, user: int, num: int) -> list[Rating]:
         """The `num` products with the highest predicted ratings for a user, best first."""
         num = _count(num)
-        ids, scores = self._best(self._row("user", user), self.factor_tables()[1], num)
+        ids, scores = self._best(self._row("user", user), self._factors()[1], num)
         return [Rating(int(user), id_, score) for id_, score in zip(ids, scores, strict=True)]
 
     def recommendUsers(self, product: int, num: int) -> list[Rating]:
         """The `num` users with the highest predicted ratings for a product, best first."""
         num = _count(num)
-        ids, scores = self._best(self._row("product", product), self.factor_tables()[0], num)
+        ids, scores = self._best(self._row("product", product), self._factors()[0], num)
         return [Rating(id_, int(product), score) for id_, score in zip(ids, scores, strict=True)]
 
     def recommendProductsForUsers(self, num: int) -> RDD[tuple[int, tuple[Rating, ...]]]:
@@ -107,7 +107,7 @@ class MatrixFactorizationModel:
 
         The products' factors are broadcast: 4 bytes times rank for each, to every executor.
         """
-        users, products = self.factor_tables()
+        users, products = self._factors()
         return self._best_for_all(users, products, _count(num), _for_user)
 
     def recommendUsersForProducts(self, num: int) -> RDD[tuple[int, tuple[Rating, ...]]]:
@@ -115,7 +115,7 @@ class MatrixFactorizationModel:
 
         The users' factors are broadcast: 4 bytes times rank for each, to every executor.
         """
-        users, products = self.factor_tables()
+        users, products = self._factors()
         return self._best_for_all(products, users, _count(num), _for_product)
 
     def save(self, sc: SparkContext, path: str) -> None:
@@ -127,7 +127,7 @@ class MatrixFactorizationModel:
             If there is a model at `path`.
         """
         _check_location(sc, path)
-        write_model(sc, path, self.rank, self.factor_tables())
+        write_model(sc, path, self.rank, self._factors())
 
     @classmethod
     def load(cls, sc: SparkContext, path: str) -> MatrixFactorizationModel:
@@ -153,10 +153,10 @@ class MatrixFactorizationModel:
 
     def collected_factors(self) -> tuple[FactorBlock, FactorBlock]:
         """Both sides' factors on the driver, ids ascending."""
-        users, products = self.factor_tables()
+        users, products = self._factors()
         return users.collect(self.rank), products.collect(self.rank)
 
-    def factor_tables(self) -> tuple[FactorTable, FactorTable]:
+    def _factors(self) -> tuple[FactorTable, FactorTable]:
         """Users' and products' factors, which must still be there."""
         # Spark would compute them again, from ratings that may be gone or different by now.
         if self._released:
@@ -172,7 +172,7 @@ class MatrixFactorizationModel:
         return self._users, self._products
 
     def _row(self, side: str, id_: Any) -> NDArray[np.float32]:
-        table = self.factor_tables()[0 if side == "user" else 1]
+        table = self._factors()[0 if side == "user" else 1]
         try:
             asked = int(id_)
         except (TypeError, ValueError, OverflowError):

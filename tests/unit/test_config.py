@@ -29,6 +29,7 @@ def test_settings_are_what_was_given():
         precision="single",
         checkpoint_interval=4,
         tol=1e-3,
+        init="id",
     ) == Settings(
         objective=Objective(7, 0.5, True, 40.0, True, "single"),
         iterations=3,
@@ -43,7 +44,7 @@ def test_settings_are_what_was_given():
 def test_defaults():
     settings = checked()
     assert settings == Settings(Objective(10, 0.01), seed=1)
-    assert (settings.exchange, settings.init, settings.tol) == ("auto", "id", 0.0)
+    assert (settings.exchange, settings.init, settings.tol) == ("auto", "mllib", 0.0)
     assert (settings.objective.alpha, settings.objective.precision) == (0.01, "double")
     assert settings.checkpoint_interval == 10
 
@@ -77,7 +78,7 @@ def test_the_type_of_a_precision(precision, dtype):
         ({"tol": -1e-9}, "tol must be nonnegative but got -1e-09"),
         ({"exchange": "carrier pigeon"}, "'shuffle' or 'join' but got 'carrier pigeon'"),
         ({"precision": "half"}, "precision must be 'double' or 'single' but got 'half'"),
-        ({"init": "zeros"}, "init must be 'id' but got 'zeros'"),
+        ({"init": "zeros"}, "init must be 'mllib' or 'id' but got 'zeros'"),
         ({"nonnegative": 1}, "nonnegative must be True or False but got 1"),
         ({"nonnegative": "no"}, "but got 'no'"),
         ({"nonnegative": None}, "but got None"),
