@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rddals.als import ALS
     from rddals.blocks.ratings import RatingBlock
+    from rddals.drop_in import install, uninstall
     from rddals.errors import (
         InconsistentRatingsError,
         ModelExistsError,
@@ -52,6 +53,8 @@ __all__ = [
     "SingularSystemError",
     "TrainingDone",
     "UnknownIdError",
+    "install",
+    "uninstall",
 ]
 
 #: Where names come from that are no errors.
@@ -63,6 +66,8 @@ _HOMES = {
     "Rating": "pyspark.mllib.recommendation",
     "RatingBlock": "rddals.blocks.ratings",
     "TrainingDone": "rddals.training",
+    "install": "rddals.drop_in",
+    "uninstall": "rddals.drop_in",
 }
 
 find_java()  # before PySpark starts one

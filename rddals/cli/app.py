@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -210,3 +211,15 @@ def evaluate_command(
         spark = SparkOptions.checked(master, conf, verbose)
         evaluation = Evaluation((top or 10) if implicit else None, seen, column_names(columns))
         commands.evaluate(spark, Output(as_json), model, ratings, evaluation)
+
+
+@app.command("package", epilog=EXIT_CODES)
+def package_command(
+    path: Annotated[
+        Path, typer.Argument(metavar="[ZIP]", help="Where to; an older one is replaced.")
+    ] = Path("rddals.zip"),
+    as_json: Json = False,
+) -> None:
+    """Write the zip that spark-submit --py-files takes."""
+    with exit_codes(verbose=False):
+        commands.package(Output(as_json), path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -27,6 +28,7 @@ from rddals.cli.report import (
 )
 from rddals.cli.split import split
 from rddals.rdds.ingest import rating_source
+from rddals.rdds.shipping import write_package
 from rddals.training import Listener
 
 __all__ = [
@@ -179,3 +181,13 @@ def evaluate(
             raise InputError(f"{ratings.name} holds no rating")
         tell_quality(output, quality, "")
         output.result({"model": path, "rank": model.rank, **quality_document(quality)})
+
+
+def package(output: Output, path: Path) -> None:
+    """Write this package's sources as a zip."""
+    try:
+        write_package(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+    output.fact("package", f"{path}, for spark-submit --py-files {path} APP")
+    output.result({"package": str(path)})

@@ -11,7 +11,6 @@ import tempfile
 import threading
 import traceback
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,28 +60,29 @@ def spark_session(
     if SparkContext._active_spark_context is not None:
         yield SparkSession.builder.getOrCreate()
         return
-    with tempfile.TemporaryDirectory(prefix="rddals-", ignore_cleanup_errors=True) as scratch:
-        log = Path(tempfile.gettempdir()) / f"{Path(scratch).name}.log"
+    handle, name = tempfile.mkstemp(prefix="rddals-", suffix=".log")
+    os.close(handle)
+    log = Path(name)
+    try:
+        session = _start(master, conf or {}, None if verbose else log)
+        _take_ctrl_c(quietly=not verbose)
         try:
-            session = _start(master, conf or {}, None if verbose else log)
-            _take_ctrl_c(quietly=not verbose)
-            try:
-                _equip_workers(session.sparkContext, Path(scratch))
-                yield session
-            finally:
-                session.stop()
-        except Exception as error:
-            code, message = describe(error)
-            if verbose or code != FAILED:
-                log.unlink(missing_ok=True)
-                raise
-            with log.open("a") as file:
-                traceback.print_exc(file=file)
-            raise RunError(f"{message}; details are in {log}") from error
-        except BaseException:
+            _equip_local_workers(session.sparkContext)
+            yield session
+        finally:
+            session.stop()
+    except Exception as error:
+        code, message = describe(error)
+        if verbose or code != FAILED:
             log.unlink(missing_ok=True)
             raise
+        with log.open("a") as file:
+            traceback.print_exc(file=file)
+        raise RunError(f"{message}; details are in {log}") from error
+    except BaseException:
         log.unlink(missing_ok=True)
+        raise
+    log.unlink(missing_ok=True)
 
 
 def _start(master: str | None, conf: Mapping[str, str], log: Path | None) -> SparkSession:
@@ -159,24 +159,17 @@ def _take_ctrl_c(quietly: bool) -> None:
         logging.getLogger().addHandler(logging.NullHandler())
 
 
-def _equip_workers(sc: SparkContext, scratch: Path) -> None:
-    """See to it that Python workers run this interpreter, or at least this rddals."""
-    packages = [Path(module.__file__ or "").parent for module in (rddals, partitioners)]
-    if sc.master == "local" or sc.master.startswith("local["):
-        if "PYSPARK_PYTHON" not in os.environ:  # PySpark would run whatever python3 is on the PATH
-            sc.pythonExec = sys.executable
-        roots = dict.fromkeys(str(package.parent) for package in packages)
-        inherited = os.environ.get("PYTHONPATH")
-        sc.environment["PYTHONPATH"] = os.pathsep.join(
-            [*roots, *([inherited] if inherited else [])]
-        )
+def _equip_local_workers(sc: SparkContext) -> None:
+    """See to it that the workers of a local master run this interpreter and this rddals."""
+    if sc.master != "local" and not sc.master.startswith("local["):
         return
-    archive = scratch / "rddals.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        for package in packages:
-            for module in package.rglob("*.py"):
-                file.write(module, module.relative_to(package.parent))
-    sc.addPyFile(str(archive))
+    if "PYSPARK_PYTHON" not in os.environ:  # PySpark would run whatever python3 is on the PATH
+        sc.pythonExec = sys.executable
+    roots = dict.fromkeys(
+        str(Path(module.__file__ or "").parents[1]) for module in (rddals, partitioners)
+    )
+    inherited = os.environ.get("PYTHONPATH")
+    sc.environment["PYTHONPATH"] = os.pathsep.join([*roots, *([inherited] if inherited else [])])
 
 
 def _version() -> tuple[int, int]:

@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cholesky, lapack, solve_triangular
+
+try:
+    from scipy.linalg import lapack
+except ImportError:  # a cluster's Python that has NumPy and nothing else
+    lapack = None
 
 __all__ = ["solve_nonnegative", "solve_spd"]
 
@@ -43,7 +47,7 @@ def solve_spd(a: Array, b: Array) -> tuple[Array, Array]:
         return b, np.zeros(0, dtype=bool)
     diagonal = a.reshape(n, k * k)[:, :: k + 1]
     smallest_pivot = diagonal * (k * np.finfo(a.dtype).eps)
-    if k <= VECTORISED_ORDER[a.itemsize]:
+    if lapack is None or k <= VECTORISED_ORDER[a.itemsize]:
         x, pivots = _cholesky_across_batch(a, b)
     else:
         x, pivots = _cholesky_one_by_one(a, b)
@@ -148,6 +152,7 @@ def solve_nonnegative(a: Array, b: Array) -> tuple[Array, Array]:
         if not len(left):
             return x, singular
     # Rounding can keep a nearly singular system from settling; an active-set method always ends.
+    from scipy.linalg import LinAlgError, cholesky, solve_triangular
     from scipy.optimize import nnls  # a third of a second that workers seldom need
 
     for i in left:

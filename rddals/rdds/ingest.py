@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame
 
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, RatingTypeError
+from rddals.rdds.shipping import ship
 from rddals.rdds.spark import arrow_batches, is_stopped
 
 __all__ = ["rating_source", "read_batches"]
@@ -40,8 +41,10 @@ def rating_source(ratings: Any) -> RDD[Any]:
             "Ratings should be represented by either an RDD or a DataFrame, but got "
             f"{type(ratings)}."
         )
-    if is_stopped(ratings.context if isinstance(ratings, RDD) else ratings.sparkSession._sc):
+    sc = ratings.context if isinstance(ratings, RDD) else ratings.sparkSession._sc
+    if is_stopped(sc):
         raise RatingTypeError("The SparkContext of these ratings is stopped; start from a new one.")
+    ship(sc)
     return ratings if isinstance(ratings, RDD) else _from_dataframe(ratings)
 
 

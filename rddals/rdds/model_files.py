@@ -21,6 +21,7 @@ from partitioners import HashPartitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.errors import ModelExistsError, ModelFormatError
 from rddals.rdds.factors import FactorTable
+from rddals.rdds.shipping import ship
 from rddals.rdds.spark import head, spared, storage_level
 
 __all__ = ["read_model", "write_model"]
@@ -56,6 +57,7 @@ def write_model(sc: SparkContext, path: str, rank: int, tables: Iterable[FactorT
 
 def read_model(sc: SparkContext, path: str) -> tuple[int, FactorTable, FactorTable]:
     """Rank and both sides' factors of the model at `path`."""
+    ship(sc)
     try:
         lines = head(sc.textFile(f"{path}/metadata"))
     except Py4JJavaError as error:

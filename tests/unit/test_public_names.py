@@ -27,6 +27,8 @@ def test_the_public_names():
         "SingularSystemError",
         "TrainingDone",
         "UnknownIdError",
+        "install",
+        "uninstall",
     ]
     assert all(hasattr(rddals, name) for name in rddals.__all__)
 

@@ -1,0 +1,255 @@
+"""A standalone cluster whose Python has NumPy and nothing else: a master and two workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pyspark
+import pytest
+
+import rddals
+from rddals import ALS
+
+SPARK_HOME = Path(pyspark.__file__).parent
+DRIVER = """
+import json, sys
+from pyspark import SparkConf, SparkContext
+from rddals import ALS, MatrixFactorizationModel
+
+master, folder, rows = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+conf = SparkConf().setMaster(master).setAppName("rddals on a cluster")
+for name, value in {
+    "spark.ui.enabled": "false",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.cores.max": "2",
+    "spark.executor.cores": "1",
+    "spark.executor.memory": "512m",
+    "spark.log.level": "ERROR",
+}.items():
+    conf.set(name, value)
+sc = SparkContext(conf=conf)
+
+
+def has_rddals(_):
+    import importlib.util, os
+    return [(os.getppid(), importlib.util.find_spec("rddals") is not None)]
+
+
+def where(_):
+    import rddals, sys
+    return [(rddals.__file__, sys.prefix, "scipy" in sys.modules)]
+
+
+told = {"before": sc.parallelize(range(4), 4).mapPartitions(has_rddals).collect()}
+ratings = sc.parallelize(rows, 2)
+for exchange in ("shuffle", "broadcast", "join"):
+    for blocks in (2, 3):
+        model = ALS.train(ratings, 30, 3, 0.1, blocks=blocks, seed=5, exchange=exchange)
+        users, products = model.collected_factors()
+        told[f"{exchange} {blocks}"] = (users.rows @ products.rows.T).tolist()
+    told[f"{exchange} predict"] = model.predict(1, 2)
+pairs = [(u, p) for u, p, _ in rows[:10]]
+told["predictAll"] = sorted(map(list, model.predictAll(sc.parallelize(pairs, 2)).collect()))
+told["products"] = [list(r) for r in model.recommendProducts(1, 3)]
+best = model.recommendProductsForUsers(2).collect()
+told["for all"] = [[user, list(map(list, ratings))] for user, ratings in best]
+model.save(sc, f"file://{folder}/model")
+told["loaded"] = MatrixFactorizationModel.load(sc, f"file://{folder}/model").predict(1, 2)
+told["where"] = sc.parallelize(range(4), 4).mapPartitions(where).collect()
+told["executors"] = sc._jsc.sc().getExecutorMemoryStatus().size() - 1
+print(json.dumps(told))
+sc.stop()
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory):
+    """An interpreter that can import NumPy, and neither SciPy, PySpark nor rddals."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    numpy = Path(np.__file__).parent
+    for name in ("numpy", "numpy.libs"):
+        if (numpy.parent / name).exists():
+            (packages / name).symlink_to(numpy.parent / name)
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory):
+    """The URL of a cluster's master; two workers have registered with it."""
+    folder = tmp_path_factory.mktemp("cluster")
+    port, ui = free_port(), free_port()
+    url = f"spark://127.0.0.1:{port}"
+    one = ["--host", "127.0.0.1"]
+    worker = [*one, "--cores", "1", "--memory", "1g", "--webui-port", "0", url]
+    commands = [
+        ["master.Master", *one, "--port", str(port), "--webui-port", str(ui)],
+        ["worker.Worker", "--work-dir", str(folder / "1"), *worker],
+        ["worker.Worker", "--work-dir", str(folder / "2"), *worker],
+    ]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYSPARK_")}
+    environment["SPARK_HOME"] = str(SPARK_HOME)
+    processes = []
+    with (folder / "log").open("w") as log:
+        for name, *arguments in commands:
+            command = [SPARK_HOME / "bin" / "spark-class", f"org.apache.spark.deploy.{name}"]
+            processes.append(
+                subprocess.Popen(
+                    [*map(str, command), *arguments],
+                    cwd=folder,
+                    env=environment,
+                    stdout=log,
+                    stderr=log,
+                )
+            )
+    try:
+        yield wait_for_workers(url, ui, 2, folder / "log")
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+        for process in processes:
+            process.wait(30)
+
+
+def wait_for_workers(url, ui, count, log):
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{ui}/json/", timeout=5) as answer:
+                if json.load(answer)["aliveworkers"] == count:
+                    return url
+        except OSError:
+            pass
+        time.sleep(0.2)
+    raise TimeoutError(f"no cluster within 90 s:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="module")
+def told(master, bare_python, ratings, tmp_path_factory):
+    """What a driver that has rddals found on workers that have not."""
+    folder = tmp_path_factory.mktemp("driver")
+    environment = {**os.environ, "PYSPARK_PYTHON": str(bare_python), "PYTHONPATH": ""}
+    ran = subprocess.run(
+        [sys.executable, "-c", DRIVER, master, folder, json.dumps(ratings)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr[-5000:]
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def test_the_workers_python_has_no_rddals(bare_python, told, tmp_path):
+    for package in ("rddals", "partitioners", "scipy"):
+        ran = subprocess.run(
+            [bare_python, "-c", f"import {package}"], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert f"No module named '{package}'" in ran.stderr
+    assert not any(found for _, found in told["before"])
+
+
+def test_it_was_sent_there(bare_python, told):
+    assert told["executors"] == 2
+    for file, prefix, scipy in told["where"]:
+        assert file.endswith("rddals.zip/rddals/__init__.py")
+        assert prefix == str(bare_python.parents[1])
+        assert not scipy
+
+
+@pytest.mark.parametrize("exchange", ["shuffle", "broadcast", "join"])
+@pytest.mark.parametrize("blocks", [2, 3])
+def test_the_model_is_that_of_a_local_master(sc, ratings, told, exchange, blocks):
+    model = ALS.train(sc.parallelize(ratings, 2), 30, 3, 0.1, blocks=blocks, seed=5, listeners=())
+    users, products = model.collected_factors()
+    expected = users.rows @ products.rows.T
+    np.testing.assert_allclose(told[f"{exchange} {blocks}"], expected, atol=1e-4)
+
+
+def test_predictions_recommendations_and_files(sc, ratings, told):
+    model = ALS.train(sc.parallelize(ratings, 2), 30, 3, 0.1, blocks=3, seed=5, listeners=())
+    expected = model.predict(1, 2)
+    for name in ("shuffle predict", "broadcast predict", "join predict", "loaded"):
+        assert told[name] == pytest.approx(expected, abs=1e-4)
+    assert len(told["predictAll"]) == 10
+    for user, product, predicted in told["predictAll"]:
+        assert predicted == pytest.approx(model.predict(user, product), abs=1e-4)
+    best = [r.product for r in model.recommendProducts(1, 3)]
+    assert [product for _, product, _ in told["products"]] == best
+    assert len(told["for all"]) == 30
+    assert all(len(best) == 2 for _, best in told["for all"])
+
+
+def test_nothing_is_sent_to_local_workers(sc, ratings):
+    before = list(sc._python_includes)
+    ALS.train(sc.parallelize(ratings, 2), 2, 1, seed=1, listeners=()).unpersist()
+    assert sc._python_includes == before
+    assert rddals.__file__.endswith("rddals/__init__.py")
+
+
+APP = """
+import sys
+import rddals
+from pyspark import SparkContext
+from pyspark.mllib.recommendation import ALS as MLlibALS
+
+rddals.install()
+from pyspark.mllib.recommendation import ALS, Rating
+
+sc = SparkContext(appName="submitted")
+rows = [Rating(u, p, (u * p) % 5 + 1) for u in range(20) for p in range(9)]
+theirs = MLlibALS.train(sc.parallelize(rows, 2), 4, 5, 0.1, blocks=2, seed=7)
+model = ALS.train(sc.parallelize(rows, 2), 4, 5, 0.1, blocks=2, seed=7)
+print(sys.argv[1:], rddals.__file__.split("/")[-3], type(model).__module__)
+print(abs(model.predict(3, 4) - theirs.predict(3, 4)) < 1e-4)
+sc.stop()
+"""
+
+
+@pytest.mark.parametrize("where", ["local[2]", "cluster"])
+def test_spark_submit_takes_the_package(master, bare_python, tmp_path, where):
+    app = tmp_path / "app.py"
+    app.write_text(APP)
+    subprocess.run(
+        [Path(sys.executable).with_name("rddals"), "package", "rddals.zip"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment |= {"SPARK_HOME": str(SPARK_HOME), "PYSPARK_PYTHON": str(bare_python)}
+    environment["PYSPARK_DRIVER_PYTHON"] = str(bare_python)
+    submit = [
+        SPARK_HOME / "bin" / "spark-submit",
+        "--master",
+        master if where == "cluster" else where,
+    ]
+    submit += ["--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.log.level=ERROR"]
+    submit += ["--executor-memory", "512m", "--py-files", "rddals.zip", app, "--mine"]
+    ran = subprocess.run(
+        list(map(str, submit)),
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr[-5000:]
+    assert ran.stdout == "['--mine'] rddals.zip rddals.model\nTrue\n"
