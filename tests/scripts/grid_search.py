@@ -41,7 +41,7 @@ if __name__ == "__main__":
     print("Training: %d, validation: %d" % (training.count(), n))
 
     best = None
-    for rank, lmbda, iterations in itertools.product([4, 8], [0.1, 1.0], [5]):
+    for rank, lmbda, iterations in itertools.product([4, 8], [0.1], [5]):
         model = ALS.train(training, rank, iterations, lmbda, seed=42)
         rmse = compute_rmse(model, validation, n)
         print("RMSE = %.4f for rank = %d, lambda = %.1f" % (rmse, rank, lmbda))
