@@ -85,15 +85,15 @@ def hashed(seed: int) -> int:
 
 def _murmur3(data: bytes, seed: int) -> int:
     """MurmurHash3 of whole words, 32 bits."""
-    hashed = seed
+    mixed = seed
     for start in range(0, len(data), 4):
         word = int.from_bytes(data[start : start + 4], "little") * 0xCC9E2D51 & MASK32
-        hashed ^= _rotated(word, 15) * 0x1B873593 & MASK32
-        hashed = (_rotated(hashed, 13) * 5 + 0xE6546B64) & MASK32
-    hashed ^= len(data)
+        mixed ^= _rotated(word, 15) * 0x1B873593 & MASK32
+        mixed = (_rotated(mixed, 13) * 5 + 0xE6546B64) & MASK32
+    mixed ^= len(data)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        hashed = ((hashed ^ hashed >> shift) * factor) & MASK32
-    return hashed ^ hashed >> 16
+        mixed = ((mixed ^ mixed >> shift) * factor) & MASK32
+    return mixed ^ mixed >> 16
 
 
 def _rotated(word: int, bits: int) -> int:

@@ -139,8 +139,8 @@ class Exchange(ABC):
             The other side, which the new rows are sent to.
         delivery : Delivery or None
             What the other side sent. For a first step, what was brought there to start from, or
-            None. It is used up: the exchange frees
-            it, at the latest when the delivery that follows from it is released.
+            None. It is used up: the exchange frees it, at the latest when the delivery that
+            follows from it is released.
         step : Step
         send, keep : bool
             Whether the new rows are delivered onwards, and whether they are kept in place.

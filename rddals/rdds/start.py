@@ -13,8 +13,9 @@ from partitioners import HashPartitioner, Partitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import LinkBlock
 from rddals.blocks.start import id_start, mllib_start
+from rddals.errors import InconsistentRatingsError
 from rddals.rdds.factors import FactorTable, by_block, placed
-from rddals.rdds.links import Links
+from rddals.rdds.links import REMEDY, Links
 from rddals.rdds.spark import Shuffle, spared
 
 __all__ = ["MakeRows", "Start", "start_by_id", "start_from", "start_of_mllib"]
@@ -56,7 +57,7 @@ def start_of_mllib(links: Links, rank: int, seed: int) -> Start:
         return Start(draw)
     ids = Shuffle(links.rdd.mapPartitions(partial(_ids_by_hash, blocks)), blocks)
     drawn = ids.rdd.mapPartitions(partial(_drawn, draw, links.partitioner))
-    return Start(draw, (ids, Shuffle(drawn, links.partitions)))
+    return Start(partial(_missing, rank), (ids, Shuffle(drawn, links.partitions)))
 
 
 def start_from(table: FactorTable, links: Links, rank: int, seed: int) -> Start:
@@ -64,6 +65,13 @@ def start_from(table: FactorTable, links: Links, rank: int, seed: int) -> Start:
     moved = table.blocks.mapPartitions(partial(_moved, links.partitioner))
     by_id = start_by_id(links, rank, seed)
     return Start(by_id.make, (Shuffle(moved, links.partitions),))
+
+
+def _missing(rank: int, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+    """No rows: all were to be brought, and a block cannot draw those of another placement."""
+    if len(ids):
+        raise InconsistentRatingsError(f"No starting row was brought for id {ids[0]}. {REMEDY}")
+    return np.empty((0, rank), dtype=np.float32)
 
 
 @spared

@@ -9,8 +9,11 @@ import pyspark
 import pytest
 from pyspark.mllib.recommendation import ALS as MLlibALS
 
-from rddals import ALS
+from partitioners import HashPartitioner, RangePartitioner
+from rddals import ALS, InconsistentRatingsError
 from rddals.blocks.xorshift import gaussians, longs
+from rddals.rdds.links import build_links
+from rddals.rdds.start import start_of_mllib
 
 SAMPLE = Path(pyspark.__file__).parent / "data/mllib/als/sample_movielens_ratings.txt"
 RANK = 5
@@ -82,6 +85,20 @@ def test_the_start_follows_no_placement(sc, sample, footprint, partitioner, exch
     assert_same(ours, plain, 1e-5)
     plain.unpersist()
     ours.unpersist()
+    assert not footprint.left()
+
+
+def test_a_row_that_was_not_brought_is_not_made_up(sc, sample, footprint):
+    links = build_links(sample, RangePartitioner([0]), HashPartitioner(2))
+    start = start_of_mllib(links.users, RANK, 3)
+    try:
+        assert start.make(np.empty(0, np.int32)).shape == (0, RANK)
+        with pytest.raises(InconsistentRatingsError, match="No starting row was brought for id 7"):
+            start.make(np.array([7], np.int32))
+    finally:
+        for shuffle in start.brought:
+            shuffle.release()
+        links.release()
     assert not footprint.left()
 
 
