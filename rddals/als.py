@@ -51,6 +51,10 @@ class ALS:
         Starting factors: "mllib" draws what MLlib draws for the same seed, ids and number of
         blocks; "id" draws each id's from the seed and the id alone, however many blocks there
         are.
+    duplicates : {"keep", "last", "mean", "sum"}
+        What becomes of several ratings of a product by a user: "keep" trains on all, as MLlib
+        does; "last" on the last in the order of the RDD's partitions and their elements; "mean"
+        and "sum" on one in their place.
     checkpointInterval : int
         Iterations between two cuts of the lineage, to the checkpoint directory if one is set,
         otherwise to the executors' storage.
@@ -81,6 +85,7 @@ class ALS:
         exchange: str = "auto",
         precision: str = "double",
         init: str = "mllib",
+        duplicates: str = "keep",
         checkpointInterval: int = 10,
         tol: float = 0.0,
         initialModel: MatrixFactorizationModel | None = None,
@@ -143,6 +148,7 @@ class ALS:
             exchange=exchange,
             precision=precision,
             init=init,
+            duplicates=duplicates,
             checkpoint_interval=checkpointInterval,
             tol=tol,
         )
@@ -170,6 +176,7 @@ class ALS:
         exchange: str = "auto",
         precision: str = "double",
         init: str = "mllib",
+        duplicates: str = "keep",
         checkpointInterval: int = 10,
         tol: float = 0.0,
         initialModel: MatrixFactorizationModel | None = None,
@@ -214,6 +221,7 @@ class ALS:
             exchange=exchange,
             precision=precision,
             init=init,
+            duplicates=duplicates,
             checkpoint_interval=checkpointInterval,
             tol=tol,
         )
@@ -240,7 +248,8 @@ def _train(
         FactorTable(trained.user_factors, partitioners[0]),
         FactorTable(trained.product_factors, partitioners[1]),
         history=trained.history,
-        seed=settings.seed,
+        settings=settings,
+        popular=trained.popular,
     )
 
 

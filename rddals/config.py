@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 import numbers
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from rddals.errors import SettingError
 
-__all__ = ["EXCHANGES", "INITS", "PRECISIONS", "Objective", "Settings"]
+__all__ = ["DUPLICATES", "EXCHANGES", "INITS", "PRECISIONS", "Objective", "Settings"]
 
 Exchange = Literal["auto", "broadcast", "shuffle", "join"]
 Precision = Literal["double", "single"]
 Init = Literal["mllib", "id"]
+Duplicates = Literal["keep", "last", "mean", "sum"]
 
 EXCHANGES: tuple[str, ...] = get_args(Exchange)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 INITS: tuple[str, ...] = get_args(Init)
+DUPLICATES: tuple[str, ...] = get_args(Duplicates)
 
 #: MLlib's: the k (k + 1) / 2 numbers of a system must fit a Java array.
 MOST_RANK = 65_535
@@ -57,8 +59,15 @@ class Settings:
     seed: int = 0
     exchange: Exchange = "auto"
     init: Init = "mllib"
+    duplicates: Duplicates = "keep"
     checkpoint_interval: int = 10
     tol: float = 0.0
+
+    def document(self) -> dict[str, Any]:
+        """These settings as plain numbers and words, which `checked` takes back."""
+        document: dict[str, Any] = asdict(self)
+        objective: dict[str, Any] = document.pop("objective")
+        return document | objective
 
     @classmethod
     def checked(
@@ -74,6 +83,7 @@ class Settings:
         exchange: Any = "auto",
         precision: Any = "double",
         init: Any = "mllib",
+        duplicates: Any = "keep",
         checkpoint_interval: Any = 10,
         tol: Any = 0.0,
     ) -> Settings:
@@ -127,6 +137,7 @@ class Settings:
             seed=_seed(seed),
             exchange=_choice("exchange", exchange, EXCHANGES),
             init=_choice("init", init, INITS),
+            duplicates=_choice("duplicates", duplicates, DUPLICATES),
             checkpoint_interval=10 if checkpoint_interval == -1 else checkpoint_interval,
             tol=tol,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,23 +11,32 @@ from numpy.typing import NDArray
 from pyspark import RDD, Broadcast, SparkContext
 from pyspark.mllib.recommendation import Rating
 
+from rddals.arguments import Ids, checked_id, fallback_asked, id_array, nonnegative_integer
 from rddals.blocks.factors import FactorBlock
+from rddals.blocks.popularity import Popularity
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN
+from rddals.config import Settings
 from rddals.errors import ModelReleasedError, SettingError, UnknownIdError
-from rddals.kernels.topk import ItemIndex, pair_scores, top_k
+from rddals.folding import fold_in
+from rddals.kernels.topk import pair_scores
+from rddals.local import LocalModel
+from rddals.rdds.best import best, best_for_all, pairs_of
 from rddals.rdds.factors import FactorTable, is_pair, predict_pairs
+from rddals.rdds.ingest import rating_source
 from rddals.rdds.model_files import read_model, write_model
-from rddals.rdds.spark import discard, head, is_stopped, spared
+from rddals.rdds.spark import Shuffle, head, is_stopped
 
 __all__ = ["MatrixFactorizationModel"]
+
+SIDES = ("user", "product")
 
 
 class MatrixFactorizationModel:
     """A matrix factorisation: what users like, as dot products of factors.
 
     Made by `rddals.ALS.train`, `rddals.ALS.trainImplicit` or `load`; the methods are those of
-    ``pyspark.mllib.recommendation.MatrixFactorizationModel``. The factors stay distributed, in
-    two persisted RDDs, until `unpersist`.
+    ``pyspark.mllib.recommendation.MatrixFactorizationModel``, and more. The factors stay
+    distributed, in two persisted RDDs, until `unpersist`.
 
     Attributes
     ----------
@@ -36,7 +45,7 @@ class MatrixFactorizationModel:
     history : tuple of HalfStepDone
         Loss and seconds of every half-step of the training; empty for a loaded model.
     seed : int or None
-        What the starting factors were drawn with.
+        What the starting factors were drawn with; None for a model that MLlib saved.
     """
 
     def __init__(
@@ -46,16 +55,27 @@ class MatrixFactorizationModel:
         product_factors: FactorTable,
         *,
         history: Sequence[Any] = (),
-        seed: int | None = None,
+        settings: Settings | None = None,
+        popular: tuple[Popularity, Popularity] | None = None,
     ) -> None:
         self.rank = rank
         self.history = tuple(history)
-        self.seed = seed
-        self._users = user_factors
-        self._products = product_factors
+        self._settings = settings
+        self._popular = popular or (Popularity.none(), Popularity.none())
+        self._users = user_factors.hold()
+        self._products = product_factors.hold()
         # Recommendations for everybody are lazy, so what they read stays until `unpersist`.
         self._broadcasts: dict[FactorTable, Broadcast[FactorBlock]] = {}
+        self._seen: list[Shuffle] = []
+        self._means: dict[FactorTable, NDArray[np.float32]] = {}
         self._released = False
+
+    @property
+    def seed(self) -> int | None:
+        """What the starting factors were drawn with."""
+        return None if self._settings is None else self._settings.seed
+
+    # ------------------------------------------------------------------ predictions
 
     def predict(self, user: int, product: int) -> float:
         """The predicted rating of a product by a user.
@@ -82,6 +102,175 @@ class MatrixFactorizationModel:
         )
         return predict_pairs(users, products, user_product).flatMap(_as_ratings)
 
+    # ------------------------------------------------------------------ recommendations
+
+    def recommendProducts(
+        self,
+        user: int,
+        num: int,
+        *,
+        exclude: Any = (),
+        candidates: Any = None,
+        fallback: str | None = None,
+    ) -> list[Rating]:
+        """The `num` products with the highest predicted ratings for a user, best first.
+
+        Parameters
+        ----------
+        user, num : int
+        exclude : iterable of int
+            Products that are left out.
+        candidates : iterable of int, optional
+            Products that are looked at; all if left out. Those the model does not know count for
+            nothing.
+        fallback : {"popular"}, optional
+            For a user the model does not know: the products with the most ratings, most first,
+            each with the average user's predicted rating. Up to 1,000 are known by their number
+            of ratings; what comes after them is ranked by that prediction.
+
+        Raises
+        ------
+        UnknownIdError
+            If the model was not trained on the user, and there is no fallback.
+        """
+        found = self._recommend("user", user, num, exclude, candidates, fallback)
+        return [Rating(int(user), id_, score) for id_, score in found]
+
+    def recommendUsers(
+        self,
+        product: int,
+        num: int,
+        *,
+        exclude: Any = (),
+        candidates: Any = None,
+        fallback: str | None = None,
+    ) -> list[Rating]:
+        """The `num` users with the highest predicted ratings for a product, best first.
+
+        Arguments as those of `recommendProducts`, users and products exchanged.
+        """
+        found = self._recommend("product", product, num, exclude, candidates, fallback)
+        return [Rating(id_, int(product), score) for id_, score in found]
+
+    def recommendProductsForUsers(
+        self, num: int, *, excludeSeen: Any = None, candidates: Any = None
+    ) -> RDD[tuple[int, tuple[Rating, ...]]]:
+        """For every user the `num` products with the highest predicted ratings, best first.
+
+        The products' factors are broadcast: 4 bytes times rank for each, to every executor.
+
+        Parameters
+        ----------
+        num : int
+        excludeSeen : RDD or DataFrame of ratings, optional
+            No user is recommended what these say that the user rated. They are read at once.
+        candidates : iterable of int, optional
+            Products that are looked at; all if left out.
+        """
+        return self._recommend_for_all(0, num, excludeSeen, candidates, _for_user)
+
+    def recommendUsersForProducts(
+        self, num: int, *, excludeSeen: Any = None, candidates: Any = None
+    ) -> RDD[tuple[int, tuple[Rating, ...]]]:
+        """For every product the `num` users with the highest predicted ratings, best first.
+
+        Arguments as those of `recommendProductsForUsers`, users and products exchanged.
+        """
+        return self._recommend_for_all(1, num, excludeSeen, candidates, _for_product)
+
+    def similarProducts(self, product: int, num: int) -> list[tuple[int, float]]:
+        """The `num` products whose factors are most similar, with the cosine of the angle."""
+        return self._similar("product", product, num)
+
+    def similarUsers(self, user: int, num: int) -> list[tuple[int, float]]:
+        """The `num` users whose factors are most similar, with the cosine of the angle."""
+        return self._similar("user", user, num)
+
+    # ------------------------------------------------------------------ new users
+
+    def foldIn(
+        self,
+        ratings: Any,
+        *,
+        lambda_: float | None = None,
+        alpha: float | None = None,
+        nonnegative: bool | None = None,
+        duplicates: str | None = None,
+        unknownProducts: str = "raise",
+    ) -> MatrixFactorizationModel:
+        """A copy of this model that is grown by new or changed users.
+
+        Each user of `ratings` gets the factor that a half-step of training would give, with these
+        ratings and the products as they are. All other users keep theirs. The model that this is
+        called on stays as it is; both share the products.
+
+        Parameters
+        ----------
+        ratings : RDD or DataFrame
+            All ratings of the users it names, as `rddals.ALS.train` takes them.
+        lambda_, alpha, nonnegative, duplicates : optional
+            As in the training, if left out. A model that MLlib saved does not know its training:
+            it needs `lambda_`, and `alpha` if the feedback is implicit.
+        unknownProducts : {"raise", "drop"}
+            What to do about ratings of products that the model does not know.
+
+        Returns
+        -------
+        MatrixFactorizationModel
+
+        Raises
+        ------
+        UnknownIdError
+            For a product that the model does not know, unless those are dropped.
+        RddalsError
+            As `rddals.ALS.train` does.
+        """
+        users, products = self._factors()
+        given = {
+            "lambda_": lambda_,
+            "alpha": alpha,
+            "nonnegative": nonnegative,
+            "duplicates": duplicates,
+        }
+        settings = self._fold_settings({k: v for k, v in given.items() if v is not None})
+        if unknownProducts not in ("raise", "drop"):
+            raise SettingError(
+                f"unknownProducts must be 'raise' or 'drop' but got {unknownProducts!r}."
+            )
+        grown = fold_in(
+            rating_source(ratings),
+            users,
+            products,
+            settings.objective,
+            settings.duplicates,
+            drop_unknown=unknownProducts == "drop",
+        )
+        return MatrixFactorizationModel(
+            self.rank,
+            grown,
+            products,
+            history=self.history,
+            settings=self._settings,
+            popular=self._popular,
+        )
+
+    def _fold_settings(self, given: dict[str, Any]) -> Settings:
+        """The settings of the training, but for what is given."""
+        if self._settings is not None:
+            document = self._settings.document()
+        elif "lambda_" in given:
+            document = {"rank": self.rank, "iterations": 0, "nonnegative": False, "seed": 0}
+        else:
+            raise SettingError(
+                "This model does not know how it was trained, since MLlib saved it; pass lambda_, "
+                "and alpha if the feedback is implicit."
+            )
+        if "alpha" in given:
+            document["implicit"] = True
+        return Settings.checked(**(document | given))
+
+    # ------------------------------------------------------------------ the factors
+
     def userFeatures(self) -> RDD[tuple[int, Any]]:
         """``(user, array('d'))`` pairs, placed as the users are."""
         return self._factors()[0].pairs()
@@ -90,33 +279,14 @@ class MatrixFactorizationModel:
         """``(product, array('d'))`` pairs, placed as the products are."""
         return self._factors()[1].pairs()
 
-    def recommendProducts(self, user: int, num: int) -> list[Rating]:
-        """The `num` products with the highest predicted ratings for a user, best first."""
-        num = _count(num)
-        ids, scores = self._best(self._row("user", user), self._factors()[1], num)
-        return [Rating(int(user), id_, score) for id_, score in zip(ids, scores, strict=True)]
-
-    def recommendUsers(self, product: int, num: int) -> list[Rating]:
-        """The `num` users with the highest predicted ratings for a product, best first."""
-        num = _count(num)
-        ids, scores = self._best(self._row("product", product), self._factors()[0], num)
-        return [Rating(id_, int(product), score) for id_, score in zip(ids, scores, strict=True)]
-
-    def recommendProductsForUsers(self, num: int) -> RDD[tuple[int, tuple[Rating, ...]]]:
-        """For every user the `num` products with the highest predicted ratings, best first.
-
-        The products' factors are broadcast: 4 bytes times rank for each, to every executor.
-        """
+    def collected_factors(self) -> tuple[FactorBlock, FactorBlock]:
+        """Both sides' factors on the driver, ids ascending."""
         users, products = self._factors()
-        return self._best_for_all(users, products, _count(num), _for_user)
+        return users.collect(self.rank), products.collect(self.rank)
 
-    def recommendUsersForProducts(self, num: int) -> RDD[tuple[int, tuple[Rating, ...]]]:
-        """For every product the `num` users with the highest predicted ratings, best first.
-
-        The users' factors are broadcast: 4 bytes times rank for each, to every executor.
-        """
-        users, products = self._factors()
-        return self._best_for_all(products, users, _count(num), _for_product)
+    def toLocal(self) -> LocalModel:
+        """The whole model in this process's memory: answers in microseconds, without Spark."""
+        return LocalModel(*self.collected_factors(), self._popular[1])
 
     def save(self, sc: SparkContext, path: str) -> None:
         """Save in MLlib's own format, at a path that does not exist yet.
@@ -127,7 +297,7 @@ class MatrixFactorizationModel:
             If there is a model at `path`.
         """
         _check_location(sc, path)
-        write_model(sc, path, self.rank, self._factors())
+        write_model(sc, path, self.rank, self._factors(), self._settings, self._popular)
 
     @classmethod
     def load(cls, sc: SparkContext, path: str) -> MatrixFactorizationModel:
@@ -139,22 +309,26 @@ class MatrixFactorizationModel:
             If there is none at `path`.
         """
         _check_location(sc, path)
-        return cls(*read_model(sc, path))
+        saved = read_model(sc, path)
+        return cls(
+            saved.rank, saved.users, saved.products, settings=saved.settings, popular=saved.popular
+        )
 
     def unpersist(self) -> None:
-        """Free all that the model holds; neither it nor what it recommended is of use then."""
+        """Free all that the model holds; neither it nor what it recommended is of use then.
+
+        Products that a model shares with one that it was folded into stay until both are freed.
+        """
         if not self._released and not is_stopped(self._users.blocks.context):
             for table in (self._users, self._products):
-                discard(table.blocks)
+                table.let_go()
             for broadcast in self._broadcasts.values():
                 broadcast.destroy()
+            for shuffle in self._seen:
+                shuffle.release()
         self._broadcasts.clear()
+        self._seen.clear()
         self._released = True
-
-    def collected_factors(self) -> tuple[FactorBlock, FactorBlock]:
-        """Both sides' factors on the driver, ids ascending."""
-        users, products = self._factors()
-        return users.collect(self.rank), products.collect(self.rank)
 
     def _factors(self) -> tuple[FactorTable, FactorTable]:
         """Users' and products' factors, which must still be there."""
@@ -172,35 +346,83 @@ class MatrixFactorizationModel:
         return self._users, self._products
 
     def _row(self, side: str, id_: Any) -> NDArray[np.float32]:
-        table = self._factors()[0 if side == "user" else 1]
-        try:
-            asked = int(id_)
-        except (TypeError, ValueError, OverflowError):
-            raise SettingError(f"{side} must be an integer but got {id_!r}.") from None
-        row = table.row(asked) if INT32_MIN <= asked <= INT32_MAX else None
+        row = self._row_or_none(side, id_)
         if row is None:
             raise UnknownIdError(
                 f"{side}Id: {id_} not found in the model; it has no rating in the training data."
             )
         return row
 
-    def _best(
-        self, query: NDArray[np.float32], table: FactorTable, num: int
-    ) -> tuple[list[int], list[float]]:
-        bests = table.blocks.mapPartitions(partial(_best_of_blocks, query, num)).collect()
-        ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in bests)])
-        scores = np.concatenate([np.empty(0), *(scores for _, scores in bests)])
-        order = np.lexsort((ids, -scores))[:num]
-        return ids[order].tolist(), scores[order].tolist()
+    def _row_or_none(self, side: str, id_: Any) -> NDArray[np.float32] | None:
+        table = self._factors()[SIDES.index(side)]
+        asked = checked_id(side, id_)
+        return table.row(asked) if INT32_MIN <= asked <= INT32_MAX else None
 
-    def _best_for_all(
-        self, queries: FactorTable, items: FactorTable, num: int, as_ratings: Any
+    def _recommend(
+        self, side: str, id_: Any, num: Any, exclude: Any, candidates: Any, fallback: Any
+    ) -> list[tuple[int, float]]:
+        """The best ids of the other side, and their scores."""
+        num = nonnegative_integer("num", num)
+        excluded = id_array("exclude", exclude)
+        wanted = None if candidates is None else id_array("candidates", candidates)
+        if fallback_asked(fallback):
+            row = self._row_or_none(side, id_)
+            if row is None:
+                return self._popular_ids(side, num, excluded, wanted)
+        else:
+            row = self._row(side, id_)
+        table = self._factors()[1 - SIDES.index(side)]
+        return _pairs(*best(table, row, num, excluded=excluded, candidates=wanted))
+
+    def _popular_ids(
+        self, side: str, num: int, excluded: Ids, candidates: Ids | None
+    ) -> list[tuple[int, float]]:
+        """What is popular on the other side: first by ratings, then by the mean prediction."""
+        other = 1 - SIDES.index(side)
+        mean = self._mean(self._factors()[1 - other])
+        table = self._factors()[other]
+        popular = self._popular[other].ids
+        if candidates is not None:
+            popular = popular[np.isin(popular, candidates)]
+        popular = popular[np.isin(popular, excluded, invert=True)][:num]
+        rows = table.rows(popular)
+        positions, _ = rows.find(popular)
+        found = _pairs(popular, pair_scores(mean, rows.rows[positions]))
+        if len(found) < num:
+            excluded = np.union1d(excluded, popular)
+            more = best(table, mean, num - len(found), excluded=excluded, candidates=candidates)
+            found += _pairs(*more)
+        return found
+
+    def _mean(self, table: FactorTable) -> NDArray[np.float32]:
+        if table not in self._means:
+            self._means[table] = table.mean(self.rank)
+        return self._means[table]
+
+    def _similar(self, side: str, id_: Any, num: Any) -> list[tuple[int, float]]:
+        num = nonnegative_integer("num", num)
+        row = self._row(side, id_)
+        itself = np.array([int(id_)])
+        unit = FactorBlock(itself, row[None, :]).unit().rows[0]
+        table = self._factors()[SIDES.index(side)]
+        return _pairs(*best(table, unit, num, excluded=itself, candidates=None, unit=True))
+
+    def _recommend_for_all(
+        self, side: int, num: Any, seen: Any, candidates: Any, as_ratings: Any
     ) -> RDD[tuple[int, tuple[Rating, ...]]]:
+        num = nonnegative_integer("num", num)
+        wanted = None if candidates is None else id_array("candidates", candidates)
+        table, items = self._factors()[side], self._factors()[1 - side]
+        pairs = None
+        if seen is not None:
+            pairs = pairs_of(rating_source(seen), side, table)
+            self._seen.append(pairs)
         if items not in self._broadcasts:
             factors = items.collect(self.rank)
             self._broadcasts[items] = items.blocks.context.broadcast(factors)
-        best = partial(_best_for_blocks, self._broadcasts[items], num, as_ratings)
-        return queries.blocks.mapPartitions(best, preservesPartitioning=True)
+        return best_for_all(
+            table, self._broadcasts[items], num, as_ratings, candidates=wanted, seen=pairs
+        )
 
 
 def _as_ratings(batch: tuple[Any, Any, Any]) -> Iterator[Rating]:
@@ -208,40 +430,16 @@ def _as_ratings(batch: tuple[Any, Any, Any]) -> Iterator[Rating]:
     return map(Rating, users, products, predictions)
 
 
-@spared
-def _best_of_blocks(
-    query: NDArray[np.float32], num: int, blocks: Iterable[FactorBlock]
-) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float64]]]:
-    for block in blocks:
-        ids, scores = top_k(query[None, :], ItemIndex.build(block.ids, block.rows), num)
-        yield ids[0], scores[0]
+def _pairs(ids: NDArray[np.int32], scores: NDArray[np.float64]) -> list[tuple[int, float]]:
+    return list(zip(ids.tolist(), scores.tolist(), strict=True))
 
 
-@spared
-def _best_for_blocks(
-    items: Broadcast[FactorBlock], num: int, as_ratings: Any, blocks: Iterable[FactorBlock]
-) -> Iterator[tuple[int, tuple[Rating, ...]]]:
-    index = ItemIndex.build(items.value.ids, items.value.rows)
-    for block in blocks:
-        ids, scores = top_k(block.rows, index, num)
-        for query, best, values in zip(
-            block.ids.tolist(), ids.tolist(), scores.tolist(), strict=True
-        ):
-            yield query, tuple(as_ratings(query, best, values))
+def _for_user(user: int, products: list[int], scores: list[float]) -> tuple[Rating, ...]:
+    return tuple(map(partial(Rating, user), products, scores))
 
 
-def _for_user(user: int, products: list[int], scores: list[float]) -> Iterator[Rating]:
-    return (Rating(user, product, score) for product, score in zip(products, scores, strict=True))
-
-
-def _for_product(product: int, users: list[int], scores: list[float]) -> Iterator[Rating]:
-    return (Rating(user, product, score) for user, score in zip(users, scores, strict=True))
-
-
-def _count(num: Any) -> int:
-    if isinstance(num, (int, np.integer)) and not isinstance(num, bool) and num >= 0:
-        return int(num)
-    raise SettingError(f"num must be a nonnegative integer but got {num!r}.")
+def _for_product(product: int, users: list[int], scores: list[float]) -> tuple[Rating, ...]:
+    return tuple(Rating(user, product, score) for user, score in zip(users, scores, strict=True))
 
 
 def _check_location(sc: Any, path: Any) -> None:

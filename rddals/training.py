@@ -19,8 +19,8 @@ from pyspark import RDD, SparkContext
 
 from partitioners import Partitioner
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.links import InBlock
-from rddals.config import Objective, Settings
+from rddals.blocks.popularity import Popularity
+from rddals.config import Settings
 from rddals.exchange import (
     EXCHANGES,
     Advance,
@@ -28,14 +28,13 @@ from rddals.exchange import (
     Choice,
     Delivery,
     HalfStepSizes,
-    Solved,
     choose,
 )
-from rddals.kernels.half_step import gram, half_step, penalty
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.links import PRODUCTS, USERS, Links, build_links
 from rddals.rdds.spark import discard
-from rddals.rdds.start import MakeRows, Start, start_by_id, start_from, start_of_mllib
+from rddals.rdds.start import Start, start_by_id, start_from, start_of_mllib
+from rddals.steps import first_step, solve_step
 
 __all__ = ["HalfStepDone", "LinksBuilt", "Listener", "Trained", "TrainingDone", "train"]
 
@@ -106,20 +105,13 @@ Listener = Callable[[Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training leaves: two persisted RDDs, and the events it told of."""
+    """What a training leaves: two persisted RDDs, popular ids, and the events it told of."""
 
     user_factors: RDD[FactorBlock]
     product_factors: RDD[FactorBlock]
+    popular: tuple[Popularity, Popularity]
     history: tuple[HalfStepDone, ...]
     links: LinksBuilt
-
-
-@dataclass(frozen=True, slots=True)
-class _BlockReport:
-    loss: float
-    penalty: float
-    gram: NDArray[np.float64] | None
-    seconds: dict[str, float]
 
 
 def train(
@@ -148,7 +140,7 @@ def train(
     Trained
     """
     began = perf_counter()
-    links = build_links(source, *partitioners)
+    links = build_links(source, *partitioners, settings.duplicates)
     try:
         sides = (links.users, links.products)
         return _Alternation(sides, settings, listeners, known, began).run()
@@ -213,7 +205,13 @@ class _Alternation:
                 self.delivery.release()
         user_factors, product_factors = self.factors
         assert user_factors is not None and product_factors is not None
-        return Trained(user_factors, product_factors, tuple(self.history), built)
+        return Trained(
+            user_factors,
+            product_factors,
+            (users.popular, products.popular),
+            tuple(self.history),
+            built,
+        )
 
     def _alternate(self) -> None:
         settings = self.settings
@@ -233,21 +231,21 @@ class _Alternation:
         untrained = self.settings.iterations == 0
         for side in (PRODUCTS, USERS) if untrained else (USERS,):
             start = self._start(side)
-            if start.brought:
-                self.delivery = Brought(start.brought)
-            step = partial(_first_step, start.make, self.settings.objective)
+            if start.brought is not None:
+                self.delivery = Brought(start.brought, start.shuffles)
+            step = partial(first_step, start.make, self.settings.objective)
             self._advance(side, step, send=not untrained, keep=untrained)
 
     def _start(self, side: int) -> Start:
         settings = self.settings
         asked = (self.links[side], settings.objective.rank, settings.seed)
         if self.known is not None:
-            return start_from(self.known[side], *asked)
+            return start_from(self.known[side], self.links[side], start_by_id(*asked).make)
         return start_of_mllib(*asked) if settings.init == "mllib" else start_by_id(*asked)
 
     def _half_step(self, iteration: int, side: int, *, send: bool, keep: bool) -> None:
         started = perf_counter()
-        step = partial(_solve_step, self.settings.objective, self.gram)
+        step = partial(solve_step, self.settings.objective, self.gram)
         advance = self._advance(side, step, send=send, keep=keep)
         parts: dict[str, float] = {"receive": 0.0, "other": 0.0}
         for report in advance.reports:
@@ -318,42 +316,3 @@ def _executors(sc: SparkContext) -> int:
     """Executors that hold a copy of what is broadcast; the driver is one only in local mode."""
     registered = sc._jsc.sc().getExecutorMemoryStatus().size()
     return max(1, registered - (0 if (sc.master or "").startswith("local") else 1))
-
-
-def _first_step(
-    make: MakeRows, objective: Objective, in_block: InBlock, brought: FactorBlock | None
-) -> Solved:
-    if brought is not None:
-        positions, found = brought.find(in_block.ids)
-        rows = np.empty((len(in_block.ids), objective.rank), dtype=np.float32)
-        rows[found] = brought.rows[positions[found]]
-        if not found.all():
-            rows[~found] = make(in_block.ids[~found])
-    else:
-        rows = make(in_block.ids)
-    return _solved(objective, rows, 0.0, penalty(in_block, rows, objective), {})
-
-
-def _solve_step(
-    objective: Objective,
-    source_gram: NDArray[np.float64] | None,
-    in_block: InBlock,
-    source_rows: NDArray[np.float32] | None,
-) -> Solved:
-    if source_rows is None or not len(in_block.ids):
-        rows = np.empty((0, objective.rank), dtype=np.float32)
-        return _solved(objective, rows, 0.0, 0.0, {})
-    solution = half_step(in_block, source_rows, objective, source_gram)
-    return _solved(objective, solution.rows, solution.loss, solution.penalty, solution.seconds)
-
-
-def _solved(
-    objective: Objective,
-    rows: NDArray[np.float32],
-    loss: float,
-    own_penalty: float,
-    seconds: dict[str, float],
-) -> Solved:
-    # The other side's next half-step needs Y'Y over all rows: each block sends its share.
-    share = gram(rows) if objective.implicit else None
-    return Solved(rows, _BlockReport(loss, own_penalty, share, seconds))

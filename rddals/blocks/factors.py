@@ -40,6 +40,22 @@ class FactorBlock:
         order = np.argsort(ids)
         return cls(ids[order], rows[order])
 
+    def only(self, ids: NDArray[Any]) -> FactorBlock:
+        """The rows of those of some ids that are here."""
+        here = np.isin(self.ids, ids)
+        return FactorBlock(self.ids[here], self.rows[here])
+
+    def without(self, ids: NDArray[Any]) -> FactorBlock:
+        """The rows of all ids but some."""
+        left = np.isin(self.ids, ids, invert=True)
+        return FactorBlock(self.ids[left], self.rows[left])
+
+    def unit(self) -> FactorBlock:
+        """These rows scaled to length 1; zeros stay."""
+        lengths = np.linalg.norm(self.rows.astype(np.float64), axis=1, keepdims=True)
+        lengths[lengths == 0] = 1
+        return FactorBlock(self.ids, (self.rows / lengths).astype(np.float32))
+
     def find(self, ids: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Positions of `ids` in this block, and which of them are here at all."""
         positions = np.searchsorted(self.ids, ids)

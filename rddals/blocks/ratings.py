@@ -59,6 +59,43 @@ class RatingBlock:
             np.concatenate([b.ratings for b in blocks]),
         )
 
+    def combined(self, duplicates: str) -> RatingBlock:
+        """These ratings, each user and product once; for "keep" as they are.
+
+        Parameters
+        ----------
+        duplicates : {"keep", "last", "mean", "sum"}
+            What stands for several ratings of a product by a user: the last of the batch, or
+            their mean or sum, added up in the order of the batch.
+
+        Raises
+        ------
+        RatingError
+            If a sum is not finite in float32.
+        """
+        if duplicates == "keep":
+            return self
+        cells = self.users.astype(np.int64) << 32 | self.products.view(np.uint32)
+        order = np.argsort(cells, kind="stable")
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = np.diff(cells[order]) != 0
+        firsts, pairs = order[new], np.cumsum(new) - 1
+        if duplicates == "last":
+            ratings = self.ratings[order[np.append(new[1:], True)]] if len(order) else self.ratings
+        else:
+            sums = np.asarray(np.bincount(pairs, weights=self.ratings[order]), dtype=np.float64)
+            if duplicates == "mean":
+                sums = sums / np.bincount(pairs)
+            with np.errstate(over="ignore"):
+                ratings = sums.astype(np.float32)
+        if not np.isfinite(ratings).all():
+            first = firsts[np.argmin(np.isfinite(ratings))]
+            raise RatingError(
+                f"The ratings of product {self.products[first]} by user {self.users[first]} add up "
+                "to more than a 32-bit float holds; scale the ratings down."
+            )
+        return RatingBlock(self.users[firsts], self.products[firsts], ratings)
+
     @classmethod
     def from_columns(
         cls, users: Any, products: Any, ratings: Any, *, origin: str = "the batch"

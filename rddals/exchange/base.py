@@ -66,12 +66,14 @@ class Brought(Delivery):
 
     Parameters
     ----------
+    rdd : RDD of (int, FactorBlock)
+        Each pair in the partition of its block.
     shuffles : sequence of Shuffle
-        The last brings ``(block, FactorBlock)`` pairs; the others are what it is made from.
+        What it is made from and is freed with it.
     """
 
-    def __init__(self, shuffles: Sequence[Shuffle]) -> None:
-        self.rdd = shuffles[-1].rdd
+    def __init__(self, rdd: RDD[tuple[int, FactorBlock]], shuffles: Sequence[Shuffle] = ()) -> None:
+        self.rdd = rdd
         self._shuffles = shuffles
 
     def release(self) -> None:

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ItemIndex", "pair_scores", "top_k"]
+__all__ = ["Excluded", "ItemIndex", "pair_scores", "top_k"]
 
 _F32 = np.finfo(np.float32)
 _SPARE = 2  # Items kept beyond k. A near-tie at the k-th place seldom spans three, so few settle.
 _GROUP = 32  # Items to a peak, at most: more makes a hit dearer, fewer the search for one.
+_SCORES = 1 << 18  # Scores to a tile, at least, as far as there are items: 1 MiB.
 _RESCORE = 1 << 18  # Gathered float32 values per rescoring step: 1 MiB.
 
 
@@ -38,11 +39,14 @@ class ItemIndex:
         C-contiguous, by falling norm; equal norms by ascending id.
     norms : (m,) float64
         Euclidean norms of `rows`, falling.
+    by_id : (m,) intp
+        Places of the items by ascending id.
     """
 
     ids: NDArray[np.int32]
     rows: NDArray[np.float32]
     norms: NDArray[np.float64]
+    by_id: NDArray[np.intp]
 
     @classmethod
     def build(cls, ids: NDArray[np.int32], rows: NDArray[np.float32]) -> ItemIndex:
@@ -66,7 +70,52 @@ class ItemIndex:
             raise ValueError(f"ids and rows must pair up, got {len(ids)} ids and {len(rows)} rows")
         norms = _norms("item rows", rows)
         order = np.lexsort((ids, -norms))
-        return cls(ids[order], rows[order], norms[order])
+        ids = ids[order]
+        return cls(ids, rows[order], norms[order], np.argsort(ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """Pairs of a query and an item that are not to be found.
+
+    Attributes
+    ----------
+    queries, places : (e,) intp
+        Rows of the queries, and places of the items in their index; ascending by either, the
+        other's order then being any.
+    """
+
+    queries: NDArray[np.intp]
+    places: NDArray[np.intp]
+
+    @classmethod
+    def nothing(cls) -> Excluded:
+        """No pairs."""
+        none = np.empty(0, np.intp)
+        return cls(none, none)
+
+    @classmethod
+    def of(cls, queries: NDArray[np.intp], ids: NDArray[Any], items: ItemIndex) -> Excluded:
+        """Pairs by the ids of items; those of no item are left out."""
+        if not len(items.ids):
+            return cls.nothing()
+        found = np.searchsorted(items.ids, ids, sorter=items.by_id)
+        places = items.by_id[np.minimum(found, len(items.ids) - 1)]
+        known = items.ids[places] == ids
+        queries, places = queries[known], places[known]
+        by_query = np.argsort(queries, kind="stable")
+        return cls(queries[by_query], places[by_query])
+
+    def of_queries(self, start: int, stop: int) -> Excluded:
+        """The pairs of some queries, counted from `start`; ascending by place."""
+        low, high = np.searchsorted(self.queries, [start, stop])
+        by_place = low + np.argsort(self.places[low:high], kind="stable")
+        return Excluded(self.queries[by_place] - start, self.places[by_place])
+
+    def of_places(self, start: int, stop: int) -> Excluded:
+        """The pairs of some places, counted from `start`; for pairs that ascend by place."""
+        low, high = np.searchsorted(self.places, [start, stop])
+        return Excluded(self.queries[low:high], self.places[low:high] - start)
 
 
 def pair_scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -88,6 +137,7 @@ def top_k(
     items: ItemIndex,
     k: int,
     *,
+    excluded: Excluded | None = None,
     query_tile: int = 512,
     item_tile: int = 2048,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
@@ -100,6 +150,9 @@ def top_k(
         Of m items at the same rank r.
     k : int
         How many; more than m means all of them.
+    excluded : Excluded, optional
+        Pairs that are left out. Where fewer than `k` items remain for a query, the rest of its
+        scores is -inf, and the ids that go with them mean nothing.
     query_tile, item_tile : int
         Shape of the score tile. It affects speed and memory (4 bytes times the product), not the
         result.
@@ -150,15 +203,20 @@ def top_k(
     width = min(k + _SPARE, m)
     # The second term is for products that underflow.
     errors = (rank + 2) * (_F32.eps / 2 * norms * items.norms[0] + _F32.tiny)
-    buffer = np.empty((item_tile + _GROUP) * min(n, query_tile), np.float32)
+    excluded = excluded or Excluded.nothing()
+    buffer = np.empty(max((item_tile + _GROUP) * min(n, query_tile), _SCORES), np.float32)
     for start in range(0, n, query_tile):
         tile = slice(start, start + query_tile)
-        keys = _scan(queries[tile], norms[tile], errors[tile], items, width, item_tile, buffer)
+        out = excluded.of_queries(start, start + query_tile)
+        keys = _scan(queries[tile], norms[tile], errors[tile], items, width, item_tile, buffer, out)
         ids[tile], scores[tile] = _rescore(queries[tile], keys, items, k)
         if width < m:  # Something was dropped: from which queries could it have been one too many?
             floors = _key_scores(keys[:, -k]).astype(np.float64) - 2 * errors[tile]
-            for row in start + np.flatnonzero(_key_scores(keys[:, 0]) >= floors):
-                ids[row], scores[row] = _settle(queries[row], floors[row - start], items, k)
+            doubtful = (_key_scores(keys[:, 0]) >= floors) & (keys[:, 0] != _NOTHING)
+            for row in np.flatnonzero(doubtful).tolist():
+                query, own = queries[start + row], out.places[out.queries == row]
+                settled = _settle(query, floors[row], items, k, own)
+                ids[start + row], scores[start + row] = settled
     return ids, scores
 
 
@@ -170,24 +228,33 @@ def _scan(
     width: int,
     item_tile: int,
     buffer: NDArray[np.float32],
+    excluded: Excluded,
 ) -> NDArray[np.int64]:
     """Return keys of the `width` highest float32 scores of each query, ascending."""
     best = np.full((len(queries), width), _NOTHING)
     thresholds = np.full(len(queries), -np.inf, np.float32)
     live = np.arange(len(queries))  # Queries that an item not yet scanned may still improve.
     group = max(1, min(_GROUP, item_tile // (4 * width)))  # So that peaks can seed thresholds.
-    for start in range(0, len(items.ids), item_tile):
+    start = 0
+    while start < len(items.ids):
         in_reach = norms[live] * items.norms[start] + errors[live] > thresholds[live]
         if not in_reach.all():
             live, queries = live[in_reach], queries[in_reach]
             if live.size == 0:
                 break
-        rows = items.rows[start : start + item_tile]
+        # Few queries take longer tiles, by doubling: of twice the items seen, k beat the best k.
+        tile = max(item_tile, min(start, len(buffer) // live.size - _GROUP))
+        rows = items.rows[start : min(start + tile, _reach(items, norms, errors, thresholds, live))]
         groups = -(-len(rows) // group)
         # Queries last, so that peaks are maxima of long contiguous vectors.
         scores = buffer[: groups * group * live.size].reshape(groups * group, live.size)
         np.matmul(rows, queries.T, out=scores[: len(rows)])
         scores[len(rows) :] = -np.inf
+        if len(excluded.places):
+            out = excluded.of_places(start, start + len(rows))
+            column = np.minimum(np.searchsorted(live, out.queries), live.size - 1)
+            here = live[column] == out.queries
+            scores[out.places[here], column[here]] = -np.inf
         grouped = scores.reshape(groups, group, live.size)
         peaks = grouped.max(axis=1)  # (groups, group, b) -> (groups, b)
         if start == 0 and groups >= width:
@@ -201,7 +268,23 @@ def _scan(
         if hit.size:
             keys = _pack(hits[hit, member], start + block[hit] * group + member)
             _merge(best, thresholds, live[column[hit]], keys)
+        start += len(rows)
     return best
+
+
+def _reach(
+    items: ItemIndex,
+    norms: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    thresholds: NDArray[np.float32],
+    live: NDArray[np.intp],
+) -> int:
+    """Return how many items are long enough to improve any of the live queries."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # a query of zeros reaches all or nothing
+        shortest = ((thresholds[live] - errors[live]) / norms[live]).min()
+    if not np.isfinite(shortest):
+        return len(items.ids)
+    return len(items.ids) - int(np.searchsorted(items.norms[::-1], shortest, side="left"))
 
 
 def _merge(
@@ -234,16 +317,23 @@ def _rescore(
     for start in range(0, len(queries), step):
         part = slice(start, start + step)
         scores[part] = pair_scores(queries[part, None], items.rows[places[part]])
+    scores[keys == _NOTHING] = -np.inf
     ids = items.ids[places]
     order = np.lexsort((ids, -scores))[:, :k]
     return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
 
 
 def _settle(
-    query: NDArray[np.float32], floor: float, items: ItemIndex, k: int
+    query: NDArray[np.float32],
+    floor: float,
+    items: ItemIndex,
+    k: int,
+    excluded: NDArray[np.intp],
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Do one query again, with every item whose float32 score is at least `floor`."""
-    near = np.flatnonzero(items.rows @ query >= floor)
+    reached = items.rows @ query
+    reached[excluded] = -np.inf
+    near = np.flatnonzero(reached >= floor)
     ids, scores = items.ids[near], pair_scores(query, items.rows[near])
     order = np.lexsort((ids, -scores))[:k]
     return ids[order], scores[order]

@@ -16,9 +16,23 @@ from pyspark.rdd import Partitioner as SparkPartitioner
 from partitioners import Partitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.errors import RatingTypeError
-from rddals.rdds.spark import Shuffle, co_partitioned, spared, with_shuffle_serializer
+from rddals.rdds.spark import (
+    Shuffle,
+    co_partitioned,
+    cut_lineage,
+    discard,
+    spared,
+    with_shuffle_serializer,
+)
 
-__all__ = ["FactorTable", "by_block", "is_pair", "placed", "predict_pairs"]
+__all__ = [
+    "FactorTable",
+    "block_and_columns",
+    "by_block",
+    "is_pair",
+    "placed",
+    "predict_pairs",
+]
 
 #: Pairs that are turned into columns at a time.
 PAIRS_PER_BATCH = 1 << 16
@@ -41,14 +55,31 @@ class FactorTable:
     def __init__(self, blocks: RDD[FactorBlock], partitioner: Partitioner) -> None:
         self.blocks = blocks
         self.partitioner = partitioner
+        self._holders = 0
+
+    def hold(self) -> FactorTable:
+        """Count one more that needs this table; models may share one."""
+        self._holders += 1
+        return self
+
+    def let_go(self) -> None:
+        """Count one less, and free the blocks when nobody is left."""
+        self._holders -= 1
+        if self._holders == 0:
+            discard(self.blocks)
 
     def row(self, id_: int) -> NDArray[np.float32] | None:
         """The factor of one id, from the one partition that can hold it; None if unknown."""
-        block = int(placed(self.partitioner, np.array([id_], dtype=np.int64))[0])
-        if block == NOWHERE:
-            return None
-        found = self.blocks.context.runJob(self.blocks, partial(_find, id_), [block])
-        return found[0] if found else None
+        found = self.rows(np.array([id_], dtype=np.int64))
+        return found.rows[0] if len(found.ids) else None
+
+    def rows(self, ids: NDArray[Any]) -> FactorBlock:
+        """The factors of those ids that are known, from the partitions that can hold them."""
+        blocks = np.unique(placed(self.partitioner, ids))
+        blocks = blocks[blocks != NOWHERE].tolist()
+        sc = self.blocks.context
+        found = sc.runJob(self.blocks, partial(_rows_of, ids), blocks) if blocks else []
+        return FactorBlock.merged(found, found[0].rows.shape[1] if found else 0)
 
     def pairs(self) -> RDD[tuple[int, Any]]:
         """``(id, array('d'))`` of every id, where the partitioner says."""
@@ -57,9 +88,33 @@ class FactorTable:
         pairs.partitioner = SparkPartitioner(self.blocks.getNumPartitions(), placement)
         return pairs
 
+    def ids(self) -> NDArray[np.int32]:
+        """All ids on the driver, ascending."""
+        parts = self.blocks.mapPartitions(_ids).collect()
+        return np.sort(np.concatenate([np.empty(0, np.int32), *parts]))
+
+    def mean(self, rank: int) -> NDArray[np.float32]:
+        """The mean of all rows, zeros if there is none; shape (rank,)."""
+        parts = self.blocks.mapPartitions(_sums).collect()
+        total = np.sum([sums for sums, _ in parts], axis=0, initial=0.0) + np.zeros(rank)
+        mean: NDArray[np.float32] = (total / max(1, sum(n for _, n in parts))).astype(np.float32)
+        return mean
+
     def collect(self, rank: int) -> FactorBlock:
         """All factors on the driver, ids ascending."""
         return FactorBlock.merged(self.blocks.collect(), rank)
+
+    def updated(self, newer: RDD[FactorBlock]) -> FactorTable:
+        """A table with the rows of `newer`, block by block, in place of these or added.
+
+        It is computed at once and persisted, and does not depend on either any more.
+        """
+        both = co_partitioned(
+            [with_shuffle_serializer(self.blocks), with_shuffle_serializer(newer)]
+        )
+        blocks = both.mapPartitions(_updated, preservesPartitioning=True)
+        cut_lineage(blocks)
+        return FactorTable(blocks, self.partitioner)
 
     @classmethod
     def from_rows(cls, rows: RDD[Any], partitioner: Partitioner, rank: int) -> FactorTable:
@@ -107,12 +162,30 @@ def predict_pairs(
 
 
 @spared
-def _find(id_: int, blocks: Iterable[FactorBlock]) -> list[NDArray[np.float32]]:
-    rows: list[NDArray[np.float32]] = []
-    for block in blocks:
-        positions, found = block.find(np.array([id_], dtype=np.int64))
-        rows.extend(block.rows[positions[found]])
-    return rows
+def _updated(blocks: Iterable[FactorBlock]) -> Iterator[FactorBlock]:
+    """The blocks of one partition as one; of an id that is in several, the last one's row."""
+    blocks = list(blocks)  # in the order of the RDDs that were united
+    if not blocks:
+        return
+    ids = np.concatenate([block.ids for block in blocks])
+    rows = np.concatenate([block.rows for block in blocks])
+    distinct, last = np.unique(ids[::-1], return_index=True)
+    yield FactorBlock(distinct, rows[::-1][last])
+
+
+@spared
+def _ids(blocks: Iterable[FactorBlock]) -> Iterator[NDArray[np.int32]]:
+    return (block.ids for block in blocks)
+
+
+@spared
+def _sums(blocks: Iterable[FactorBlock]) -> Iterator[tuple[NDArray[np.float64], int]]:
+    return ((block.rows.sum(axis=0, dtype=np.float64), len(block.ids)) for block in blocks)
+
+
+@spared
+def _rows_of(ids: NDArray[Any], blocks: Iterable[FactorBlock]) -> list[FactorBlock]:
+    return [block.only(ids) for block in blocks]
 
 
 @spared
@@ -199,9 +272,10 @@ def is_pair(pair: Any) -> bool:
     return True
 
 
-def _split(
+def block_and_columns(
     records: Iterable[Any],
 ) -> tuple[FactorBlock | None, list[tuple[NDArray[Any], ...]]]:
+    """A partition's factor block, and the columns that were sent there."""
     block, columns = None, []
     for record in records:
         if isinstance(record, FactorBlock):
@@ -215,7 +289,7 @@ def _split(
 def _with_user_rows(
     partitioner: Partitioner, records: Iterable[Any]
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
-    block, batches = _split(records)
+    block, batches = block_and_columns(records)
     if block is None:
         return
     for users, products in batches:
@@ -230,7 +304,7 @@ def _with_user_rows(
 
 @spared
 def _predictions(records: Iterable[Any]) -> Iterator[tuple[Any, Any, Any]]:
-    block, batches = _split(records)
+    block, batches = block_and_columns(records)
     if block is None:
         return
     for users, products, user_rows in batches:

@@ -14,6 +14,7 @@ from pyspark import RDD
 
 from partitioners import Partitioner
 from rddals.blocks.links import LinkBlock, link
+from rddals.blocks.popularity import Popularity
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import InconsistentRatingsError, RatingError, RddalsError, SettingError
 from rddals.rdds.ingest import read_batches
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 USERS, PRODUCTS = 0, 1
+_Piece = tuple[int, tuple[int, int], RatingBlock]
 SIDE_NAMES = ("users", "products")
 
 REMEDY = (
@@ -61,6 +63,8 @@ class LinkSummary:
         Source rows that it needs when it is solved.
     sends : ndarray of int64, shape (destination blocks,)
         Rows of its own that each block of the other side needs.
+    popular : Popularity
+        Which of its ids have the most ratings.
     digest : int
         A sum over its ratings that does not depend on their order.
     seconds : float
@@ -72,18 +76,21 @@ class LinkSummary:
     ratings: int
     receives: int
     sends: NDArray[np.int64]
+    popular: Popularity
     digest: int
     seconds: float
 
     @classmethod
     def of(cls, block: LinkBlock, seconds: float) -> LinkSummary:
         """Sum up a block."""
+        in_block = block.in_block
         return cls(
             block=block.block,
-            ids=len(block.in_block.ids),
-            ratings=len(block.in_block.ratings),
-            receives=len(block.in_block.source_ids),
+            ids=len(in_block.ids),
+            ratings=len(in_block.codes),
+            receives=len(in_block.source_ids),
             sends=block.out_block.counts,
+            popular=Popularity.of(in_block.ids[in_block.order], in_block.positives),
             digest=block.digest,
             seconds=seconds,
         )
@@ -123,6 +130,11 @@ class Links:
         return SIDE_NAMES[self.side]
 
     @property
+    def popular(self) -> Popularity:
+        """Which ids of this side have the most ratings."""
+        return Popularity.merged([summary.popular for summary in self.summaries])
+
+    @property
     def digests(self) -> tuple[int, ...]:
         """What every block's ratings must add up to, should it be rebuilt."""
         return tuple(summary.digest for summary in self.summaries)
@@ -147,12 +159,17 @@ class LinkedRatings(NamedTuple):
 
 
 def build_links(
-    source: RDD[Any], user_partitioner: Partitioner, product_partitioner: Partitioner
+    source: RDD[Any],
+    user_partitioner: Partitioner,
+    product_partitioner: Partitioner,
+    duplicates: str = "keep",
 ) -> LinkedRatings:
     """Read the ratings once and build both sides' link blocks from them.
 
     Every rating is shuffled twice, once to the block of its user and once to the block of its
     product, in one shuffle. The two sides that are cached are the only copies of the ratings.
+    What `duplicates` makes of several ratings for one user and product, both sides make of them
+    for themselves, in the same order.
 
     Raises
     ------
@@ -172,7 +189,8 @@ def build_links(
         for side in (USERS, PRODUCTS):
             rdd = with_shuffle_serializer(
                 shuffle.rdd.mapPartitionsWithIndex(
-                    partial(_link_partition, side, partitioners, book), preservesPartitioning=True
+                    partial(_link_partition, side, partitioners, duplicates, book),
+                    preservesPartitioning=True,
                 )
             ).persist(storage_level(sc))
             built.append(Links(side, partitioners[side], rdd, ()))
@@ -230,13 +248,16 @@ def _split(
     book: ReportBook,
     partition: int,
     elements: Iterable[Any],
-) -> Iterator[tuple[int, tuple[int, RatingBlock]]]:
-    """Pieces ``(block, (side, ratings))`` of one partition's ratings, each rating twice."""
+) -> Iterator[tuple[int, _Piece]]:
+    """Pieces ``(block, (side, place, ratings))`` of one partition's ratings, each rating twice.
+
+    The place, of which batch of which partition they are, puts the pieces in order again.
+    """
     try:
-        for batch in read_batches(partition, elements):
+        for number, batch in enumerate(read_batches(partition, elements)):
             for side, ids in ((USERS, batch.users), (PRODUCTS, batch.products)):
                 for block, piece in _pieces(batch, _placed(partitioners[side], ids)):
-                    yield block, (side, piece)
+                    yield block, (side, (partition, number), piece)
     except RddalsError as error:
         # Raised here, Spark would try again and then bury it in a Java traceback.
         book.file("error", partition, error)
@@ -285,13 +306,19 @@ def _pieces(batch: RatingBlock, blocks: NDArray[np.int32]) -> Iterator[tuple[int
 def _link_partition(
     side: int,
     partitioners: tuple[Partitioner, Partitioner],
+    duplicates: str,
     book: ReportBook,
     partition: int,
-    pieces: Iterable[tuple[int, tuple[int, RatingBlock]]],
+    pieces: Iterable[tuple[int, _Piece]],
 ) -> Iterator[LinkBlock]:
     start = perf_counter()
-    own = RatingBlock.concatenate([piece for _, (of, piece) in pieces if of == side])
+    mine = {place: piece for _, (of, place, piece) in pieces if of == side}
     if partition >= partitioners[side].num_blocks:
+        return
+    try:
+        own = RatingBlock.concatenate([mine[place] for place in sorted(mine)]).combined(duplicates)
+    except RddalsError as error:
+        book.file("error", partition, error)
         return
     block = link(partition, own, side, partitioners[1 - side])
     book.file(side, partition, LinkSummary.of(block, perf_counter() - start))

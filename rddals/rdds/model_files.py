@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from py4j.protocol import Py4JJavaError
@@ -19,20 +19,44 @@ from pyspark.sql.types import ArrayType, DoubleType, IntegerType, StructField, S
 
 from partitioners import HashPartitioner
 from rddals.blocks.factors import FactorBlock
+from rddals.blocks.popularity import Popularity
+from rddals.config import Settings
 from rddals.errors import ModelExistsError, ModelFormatError
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.shipping import ship
 from rddals.rdds.spark import head, spared, storage_level
 
-__all__ = ["read_model", "write_model"]
+__all__ = ["SavedModel", "read_model", "write_model"]
 
 CLASS = "org.apache.spark.mllib.recommendation.MatrixFactorizationModel"
 VERSION = "1.0"
 SIDES = ("user", "product")
+#: Of the metadata's entry with what MLlib's format has no place for.
+OWN_KEY = "rddals"
 
 
-def write_model(sc: SparkContext, path: str, rank: int, tables: Iterable[FactorTable]) -> None:
-    """Save both sides' factors at `path`, where there must be no model."""
+class SavedModel(NamedTuple):
+    """What a model's files hold; settings and popular ids only if this library saved them."""
+
+    rank: int
+    users: FactorTable
+    products: FactorTable
+    settings: Settings | None
+    popular: tuple[Popularity, Popularity] | None
+
+
+def write_model(
+    sc: SparkContext,
+    path: str,
+    rank: int,
+    tables: Iterable[FactorTable],
+    settings: Settings | None,
+    popular: tuple[Popularity, Popularity],
+) -> None:
+    """Save both sides' factors at `path`, where there must be no model.
+
+    What MLlib's format has no place for is under a key of the metadata that MLlib passes over.
+    """
     for part in ("metadata", *(f"data/{side}" for side in SIDES)):
         location = sc._jvm.org.apache.hadoop.fs.Path(f"{path}/{part}")
         if location.getFileSystem(sc._jsc.hadoopConfiguration()).exists(location):
@@ -45,8 +69,13 @@ def write_model(sc: SparkContext, path: str, rank: int, tables: Iterable[FactorT
             StructField("features", ArrayType(DoubleType(), containsNull=False), nullable=False),
         ]
     )
-    metadata = json.dumps({"class": CLASS, "version": VERSION, "rank": rank})
-    sc.parallelize([metadata], 1).saveAsTextFile(f"{path}/metadata")
+    metadata: dict[str, Any] = {"class": CLASS, "version": VERSION, "rank": rank}
+    if settings is not None:
+        metadata[OWN_KEY] = {
+            "settings": settings.document(),
+            "popular": [[side.ids.tolist(), side.counts.tolist()] for side in popular],
+        }
+    sc.parallelize([json.dumps(metadata)], 1).saveAsTextFile(f"{path}/metadata")
     session = _session(sc)
     for side, table in zip(SIDES, tables, strict=True):
         rows = table.blocks.mapPartitions(_as_rows)
@@ -55,8 +84,8 @@ def write_model(sc: SparkContext, path: str, rank: int, tables: Iterable[FactorT
         )
 
 
-def read_model(sc: SparkContext, path: str) -> tuple[int, FactorTable, FactorTable]:
-    """Rank and both sides' factors of the model at `path`."""
+def read_model(sc: SparkContext, path: str) -> SavedModel:
+    """The model at `path`; both sides have as many blocks."""
     ship(sc)
     try:
         lines = head(sc.textFile(f"{path}/metadata"))
@@ -76,11 +105,13 @@ def read_model(sc: SparkContext, path: str) -> tuple[int, FactorTable, FactorTab
             f"{path} holds {found[0]} of format {found[1]}; "
             f"only {CLASS} of format {VERSION} can be loaded."
         )
+    settings, popular = _own(metadata.get(OWN_KEY), path)
     tables: list[FactorTable] = []
     try:
-        for side in SIDES:
-            rows = _read_side(_session(sc), f"{path}/data/{side}", rank)
-            partitioner = HashPartitioner(max(sc.defaultParallelism, rows.getNumPartitions()))
+        sides = [_read_side(_session(sc), f"{path}/data/{side}", rank) for side in SIDES]
+        partitions = max(sc.defaultParallelism, *(rows.getNumPartitions() for rows in sides))
+        partitioner = HashPartitioner(partitions)
+        for rows in sides:
             table = FactorTable.from_rows(rows, partitioner, rank)
             table.blocks.persist(storage_level(sc))
             tables.append(table)
@@ -88,7 +119,24 @@ def read_model(sc: SparkContext, path: str) -> tuple[int, FactorTable, FactorTab
         for table in tables:
             table.blocks.unpersist()
         raise
-    return rank, tables[0], tables[1]
+    return SavedModel(rank, tables[0], tables[1], settings, popular)
+
+
+def _own(document: Any, path: str) -> tuple[Settings | None, tuple[Popularity, Popularity] | None]:
+    """What this library, and no other, has written into the metadata."""
+    if document is None:
+        return None, None
+    try:
+        users, products = (
+            Popularity(np.array(ids, dtype=np.int32), np.array(counts, dtype=np.int32))
+            for ids, counts in document["popular"]
+        )
+        return Settings.checked(**document["settings"]), (users, products)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFormatError(
+            f"{path}/metadata has an entry {OWN_KEY!r} that cannot be read ({error}); remove the "
+            "entry to load the factors alone, as MLlib does."
+        ) from error
 
 
 def _read_side(session: SparkSession, path: str, rank: int) -> RDD[Any]:

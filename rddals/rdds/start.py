@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from pyspark import RDD
 
 from partitioners import HashPartitioner, Partitioner
 from rddals.blocks.factors import FactorBlock
@@ -16,7 +17,7 @@ from rddals.blocks.start import id_start, mllib_start
 from rddals.errors import InconsistentRatingsError
 from rddals.rdds.factors import FactorTable, by_block, placed
 from rddals.rdds.links import REMEDY, Links
-from rddals.rdds.spark import Shuffle, spared
+from rddals.rdds.spark import Shuffle, spared, with_shuffle_serializer
 
 __all__ = ["MakeRows", "Start", "start_by_id", "start_from", "start_of_mllib"]
 
@@ -31,13 +32,15 @@ class Start:
     ----------
     make : callable
         Rows of a block's ids, for those that nothing was brought for; sent to the workers.
-    brought : tuple of Shuffle
-        The last one brings ``(block, FactorBlock)`` pairs to their blocks; the others are what it
-        is made from. Empty if every block makes its own rows.
+    brought : RDD of (int, FactorBlock), or None
+        Rows in the partitions of their blocks; None if every block makes its own.
+    shuffles : tuple of Shuffle
+        What `brought` is made from.
     """
 
     make: MakeRows
-    brought: tuple[Shuffle, ...] = ()
+    brought: RDD[tuple[int, FactorBlock]] | None = None
+    shuffles: tuple[Shuffle, ...] = ()
 
 
 def start_by_id(links: Links, rank: int, seed: int) -> Start:
@@ -57,14 +60,23 @@ def start_of_mllib(links: Links, rank: int, seed: int) -> Start:
         return Start(draw)
     ids = Shuffle(links.rdd.mapPartitions(partial(_ids_by_hash, blocks)), blocks)
     drawn = ids.rdd.mapPartitions(partial(_drawn, draw, links.partitioner))
-    return Start(partial(_missing, rank), (ids, Shuffle(drawn, links.partitions)))
+    rows = Shuffle(drawn, links.partitions)
+    return Start(partial(_missing, rank), rows.rdd, (ids, rows))
 
 
-def start_from(table: FactorTable, links: Links, rank: int, seed: int) -> Start:
-    """The rows of a table, whatever partitioner it has; by id where it knows none."""
-    moved = table.blocks.mapPartitions(partial(_moved, links.partitioner))
-    by_id = start_by_id(links, rank, seed)
-    return Start(by_id.make, (Shuffle(moved, links.partitions),))
+def start_from(table: FactorTable, links: Links, make: MakeRows) -> Start:
+    """The rows of a table, whatever partitioner it has; `make` those of ids it does not know.
+
+    Where both place ids alike the rows are read where they are.
+    """
+    alike = table.partitioner == links.partitioner
+    if alike and table.blocks.getNumPartitions() == links.partitions:
+        numbered = table.blocks.mapPartitionsWithIndex(_numbered, preservesPartitioning=True)
+        return Start(make, with_shuffle_serializer(numbered))
+    moved = Shuffle(
+        table.blocks.mapPartitions(partial(_moved, links.partitioner)), links.partitions
+    )
+    return Start(make, moved.rdd, (moved,))
 
 
 def _missing(rank: int, ids: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -93,6 +105,13 @@ def _drawn(
         ids = np.sort(np.concatenate(parts))
         for block, columns in by_block(partitioner.block_of(ids), ids, draw(ids)):
             yield block, FactorBlock(*columns)
+
+
+@spared
+def _numbered(
+    partition: int, factor_blocks: Iterable[FactorBlock]
+) -> Iterator[tuple[int, FactorBlock]]:
+    return ((partition, factors) for factors in factor_blocks)
 
 
 @spared

@@ -173,7 +173,7 @@ def test_saved_and_loaded_it_is_the_same_model(trained, module_sc, tmp_path):
     again = Trained(loaded)
     np.testing.assert_array_equal(again.X, trained.X)
     np.testing.assert_array_equal(again.Y, trained.Y)
-    assert (loaded.rank, loaded.history, loaded.seed) == (RANK, (), None)
+    assert (loaded.rank, loaded.history, loaded.seed) == (RANK, (), 8)
     assert loaded.predict(7, 23) == trained.model.predict(7, 23)
     loaded.unpersist()
 

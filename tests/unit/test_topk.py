@@ -187,7 +187,10 @@ def test_well_separated_scores_are_not_done_twice(monkeypatch):
 def test_items_out_of_reach_are_not_scored():
     """Rows that belie their norms would win, if they were looked at."""
     index = ItemIndex(
-        as_ids(range(8)), as_rows([[9], [8], [7], [6]] + [[100]] * 4), np.array([9.0] * 4 + [1] * 4)
+        as_ids(range(8)),
+        as_rows([[9], [8], [7], [6]] + [[100]] * 4),
+        np.array([9.0] * 4 + [1] * 4),
+        np.arange(8),
     )
     query = as_rows([[1]])
     assert top_k(query, index, 1, item_tile=4)[0].tolist() == [[0]]

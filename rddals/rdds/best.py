@@ -1,0 +1,175 @@
+"""The ids of a factor table that score highest, for one query or for every row of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark import RDD, Broadcast
+
+from rddals.blocks.factors import FactorBlock
+from rddals.errors import RddalsError
+from rddals.kernels.topk import Excluded, ItemIndex, top_k
+from rddals.rdds.factors import FactorTable, block_and_columns, by_block, placed
+from rddals.rdds.ingest import read_batches
+from rddals.rdds.spark import (
+    ReportBook,
+    Shuffle,
+    co_partitioned,
+    spared,
+    with_shuffle_serializer,
+)
+
+__all__ = ["best", "best_for_all", "pairs_of"]
+
+Ids = NDArray[np.int64]
+
+
+def best(
+    table: FactorTable,
+    query: NDArray[np.float32],
+    num: int,
+    *,
+    excluded: Ids,
+    candidates: Ids | None,
+    unit: bool = False,
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """The `num` ids with the highest scores for one query, best first, and their scores.
+
+    Parameters
+    ----------
+    table : FactorTable
+    query : ndarray of float32, shape (rank,)
+    num : int
+    excluded : ndarray of int64
+        Ids that are left out.
+    candidates : ndarray of int64, optional
+        Ids that are looked at; all if left out.
+    unit : bool
+        Scale the rows of the table to length 1.
+    """
+    task = partial(_best_of_blocks, query, num, excluded, candidates, unit)
+    found = table.blocks.mapPartitions(task).collect()
+    ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in found)])
+    scores = np.concatenate([np.empty(0), *(scores for _, scores in found)])
+    order = np.lexsort((ids, -scores))[:num]
+    return ids[order], scores[order]
+
+
+def pairs_of(source: RDD[Any], side: int, table: FactorTable) -> Shuffle:
+    """Pairs ``(ids, others)`` of ratings, in the blocks where the table has the ids.
+
+    The ratings are read at once, so that one that cannot be read is told of now.
+
+    Parameters
+    ----------
+    source : RDD
+        As `rddals.rdds.ingest.rating_source` gives it.
+    side : int
+        0 if the table holds users, 1 if products.
+    table : FactorTable
+    """
+    book = ReportBook(source.context)
+    pieces = source.mapPartitionsWithIndex(partial(_pairs_by_block, side, table.partitioner, book))
+    shuffle = Shuffle(pieces, table.blocks.getNumPartitions())
+    try:
+        shuffle.write()
+        for error in book.take("error"):
+            raise error
+    except BaseException:
+        shuffle.release()
+        raise
+    finally:
+        book.close()
+    return shuffle
+
+
+def best_for_all(
+    table: FactorTable,
+    items: Broadcast[FactorBlock],
+    num: int,
+    as_answer: Callable[[int, list[int], list[float]], Any],
+    *,
+    candidates: Ids | None,
+    seen: Shuffle | None,
+) -> RDD[tuple[int, Any]]:
+    """For every id of a table the `num` items with the highest scores.
+
+    Parameters
+    ----------
+    table : FactorTable
+    items : Broadcast of FactorBlock
+    num : int
+    as_answer : callable
+        Makes the answer of an id, its best items and their scores.
+    candidates : ndarray of int64, optional
+        Items that are looked at; all if left out.
+    seen : Shuffle, optional
+        Pairs that are left out, as `pairs_of` gives them.
+    """
+    task = partial(_best_for_blocks, items, num, as_answer, candidates)
+    records: RDD[Any] = table.blocks
+    if seen is not None:
+        records = co_partitioned([with_shuffle_serializer(table.blocks), seen.rdd])
+    return records.mapPartitions(task, preservesPartitioning=True)
+
+
+@spared
+def _best_of_blocks(
+    query: NDArray[np.float32],
+    num: int,
+    excluded: Ids,
+    candidates: Ids | None,
+    unit: bool,
+    blocks: Iterable[FactorBlock],
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float64]]]:
+    for block in blocks:
+        wanted = block if candidates is None else block.only(candidates)
+        if len(excluded):
+            wanted = wanted.without(excluded)
+        if unit:
+            wanted = wanted.unit()
+        ids, scores = top_k(query[None, :], ItemIndex.build(wanted.ids, wanted.rows), num)
+        yield ids[0], scores[0]
+
+
+@spared
+def _pairs_by_block(
+    side: int, partitioner: Any, book: ReportBook, partition: int, elements: Iterable[Any]
+) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
+    try:
+        for batch in read_batches(partition, elements):
+            pair = (batch.users, batch.products)
+            own, other = pair if side == 0 else pair[::-1]
+            yield from by_block(placed(partitioner, own), own, other)
+    except RddalsError as error:
+        book.file("error", partition, error)
+
+
+@spared
+def _best_for_blocks(
+    items: Broadcast[FactorBlock],
+    num: int,
+    as_answer: Callable[[int, list[int], list[float]], Any],
+    candidates: Ids | None,
+    records: Iterable[Any],
+) -> Iterator[tuple[int, Any]]:
+    block, seen = block_and_columns(records)
+    if block is None:
+        return
+    wanted = items.value if candidates is None else items.value.only(candidates)
+    index = ItemIndex.build(wanted.ids, wanted.rows)
+    excluded = None
+    if seen:
+        ids, others = (np.concatenate(columns) for columns in zip(*seen, strict=True))
+        positions, found = block.find(ids)
+        excluded = Excluded.of(positions[found], others[found], index)
+    best_ids, scores = top_k(block.rows, index, num, excluded=excluded)
+    left = np.isfinite(scores).sum(axis=1).tolist()
+    for id_, own, values, count in zip(
+        block.ids.tolist(), best_ids.tolist(), scores.tolist(), left, strict=True
+    ):
+        yield id_, as_answer(id_, own[:count], values[:count])

@@ -1,0 +1,78 @@
+"""What is done in one block: its first rows, and a half-step. Sent to the workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rddals.blocks.factors import FactorBlock
+from rddals.blocks.links import InBlock
+from rddals.config import Objective
+from rddals.exchange import Solved
+from rddals.kernels.half_step import gram, half_step, penalty
+from rddals.rdds.start import MakeRows
+
+__all__ = ["BlockReport", "first_step", "solve_step"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockReport:
+    """What the driver learns of one block's step.
+
+    Attributes
+    ----------
+    loss : float
+        Squared errors (weighted, if implicit) plus this side's penalty; 0 for a first step.
+    penalty : float
+    gram : ndarray of float64, shape (rank, rank), or None
+        The block's share of Y'Y, for implicit feedback.
+    seconds : dict of str to float
+    """
+
+    loss: float
+    penalty: float
+    gram: NDArray[np.float64] | None
+    seconds: dict[str, float]
+
+
+def first_step(
+    make: MakeRows, objective: Objective, in_block: InBlock, brought: FactorBlock | None
+) -> Solved:
+    """The rows that were brought to the block; `make` makes those of ids without one."""
+    if brought is not None:
+        positions, found = brought.find(in_block.ids)
+        rows = np.empty((len(in_block.ids), objective.rank), dtype=np.float32)
+        rows[found] = brought.rows[positions[found]]
+        if not found.all():
+            rows[~found] = make(in_block.ids[~found])
+    else:
+        rows = make(in_block.ids)
+    return _solved(objective, rows, 0.0, penalty(in_block, rows, objective), {})
+
+
+def solve_step(
+    objective: Objective,
+    source_gram: NDArray[np.float64] | None,
+    in_block: InBlock,
+    source_rows: NDArray[np.float32] | None,
+) -> Solved:
+    """A half-step; `source_gram` is Y'Y over all source rows, for implicit feedback."""
+    if source_rows is None or not len(in_block.ids):
+        rows = np.empty((0, objective.rank), dtype=np.float32)
+        return _solved(objective, rows, 0.0, 0.0, {})
+    solution = half_step(in_block, source_rows, objective, source_gram)
+    return _solved(objective, solution.rows, solution.loss, solution.penalty, solution.seconds)
+
+
+def _solved(
+    objective: Objective,
+    rows: NDArray[np.float32],
+    loss: float,
+    own_penalty: float,
+    seconds: dict[str, float],
+) -> Solved:
+    # The other side's next half-step needs Y'Y over all rows: each block sends its share.
+    share = gram(rows) if objective.implicit else None
+    return Solved(rows, BlockReport(loss, own_penalty, share, seconds))
