@@ -21,6 +21,7 @@ from rddals.errors import SettingError
 from rddals.model import MatrixFactorizationModel
 from rddals.rdds.degrees import Degrees, count_degrees
 from rddals.rdds.factors import FactorTable
+from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
 from rddals.training import Listener, train
 
@@ -55,6 +56,9 @@ class ALS:
         What becomes of several ratings of a product by a user: "keep" trains on all, as MLlib
         does; "last" on the last in the order of the RDD's partitions and their elements; "mean"
         and "sum" on one in their place.
+    userCol, itemCol, ratingCol : str, optional
+        Columns of a DataFrame. Without any: those named user, item (or product) and rating, if
+        there are all three, else the first three.
     checkpointInterval : int
         Iterations between two cuts of the lineage, to the checkpoint directory if one is set,
         otherwise to the executors' storage.
@@ -86,6 +90,9 @@ class ALS:
         precision: str = "double",
         init: str = "mllib",
         duplicates: str = "keep",
+        userCol: str | None = None,
+        itemCol: str | None = None,
+        ratingCol: str | None = None,
         checkpointInterval: int = 10,
         tol: float = 0.0,
         initialModel: MatrixFactorizationModel | None = None,
@@ -100,8 +107,8 @@ class ALS:
         ----------
         ratings : RDD or DataFrame
             An RDD of ``Rating``, of tuples or lists ``(user, product, rating)``, or of batches in
-            columns (a tuple of three NumPy arrays, or a `RatingBlock`), or a DataFrame whose
-            first three columns are user, product and rating. Ids fit int32.
+            columns (a tuple of three NumPy arrays, or a `RatingBlock`), or a DataFrame. Ids fit
+            int32; `rddals.indexer` is for others.
         rank : int
             Length of a factor.
         iterations : int
@@ -155,7 +162,8 @@ class ALS:
         placement = _Placement(
             blocks, userBlocks, productBlocks, userPartitioner, productPartitioner
         )
-        return _train(ratings, settings, placement, initialModel, listeners)
+        columns = Columns(userCol, itemCol, ratingCol)
+        return _train(ratings, columns, settings, placement, initialModel, listeners)
 
     @classmethod
     def trainImplicit(
@@ -177,6 +185,9 @@ class ALS:
         precision: str = "double",
         init: str = "mllib",
         duplicates: str = "keep",
+        userCol: str | None = None,
+        itemCol: str | None = None,
+        ratingCol: str | None = None,
         checkpointInterval: int = 10,
         tol: float = 0.0,
         initialModel: MatrixFactorizationModel | None = None,
@@ -228,18 +239,20 @@ class ALS:
         placement = _Placement(
             blocks, userBlocks, productBlocks, userPartitioner, productPartitioner
         )
-        return _train(ratings, settings, placement, initialModel, listeners)
+        columns = Columns(userCol, itemCol, ratingCol)
+        return _train(ratings, columns, settings, placement, initialModel, listeners)
 
 
 def _train(
     ratings: Any,
+    columns: Columns,
     settings: Settings,
     placement: _Placement,
     initial_model: MatrixFactorizationModel | None,
     listeners: Sequence[Listener] | None,
 ) -> MatrixFactorizationModel:
     listeners = _default_listeners(settings) if listeners is None else _checked(listeners)
-    source = rating_source(ratings)
+    source = rating_source(ratings, columns)
     known = _known_factors(initial_model, settings)
     partitioners = placement.partitioners(source)
     trained = train(source, partitioners, settings, listeners, known)

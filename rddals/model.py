@@ -22,6 +22,7 @@ from rddals.kernels.topk import pair_scores
 from rddals.local import LocalModel
 from rddals.rdds.best import best, best_for_all, pairs_of
 from rddals.rdds.factors import FactorTable, is_pair, predict_pairs
+from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.model_files import read_model, write_model
 from rddals.rdds.spark import Shuffle, head, is_stopped
@@ -197,6 +198,9 @@ class MatrixFactorizationModel:
         nonnegative: bool | None = None,
         duplicates: str | None = None,
         unknownProducts: str = "raise",
+        userCol: str | None = None,
+        itemCol: str | None = None,
+        ratingCol: str | None = None,
     ) -> MatrixFactorizationModel:
         """A copy of this model that is grown by new or changed users.
 
@@ -213,6 +217,8 @@ class MatrixFactorizationModel:
             it needs `lambda_`, and `alpha` if the feedback is implicit.
         unknownProducts : {"raise", "drop"}
             What to do about ratings of products that the model does not know.
+        userCol, itemCol, ratingCol : str, optional
+            Columns of a DataFrame, as for `rddals.ALS.train`.
 
         Returns
         -------
@@ -238,7 +244,7 @@ class MatrixFactorizationModel:
                 f"unknownProducts must be 'raise' or 'drop' but got {unknownProducts!r}."
             )
         grown = fold_in(
-            rating_source(ratings),
+            rating_source(ratings, Columns(userCol, itemCol, ratingCol)),
             users,
             products,
             settings.objective,

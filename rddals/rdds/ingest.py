@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pyspark import RDD
 from pyspark.sql import DataFrame
 
 from rddals.blocks.ratings import RatingBlock
-from rddals.errors import RatingError, RatingTypeError
+from rddals.errors import RatingError, RatingTypeError, SettingError
+from rddals.rdds.frames import Columns, columns_of
 from rddals.rdds.shipping import ship
-from rddals.rdds.spark import arrow_batches, is_stopped
+from rddals.rdds.spark import is_stopped
 
 __all__ = ["rating_source", "read_batches"]
 
@@ -26,15 +24,23 @@ ROWS_PER_BATCH = 1 << 16
 RATINGS_PER_PIECE = 1 << 20
 
 
-def rating_source(ratings: Any) -> RDD[Any]:
+def rating_source(ratings: Any, columns: Columns | None = None) -> RDD[Any]:
     """The RDD that holds `ratings`; nothing is read yet.
+
+    Parameters
+    ----------
+    ratings : RDD or DataFrame
+    columns : Columns, optional
+        Which columns of a DataFrame to read.
 
     Raises
     ------
     RatingTypeError
-        If `ratings` is neither an RDD nor a DataFrame.
+        If `ratings` is neither an RDD nor a DataFrame, or a column holds no numbers.
     RatingError
         If it is a DataFrame of fewer than three columns.
+    SettingError
+        If columns are named that it has not, or that an RDD cannot have.
     """
     if not isinstance(ratings, (RDD, DataFrame)):
         raise RatingTypeError(
@@ -44,8 +50,14 @@ def rating_source(ratings: Any) -> RDD[Any]:
     sc = ratings.context if isinstance(ratings, RDD) else ratings.sparkSession._sc
     if is_stopped(sc):
         raise RatingTypeError("The SparkContext of these ratings is stopped; start from a new one.")
+    columns = columns or Columns()
+    if isinstance(ratings, RDD) and any(name is not None for name in columns):
+        raise SettingError(
+            f"{columns.described()} name columns of a DataFrame, but the ratings are an RDD; leave "
+            "them out."
+        )
     ship(sc)
-    return ratings if isinstance(ratings, RDD) else _from_dataframe(ratings)
+    return ratings if isinstance(ratings, RDD) else columns_of(ratings, columns)
 
 
 def read_batches(partition: int, elements: Iterable[Any]) -> Iterator[RatingBlock]:
@@ -107,47 +119,3 @@ def _from_batch(batch: Any, origin: str) -> RatingBlock:
     if isinstance(batch, RatingBlock):
         batch = (batch.users, batch.products, batch.ratings)
     return RatingBlock.from_columns(*batch, origin=origin)
-
-
-def _from_dataframe(frame: Any) -> RDD[Any]:
-    """The first three columns: as Arrow batches where they are numbers, else row by row."""
-    from pyspark.sql.types import BooleanType, NumericType
-
-    if len(frame.columns) < 3:
-        raise RatingError(
-            f"a DataFrame of ratings needs three columns (user, product, rating) "
-            f"but has {frame.columns}."
-        )
-    # By position, whatever the columns are called: names may hold dots or backticks, or repeat.
-    frame = frame.toDF(*(f"column{i}" for i in range(len(frame.columns))))
-    frame = frame.select("column0", "column1", "column2")
-    kinds = [field.dataType for field in frame.schema.fields]
-    numeric = all(isinstance(kind, (NumericType, BooleanType)) for kind in kinds)
-    if not numeric or importlib.util.find_spec("pyarrow") is None:
-        rows: RDD[Any] = frame.rdd
-        return rows
-    from pyspark.sql.pandas.types import to_arrow_schema
-
-    schema = to_arrow_schema(frame.schema).serialize().to_pybytes()
-    return arrow_batches(frame).map(partial(_columns, schema))
-
-
-def _columns(schema: bytes, batch: bytes) -> tuple[NDArray[Any], ...]:
-    """The columns of an Arrow record batch."""
-    from pyarrow import ipc, py_buffer
-
-    columns = ipc.read_record_batch(py_buffer(batch), ipc.read_schema(py_buffer(schema))).columns
-    # A null comes out as NaN, which validation then reports.
-    return tuple(
-        np.asarray(column.cast(_numpy_type(column)).to_numpy(zero_copy_only=False))
-        for column in columns
-    )
-
-
-def _numpy_type(column: Any) -> Any:
-    """The Arrow type to read a column as: decimals and booleans have no NumPy number of theirs."""
-    import pyarrow
-
-    kind = column.type
-    plain = pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)
-    return kind if plain else pyarrow.float64()

@@ -10,6 +10,8 @@ from weakref import WeakSet
 
 from pyspark import SparkContext
 
+from rddals.rdds.spark import is_local
+
 __all__ = ["PACKAGES", "ship", "write_package"]
 
 PACKAGES = ("rddals", "partitioners")
@@ -24,8 +26,7 @@ def ship(sc: SparkContext) -> None:
     path. A local master's workers share the driver's Python, and a package that was itself
     imported from a zip came by ``--py-files``, which the workers get as well: nothing is sent.
     """
-    local = (sc.master or "").startswith("local")
-    if sc in _shipped or (local and "cluster" not in sc.master) or not _sources("rddals"):
+    if sc in _shipped or is_local(sc) or not _sources("rddals"):
         return
     # Spark serves the file from where it is, and deletes this folder when the context stops.
     path = os.path.join(sc._temp_dir, "rddals.zip")

@@ -31,6 +31,7 @@ __all__ = [
     "cut_lineage",
     "discard",
     "head",
+    "is_local",
     "is_stopped",
     "materialise",
     "spare_the_worker",
@@ -80,6 +81,12 @@ class Shuffle:
 def is_stopped(sc: SparkContext) -> bool:
     """Whether `sc` runs no more jobs."""
     return sc._jsc is None
+
+
+def is_local(sc: SparkContext) -> bool:
+    """Whether the workers share the driver's machine and Python, as local-cluster's may not."""
+    master = sc.master or ""
+    return master.startswith("local") and "cluster" not in master
 
 
 def arrow_batches(frame: DataFrame) -> RDD[bytes]:
@@ -151,8 +158,7 @@ def materialise(rdd: RDD[Any]) -> None:
 
 def storage_level(sc: SparkContext) -> StorageLevel:
     """Memory first, then disk; twice where an executor can be lost."""
-    local = (sc.master or "").startswith("local") and "cluster" not in (sc.master or "")
-    return StorageLevel.MEMORY_AND_DISK if local else StorageLevel.MEMORY_AND_DISK_2
+    return StorageLevel.MEMORY_AND_DISK if is_local(sc) else StorageLevel.MEMORY_AND_DISK_2
 
 
 def cut_lineage(rdd: RDD[Any]) -> None:

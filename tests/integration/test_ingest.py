@@ -22,8 +22,9 @@ from pyspark.sql.types import (
 
 import small_matrix as small
 from partitioners import HashPartitioner
-from rddals import ALS, Rating, RatingBlock, RatingError, RatingTypeError
+from rddals import ALS, Rating, RatingBlock, RatingError, RatingTypeError, SettingError
 from rddals.rdds.degrees import count_degrees
+from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source, read_batches
 from rddals.rdds.links import build_links
 
@@ -240,8 +241,66 @@ def test_a_dataframe_s_words_are_no_numbers(spark, arrow):
 
 def test_a_dataframe_s_dates_are_no_ratings(spark, arrow):
     frame = spark.createDataFrame([(1, 2, date(2020, 1, 1))], ["user", "product", "rating"])
-    with pytest.raises(RatingError, match=r"rating datetime\.date"):
+    with pytest.raises(RatingTypeError, match=r"Column 2 .*, the rating, is of type date;"):
         ALS.train(frame, 2)
+
+
+@needs_arrow
+@pytest.mark.parametrize("word", [" 12", "1_2", "\t12\n", "\u0661\u0662"])
+def test_words_that_only_python_reads_as_numbers(spark, word):
+    frame = frame_of(spark, [(word, "4", "2.5")], *[StringType()] * 3)
+    assert read(frame) == [(12, 4, 2.5)]
+
+
+@needs_arrow
+def test_a_bad_word_is_named_with_its_batch_and_row(spark):
+    rows = [(str(user), str(product), str(rating)) for user, product, rating in small.RATINGS]
+    rows[5] = ("3.5", *rows[5][1:])
+    frame = frame_of(spark, rows, *[StringType()] * 3).coalesce(1)
+    with pytest.raises(RatingError, match=r"partition 0, batch 0, row 5: user id '3\.5' is"):
+        ALS.train(frame, 2)
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "taken"),
+    [
+        (("stamp", "rating", "item", "user"), (None, None, None), (3, 2, 1)),
+        (("rating", "product", "stamp", "user"), (None, None, None), (3, 1, 0)),
+        (("item", "product", "rating", "user"), (None, None, None), (3, 0, 2)),
+        (("user", "film", "rating", "item"), (None, "film", None), (0, 1, 2)),
+        (("a.b", "who", "`", "stars"), ("who", "a.b", "`"), (1, 0, 2)),
+        (("who", "rating", "product", "x"), ("who", None, None), (0, 2, 1)),
+        (("user", "rated", "x", "x"), (None, None, None), (0, 1, 2)),
+    ],
+)
+def test_columns_by_name(spark, names, asked, taken):
+    rows = [(1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)]
+    frame = frame_of(spark, rows, *[DoubleType()] * 4, names=names)
+    source = rating_source(frame, Columns(*asked))
+    found = rows_of(source.mapPartitionsWithIndex(read_batches).collect())
+    assert found == [tuple(row[place] for place in taken) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "words"),
+    [
+        (("a", "b", "c"), {"userCol": "who"}, "userCol: there is no column 'who' among"),
+        (("a", "b", "c"), {"userCol": "a"}, "itemCol: there is no column 'item' among"),
+        (("a", "a", "c"), {"userCol": "a"}, "userCol: there is more than one column 'a' among"),
+        (("user", "item", "c"), {"ratingCol": 3}, "ratingCol: there is no column 3"),
+        (("rating", "user", "film"), {}, "'user' stands elsewhere; pass userCol"),
+        (("User", "user", "USER"), {}, "'user' stands elsewhere"),
+    ],
+)
+def test_columns_that_are_not_there(spark, names, asked, words):
+    frame = frame_of(spark, [(1, 2, 3)], *[IntegerType()] * 3, names=names)
+    with pytest.raises(SettingError, match=words):
+        ALS.train(frame, 2, **asked)
+
+
+def test_an_rdd_has_no_columns(sc):
+    with pytest.raises(SettingError, match="userCol='user' name columns of a DataFrame, but"):
+        ALS.train(sc.parallelize(small.RATINGS), 2, userCol="user")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +309,6 @@ def test_a_dataframe_s_dates_are_no_ratings(spark, arrow):
         ("user id", "the.product", "rating"),
         ("a`b", "`", "c"),
         ("x", "x", "x"),
-        ("User", "user", "USER"),
         ("", " ", "é"),
         ("user", "product", "rating", "timestamp", "timestamp"),
     ],

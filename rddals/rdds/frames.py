@@ -1,0 +1,151 @@
+"""Ratings out of a DataFrame: which columns, and how they get to Python."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from pyspark import RDD, SparkContext
+from pyspark.sql import DataFrame
+
+from rddals.blocks.ratings import RatingBlock
+from rddals.errors import RatingError, RatingTypeError, SettingError
+from rddals.rdds.spark import arrow_batches, is_local, spared
+
+__all__ = ["Columns", "columns_of"]
+
+
+class Columns(NamedTuple):
+    """Names of a DataFrame's columns, as asked for; None where nothing is."""
+
+    user: str | None = None
+    item: str | None = None
+    rating: str | None = None
+
+    def described(self) -> str:
+        """What was asked for, as arguments."""
+        given = zip(("userCol", "itemCol", "ratingCol"), self, strict=True)
+        return ", ".join(f"{name}={value!r}" for name, value in given if value is not None)
+
+
+#: What columns are called where no names are given.
+USUAL = ("user", "item", "rating")
+#: What MLlib's RDD API calls the item.
+PRODUCT = "product"
+
+
+def columns_of(frame: DataFrame, columns: Columns) -> RDD[Any]:
+    """The ratings of a DataFrame: as Arrow batches where there is pyarrow, else row by row.
+
+    Columns are those named; without any name those called user, item (or product) and rating;
+    and if these are not all there, the first three.
+    """
+    places = _places(list(frame.columns), columns)
+    # By position from here on: names may hold dots or backticks, or repeat.
+    frame = frame.toDF(*(f"column{i}" for i in range(len(frame.columns))))
+    names = [frame.schema[place].name for place in places]
+    frame = frame.select(*names)
+    _check_types(frame, places)
+    if not _have_arrow(frame.sparkSession._sc):
+        rows: RDD[Any] = frame.rdd
+        return rows
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    schema = to_arrow_schema(frame.schema).serialize().to_pybytes()
+    return arrow_batches(frame).mapPartitionsWithIndex(partial(_read_batches, schema))
+
+
+def _places(names: list[str], columns: Columns) -> list[int]:
+    """Positions of the user's, the item's and the rating's column."""
+    if len(names) < 3:
+        raise RatingError(
+            f"a DataFrame of ratings needs three columns (user, product, rating) but has {names}."
+        )
+    if any(name is not None for name in columns):
+        return [
+            _named(names, asked, argument, usual)
+            for asked, argument, usual in zip(
+                columns, ("userCol", "itemCol", "ratingCol"), USUAL, strict=True
+            )
+        ]
+    once = {name: place for place, name in enumerate(names) if names.count(name) == 1}
+    found = [once.get("user"), once.get("item", once.get(PRODUCT)), once.get("rating")]
+    by_name = [place for place in found if place is not None]
+    if len(by_name) == 3:
+        return by_name
+    misplaced = [
+        names[place] for role, place in enumerate(found) if place is not None and place != role
+    ]
+    if misplaced:
+        raise SettingError(
+            f"Of columns {names} the first three would be taken for user, item and rating, but "
+            f"{misplaced[0]!r} stands elsewhere; pass userCol, itemCol and ratingCol."
+        )
+    return [0, 1, 2]
+
+
+def _named(names: list[str], asked: Any, argument: str, usual: str) -> int:
+    """The position of one column that is named, or called as usual."""
+    wanted = [asked] if asked is not None else [usual, PRODUCT] if usual == "item" else [usual]
+    found = [place for place, name in enumerate(names) if name in wanted]
+    if len(found) == 1:
+        return found[0]
+    raise SettingError(
+        f"{argument}: there is {'more than one' if found else 'no'} column {wanted[0]!r} among "
+        f"{names}; pass the name of one."
+    )
+
+
+def _check_types(frame: DataFrame, places: list[int]) -> None:
+    from pyspark.sql.types import BooleanType, NumericType, StringType
+
+    for role, place, field in zip(Columns._fields, places, frame.schema.fields, strict=True):
+        if not isinstance(field.dataType, (BooleanType, NumericType, StringType)):
+            raise RatingTypeError(
+                f"Column {place} of the DataFrame, the {role}, is of type "
+                f"{field.dataType.simpleString()}; pass numbers."
+            )
+
+
+def _have_arrow(sc: SparkContext) -> bool:
+    """Whether pyarrow is there, with the driver and with the workers."""
+    if importlib.util.find_spec("pyarrow") is None:
+        return False
+    if is_local(sc):
+        return True
+    return bool(sc.parallelize([0], 1).map(_finds_arrow).first())
+
+
+def _finds_arrow(_: int) -> bool:
+    return importlib.util.find_spec("pyarrow") is not None
+
+
+@spared
+def _read_batches(schema: bytes, partition: int, batches: Iterable[bytes]) -> Iterator[Any]:
+    """Each Arrow record batch as a batch in columns."""
+    from pyarrow import ArrowInvalid, ipc, py_buffer
+
+    arrow_schema = ipc.read_schema(py_buffer(schema))
+    for number, batch in enumerate(batches):
+        columns = ipc.read_record_batch(py_buffer(batch), arrow_schema).columns
+        try:
+            yield tuple(map(_as_array, columns, (True, True, False)))
+        except ArrowInvalid:  # a word that is no number, or one as only Python reads it
+            rows = list(zip(*(column.to_pylist() for column in columns), strict=True))
+            yield RatingBlock.from_rows(rows, origin=f"partition {partition}, batch {number}")
+
+
+def _as_array(column: Any, is_id: bool) -> Any:
+    """A column as numbers; a null comes out as NaN, which validation then reports."""
+    import pyarrow
+    from pyarrow import compute, types
+
+    if types.is_string(column.type) or types.is_large_string(column.type):
+        column = compute.utf8_trim_whitespace(column)
+        column = column.cast(pyarrow.int64() if is_id else pyarrow.float64())
+    elif not (types.is_integer(column.type) or types.is_floating(column.type)):
+        column = column.cast(pyarrow.float64())  # decimals and booleans
+    return np.asarray(column.to_numpy(zero_copy_only=False))
