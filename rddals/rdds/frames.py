@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pyspark import RDD, SparkContext
 from pyspark.sql import DataFrame
 
@@ -15,7 +16,10 @@ from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, RatingTypeError, SettingError
 from rddals.rdds.spark import arrow_batches, is_local, spared
 
-__all__ = ["Columns", "columns_of"]
+__all__ = ["ArrowColumns", "Columns", "columns_of", "keys_of"]
+
+#: Numbers keys.
+Code = Callable[[list[Any]], NDArray[np.int32]]
 
 
 class Columns(NamedTuple):
@@ -37,25 +41,65 @@ USUAL = ("user", "item", "rating")
 PRODUCT = "product"
 
 
+class ArrowColumns(NamedTuple):
+    """Keys and ratings of one partition: Arrow's chunked arrays."""
+
+    users: Any
+    items: Any
+    ratings: Any
+
+    def coded(self, users: Code, items: Code, origin: str) -> RatingBlock:
+        """The ratings with a number for each key; null is a key as well, and its coder's matter."""
+        values = np.concatenate([np.empty(0), *map(_as_array, self.ratings.chunks)])
+        user_codes = _dictionary_codes(self.users, users)
+        item_codes = _dictionary_codes(self.items, items)
+        return RatingBlock.from_columns(user_codes, item_codes, values, origin=origin)
+
+
 def columns_of(frame: DataFrame, columns: Columns) -> RDD[Any]:
     """The ratings of a DataFrame: as Arrow batches where there is pyarrow, else row by row.
 
     Columns are those named; without any name those called user, item (or product) and rating;
     and if these are not all there, the first three.
     """
+    from pyspark.sql.types import BooleanType, NumericType, StringType
+
+    number = (BooleanType, NumericType, StringType)
+    return _read(frame, columns, (number, number, number), _read_numbers)
+
+
+def keys_of(frame: DataFrame, columns: Columns) -> RDD[Any]:
+    """The ratings of a DataFrame whose ids are strings or integers of any size.
+
+    One `ArrowColumns` per partition where there is pyarrow, else row by row.
+    """
+    from pyspark.sql.types import BooleanType, IntegralType, NumericType, StringType
+
+    key, number = (IntegralType, StringType), (BooleanType, NumericType)
+    return _read(frame, columns, (key, key, number), _read_keys)
+
+
+def _read(frame: DataFrame, columns: Columns, types: Any, reader: Any) -> RDD[Any]:
     places = _places(list(frame.columns), columns)
     # By position from here on: names may hold dots or backticks, or repeat.
     frame = frame.toDF(*(f"column{i}" for i in range(len(frame.columns))))
-    names = [frame.schema[place].name for place in places]
-    frame = frame.select(*names)
-    _check_types(frame, places)
+    frame = frame.select(*(frame.schema[place].name for place in places))
+    for role, place, field, allowed in zip(
+        Columns._fields, places, frame.schema.fields, types, strict=True
+    ):
+        if not isinstance(field.dataType, allowed):
+            raise RatingTypeError(
+                f"Column {place} of the DataFrame, the {role}, is of type "
+                f"{field.dataType.simpleString()}; cast it to a number"
+                f"{' or a string' if role != 'rating' else ''}."
+            )
     if not _have_arrow(frame.sparkSession._sc):
         rows: RDD[Any] = frame.rdd
         return rows
     from pyspark.sql.pandas.types import to_arrow_schema
 
     schema = to_arrow_schema(frame.schema).serialize().to_pybytes()
-    return arrow_batches(frame).mapPartitionsWithIndex(partial(_read_batches, schema))
+    return arrow_batches(frame).mapPartitionsWithIndex(partial(reader, schema))
 
 
 def _places(names: list[str], columns: Columns) -> list[int]:
@@ -99,17 +143,6 @@ def _named(names: list[str], asked: Any, argument: str, usual: str) -> int:
     )
 
 
-def _check_types(frame: DataFrame, places: list[int]) -> None:
-    from pyspark.sql.types import BooleanType, NumericType, StringType
-
-    for role, place, field in zip(Columns._fields, places, frame.schema.fields, strict=True):
-        if not isinstance(field.dataType, (BooleanType, NumericType, StringType)):
-            raise RatingTypeError(
-                f"Column {place} of the DataFrame, the {role}, is of type "
-                f"{field.dataType.simpleString()}; pass numbers."
-            )
-
-
 def _have_arrow(sc: SparkContext) -> bool:
     """Whether pyarrow is there, with the driver and with the workers."""
     if importlib.util.find_spec("pyarrow") is None:
@@ -124,7 +157,7 @@ def _finds_arrow(_: int) -> bool:
 
 
 @spared
-def _read_batches(schema: bytes, partition: int, batches: Iterable[bytes]) -> Iterator[Any]:
+def _read_numbers(schema: bytes, partition: int, batches: Iterable[bytes]) -> Iterator[Any]:
     """Each Arrow record batch as a batch in columns."""
     from pyarrow import ArrowInvalid, ipc, py_buffer
 
@@ -138,7 +171,28 @@ def _read_batches(schema: bytes, partition: int, batches: Iterable[bytes]) -> It
             yield RatingBlock.from_rows(rows, origin=f"partition {partition}, batch {number}")
 
 
-def _as_array(column: Any, is_id: bool) -> Any:
+@spared
+def _read_keys(schema: bytes, partition: int, batches: Iterable[bytes]) -> Iterator[ArrowColumns]:
+    """The columns of a whole partition."""
+    from pyarrow import Table, ipc, py_buffer
+
+    arrow_schema = ipc.read_schema(py_buffer(schema))
+    read = [ipc.read_record_batch(py_buffer(batch), arrow_schema) for batch in batches]
+    if read:
+        yield ArrowColumns(*Table.from_batches(read).columns)
+
+
+def _dictionary_codes(column: Any, code: Code) -> Any:
+    """The number of each key of a chunked array; only different keys are looked at in Python."""
+    chunks = column.dictionary_encode(null_encoding="encode").chunks
+    if not chunks:
+        return np.empty(0, np.int32)
+    # All chunks are encoded with one dictionary, of which the last has seen the most.
+    numbers = code(chunks[-1].dictionary.to_pylist())
+    return np.concatenate([numbers[chunk.indices.to_numpy()] for chunk in chunks])
+
+
+def _as_array(column: Any, is_id: bool = False) -> Any:
     """A column as numbers; a null comes out as NaN, which validation then reports."""
     import pyarrow
     from pyarrow import compute, types

@@ -1,0 +1,231 @@
+"""Indexing: every key of the ratings gets an id, and the ratings come out with ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark import RDD
+
+from rddals.blocks.keys import CodedRatings, Coder, Key, Keys, bucket_of, checked_key, mixed
+from rddals.blocks.ratings import INT32_MAX, RatingBlock
+from rddals.errors import RatingError, RatingTypeError, RddalsError
+from rddals.rdds.frames import ArrowColumns
+from rddals.rdds.keys import KeyTable
+from rddals.rdds.spark import (
+    ReportBook,
+    Shuffle,
+    co_partitioned,
+    cut_lineage,
+    discard,
+    spared,
+    with_shuffle_serializer,
+)
+
+__all__ = ["Indexed", "index_source"]
+
+SIDES = ("user", "product")
+#: Rows that are turned into columns at a time.
+ROWS_PER_BATCH = 1 << 16
+REMEDY = "Pass (user key, product key, rating), the keys strings or integers."
+
+
+class Indexed(NamedTuple):
+    """Ratings with ids for keys, and what they are made from."""
+
+    ratings: RDD[RatingBlock]
+    keys: KeyTable
+    shuffles: tuple[Shuffle, Shuffle]
+
+
+def index_source(source: RDD[Any]) -> Indexed:
+    """Give every key of the ratings an id, and the ratings with ids.
+
+    Each partition numbers its keys, and asks the buckets for their ids. Two shuffles: of the
+    ratings with those numbers, which stay in their partition, and each partition's distinct keys;
+    and of the ids. Nothing passes through the driver.
+
+    Parameters
+    ----------
+    source : RDD
+        Of (user key, product key, rating), or as `rddals.rdds.frames.keys_of` gives it.
+    """
+    sc = source.context
+    partitions = max(1, source.getNumPartitions())
+    book = ReportBook(sc)
+    shuffles: list[Shuffle] = []
+    keys: RDD[Keys] | None = None
+    try:
+        coded = source.mapPartitionsWithIndex(partial(_encode, partitions, book))
+        sent = Shuffle(coded, partitions)
+        shuffles.append(sent)
+        sent.write()
+        for error in book.take("error"):
+            raise error
+        keys = with_shuffle_serializer(
+            sent.rdd.mapPartitionsWithIndex(partial(_keys, book), preservesPartitioning=True)
+        )
+        cut_lineage(keys)
+        for error in book.take("error"):
+            raise error
+        firsts = _firsts(book.take("kinds"))
+        asked = co_partitioned([keys, sent.rdd])
+        replies = Shuffle(asked.mapPartitionsWithIndex(partial(_reply, firsts)), partitions)
+        shuffles.append(replies)
+        replies.write()
+        answered = co_partitioned([sent.rdd, replies.rdd])
+        ratings = answered.mapPartitions(_identified)
+    except BaseException:
+        for shuffle in shuffles:
+            shuffle.release()
+        if keys is not None:
+            discard(keys)
+        raise
+    finally:
+        book.close()
+    return Indexed(ratings, KeyTable(keys, firsts), (sent, replies))
+
+
+class _Kinds(NamedTuple):
+    """A bucket's number of keys and one of them, for users and products."""
+
+    counts: tuple[int, int]
+    examples: tuple[Key | None, Key | None]
+
+
+def _firsts(reports: list[_Kinds]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    firsts = []
+    for side, name in enumerate(SIDES):
+        counts = [report.counts[side] for report in reports]
+        kinds = {type(e): e for r in reports if (e := r.examples[side]) is not None}
+        if not kinds:
+            raise RatingError("RDD is empty: there is nothing to index.")
+        if len(kinds) > 1:
+            raise mixed(name, kinds[str], kinds[int])
+        if sum(counts) > INT32_MAX:
+            raise RatingError(f"There are {sum(counts)} {name} keys; at most {INT32_MAX} get ids.")
+        firsts.append(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    return firsts[0], firsts[1]
+
+
+@spared
+def _encode(
+    partitions: int, book: ReportBook, partition: int, elements: Iterable[Any]
+) -> Iterator[tuple[int, Any]]:
+    """The coded ratings, to this very partition, and each bucket's keys of both sides to it."""
+    coders = Coder(), Coder()
+    try:
+        blocks = list(_coded(coders, partition, iter(elements)))
+        sides = [_checked(*side, partition) for side in zip(SIDES, coders, strict=True)]
+    except RddalsError as error:
+        # Raised here, Spark would try again and then bury it in a Java traceback.
+        book.file("error", partition, error)
+        return
+    buckets = bucket_of(sides[0], partitions), bucket_of(sides[1], partitions)
+    yield partition, CodedRatings(RatingBlock.concatenate(blocks), buckets)
+    for side in (0, 1):
+        keys = np.empty(len(sides[side]), dtype=object)
+        keys[:] = sides[side]
+        order = np.argsort(buckets[side], kind="stable")
+        found, starts = np.unique(buckets[side][order], return_index=True)
+        for bucket, own in zip(found.tolist(), np.split(keys[order], starts[1:]), strict=False):
+            yield bucket, (side, partition, own.tolist())
+
+
+def _checked(name: str, coder: Coder, partition: int) -> list[Key]:
+    try:
+        return coder.keys()
+    except ValueError as error:
+        raise RatingError(f"partition {partition}: {name} key {error}.") from None
+
+
+def _coded(
+    coders: tuple[Coder, Coder], partition: int, elements: Iterator[Any]
+) -> Iterator[RatingBlock]:
+    row = 0
+    while rows := list(islice(elements, 1)):
+        if isinstance(rows[0], ArrowColumns):
+            yield rows[0].coded(coders[0].code, coders[1].code, f"partition {partition}")
+            continue
+        rows.extend(islice(elements, ROWS_PER_BATCH - 1))
+        try:
+            users, products, ratings = zip(*rows, strict=True)
+            codes = coders[0].code(users), coders[1].code(products)
+            values = np.array(ratings, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
+            raise _first_bad_row(rows, partition, row) from None
+        origin = f"partition {partition} from row {row}"
+        yield RatingBlock.from_columns(codes[0], codes[1], values, origin=origin)
+        row += len(rows)
+
+
+def _first_bad_row(rows: list[Any], partition: int, first: int) -> RddalsError:
+    """The error for the first row that cannot be read; only ever called when there is one."""
+    for number, row in enumerate(rows, start=first):
+        where = f"partition {partition}, row {number}"
+        if not isinstance(row, (tuple, list)):
+            return RatingTypeError(f"{where}: {row!r} is not a rating. {REMEDY}")
+        if len(row) != 3:
+            return RatingError(f"{where}: {row!r} is not a rating. {REMEDY}")
+        try:
+            float(row[2])
+        except (TypeError, ValueError, OverflowError):
+            return RatingError(f"{where}: rating {row[2]!r} is not a number. {REMEDY}")
+        for name, key in zip(SIDES, row[:2], strict=True):
+            try:
+                checked_key(key)
+            except ValueError as error:
+                return RatingError(f"{where}: {name} key {error}.")
+    return RatingError(f"partition {partition}: rows from {first} on cannot be read. {REMEDY}")
+
+
+@spared
+def _keys(book: ReportBook, partition: int, pieces: Iterable[tuple[int, Any]]) -> Iterator[Keys]:
+    lists: tuple[list[list[Key]], list[list[Key]]] = [], []
+    for _, piece in pieces:
+        if not isinstance(piece, CodedRatings):
+            side, _, keys = piece
+            lists[side].append(keys)
+    try:
+        found = Keys.distinct(*lists)
+    except RddalsError as error:
+        book.file("error", partition, error)
+        return
+    sides = found.users, found.products
+    users, products = (keys[0] if keys else None for keys in sides)
+    book.file("kinds", partition, _Kinds((len(sides[0]), len(sides[1])), (users, products)))
+    yield found
+
+
+@spared
+def _reply(
+    firsts: tuple[NDArray[np.int64], NDArray[np.int64]], bucket: int, records: Iterable[Any]
+) -> Iterator[tuple[int, tuple[int, int, NDArray[np.int32]]]]:
+    """To each partition that asked, the ids of its keys, in the order in which it asked."""
+    places: list[dict[Key, int]] = []
+    for record in records:
+        if isinstance(record, Keys):
+            for side in (0, 1):
+                first = int(firsts[side][bucket])
+                places.append({key: id_ for id_, key in enumerate(record.of_side(side), first)})
+        elif not isinstance(record[1], CodedRatings):
+            side, origin, keys = record[1]
+            place = places[side]
+            yield origin, (side, bucket, np.array([place[key] for key in keys], dtype=np.int32))
+
+
+@spared
+def _identified(records: Iterable[tuple[int, Any]]) -> Iterator[RatingBlock]:
+    coded, replies = None, ({}, {})  # type: Any, tuple[dict[int, Any], dict[int, Any]]
+    for _, record in records:
+        if isinstance(record, CodedRatings):
+            coded = record
+        elif isinstance(record[2], np.ndarray):
+            side, bucket, ids = record
+            replies[side][bucket] = ids
+    if coded is not None and len(coded.ratings):
+        yield coded.identified(replies)
