@@ -391,9 +391,11 @@ class MatrixFactorizationModel:
         if candidates is not None:
             popular = popular[np.isin(popular, candidates)]
         popular = popular[np.isin(popular, excluded, invert=True)][:num]
-        rows = table.rows(popular)
-        positions, _ = rows.find(popular)
-        found = _pairs(popular, pair_scores(mean, rows.rows[positions]))
+        found: list[tuple[int, float]] = []
+        if len(popular):
+            rows = table.rows(popular)
+            positions, _ = rows.find(popular)
+            found = _pairs(popular, pair_scores(mean, rows.rows[positions]))
         if len(found) < num:
             excluded = np.union1d(excluded, popular)
             more = best(table, mean, num - len(found), excluded=excluded, candidates=candidates)

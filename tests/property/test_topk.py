@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rddals.kernels.topk import ItemIndex, pair_scores, top_k
+from rddals.kernels.topk import Excluded, ItemIndex, pair_scores, top_k
 
 KINDS = {
     "normal": lambda rng, shape: rng.normal(size=shape),
@@ -88,3 +88,25 @@ def test_one_query_alone_gets_what_it_gets_among_others(problem, k):
         alone = top_k(queries[i : i + 1], index, k)
         np.testing.assert_array_equal(alone[0][0], together[0][i])
         np.testing.assert_array_equal(alone[1][0], together[1][i])
+
+
+@given(problems(), ks, tiles, st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_excluded_pairs_are_as_if_they_were_not(problem, k, tile, share, seed):
+    queries, ids, rows = problem
+    out = np.random.default_rng(seed).random((len(queries), len(ids))) < share
+    pairs = out.nonzero()
+    again = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(pairs[0])), 2))
+    index = ItemIndex.build(ids, rows)
+    unknown = np.array([2**40])
+    excluded = Excluded.of(
+        np.append(pairs[0][again], unknown * 0), np.append(ids[pairs[1][again]], unknown), index
+    )
+    got_ids, got_scores = top_k(
+        queries, index, k, excluded=excluded, query_tile=tile[0], item_tile=tile[1]
+    )
+    for query, row_out, found, scores in zip(queries, out, got_ids, got_scores, strict=True):
+        want_ids, want_scores = reference(query[None], ids[~row_out], rows[~row_out], k)
+        count = want_ids.shape[1]
+        np.testing.assert_array_equal(found[:count], want_ids[0])
+        np.testing.assert_array_equal(scores[:count], want_scores[0])
+        assert (scores[count:] == -np.inf).all()

@@ -213,3 +213,40 @@ def test_concatenate_keeps_the_order():
 def test_a_block_pickles(small_matrix):
     block = RatingBlock.from_rows(small_matrix)
     assert triples(pickle.loads(pickle.dumps(block))) == list(small_matrix)
+
+
+# ------------------------------------------------------------------ several ratings for one pair
+
+SEVERAL = RatingBlock.from_rows(
+    [(1, 2, 5.0), (-1, 2, 3.0), (1, 2, 1.0), (1, -2, 4.0), (-1, 2, 4.0), (1, 2, 0.0)]
+)
+
+
+@pytest.mark.parametrize(
+    ("duplicates", "expected"),
+    [
+        ("last", [(-1, 2, 4.0), (1, -2, 4.0), (1, 2, 0.0)]),
+        ("mean", [(-1, 2, 3.5), (1, -2, 4.0), (1, 2, 2.0)]),
+        ("sum", [(-1, 2, 7.0), (1, -2, 4.0), (1, 2, 6.0)]),
+    ],
+)
+def test_duplicates_become_one(duplicates, expected):
+    combined = SEVERAL.combined(duplicates)
+    assert sorted(triples(combined)) == expected
+    assert_types(combined)
+
+
+def test_duplicates_are_kept():
+    assert SEVERAL.combined("keep") is SEVERAL
+
+
+@pytest.mark.parametrize("duplicates", ["last", "mean", "sum"])
+def test_no_ratings_no_duplicates(duplicates):
+    assert len(RatingBlock.empty().combined(duplicates)) == 0
+
+
+def test_a_sum_that_overflows_is_named():
+    ratings = RatingBlock.from_rows([(9, 9, 1.0), (1, 2, 3e38), (1, 2, 3e38)])
+    with pytest.raises(RatingError, match="ratings of product 2 by user 1 add up to more than"):
+        ratings.combined("sum")
+    assert triples(ratings.combined("mean"))[0][2] == np.float32(3e38)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rddals.kernels import topk
-from rddals.kernels.topk import ItemIndex, pair_scores, top_k
+from rddals.kernels.topk import Excluded, ItemIndex, pair_scores, top_k
 
 
 def as_rows(values):
@@ -257,3 +257,26 @@ def test_index_refuses(arguments, message):
 def test_top_k_refuses(queries, k, tiles, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         top_k(queries, ItemIndex.build(IDS, ROWS), k, **tiles)
+
+
+def test_what_is_excluded_by_hand():
+    index = ItemIndex.build(IDS, ROWS)
+    excluded = Excluded.of(np.array([1, 0, 1, 1]), np.array([7, 3, 5, 99]), index)
+    ids, scores = top_k(QUERIES, index, 2, excluded=excluded)
+    assert ids[0].tolist() == [7, 5]
+    assert scores.tolist() == [[3.0, 1.0], [-5.0, -np.inf]]
+    assert ids[1, 0] == 3
+
+
+def test_nothing_is_excluded_from_nothing():
+    index = ItemIndex.build(as_ids([]), as_rows(np.empty((0, 2))))
+    excluded = Excluded.of(np.array([0]), np.array([3]), index)
+    assert top_k(QUERIES, index, 2, excluded=excluded)[0].shape == (2, 0)
+
+
+def test_a_tie_at_the_last_place_is_settled_without_what_is_excluded():
+    rows = as_rows(np.ones((400, 3)))
+    index = ItemIndex.build(np.arange(400, dtype=np.int32), rows)
+    excluded = Excluded.of(np.zeros(5, np.intp), np.array([0, 1, 2, 5, 6]), index)
+    ids, _ = top_k(as_rows([[1, 1, 1]]), index, 4, excluded=excluded)
+    assert ids.tolist() == [[3, 4, 7, 8]]

@@ -1,0 +1,219 @@
+"""Users folded into a model, beside the half-step of training and the dense reference."""
+
+import numpy as np
+import pytest
+
+import dense_reference
+import small_matrix as small
+from partitioners import RangePartitioner
+from rddals import (
+    ALS,
+    InconsistentRatingsError,
+    MatrixFactorizationModel,
+    RatingError,
+    SettingError,
+    SingularSystemError,
+    UnknownIdError,
+)
+
+RANK = 3
+TRAIN = {
+    "explicit": (ALS.train, {"lambda_": 0.1}),
+    "implicit": (ALS.trainImplicit, {"lambda_": 0.1, "alpha": 3.0}),
+    "nonnegative": (ALS.train, {"lambda_": 0.1, "nonnegative": True}),
+}
+#: Ratings of two new users and, for one that there is already, other ratings than before.
+NEW = ((500, 10, 5.0), (500, 23, 1.0), (-9, 57, 4.0), (-9, 90, 2.0), (-9, 11, 3.0), (7, 15, 2.0))
+
+
+def trained(kind, sc, ratings=small.RATINGS, **settings):
+    train, own = TRAIN[kind]
+    how = {"iterations": 2, "seed": 8, "userBlocks": 2, "productBlocks": 3, **own, **settings}
+    return train(sc.parallelize(ratings, 2), RANK, **how)
+
+
+@pytest.fixture(scope="module", params=TRAIN)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(_spark, kind):
+    model = trained(kind, _spark)
+    yield model
+    model.unpersist()
+
+
+def rows(model):
+    users, _ = model.collected_factors()
+    return dict(zip(users.ids.tolist(), users.rows, strict=True))
+
+
+def test_folding_in_is_the_half_step_of_training(sc, kind, model):
+    others = {2, -3, 40}
+    again = [(u + 1000, p, r) for u, p, r in small.RATINGS if u in others]
+    grown = model.foldIn(sc.parallelize(again, 3))
+    before, after = rows(model), rows(grown)
+    assert sorted(after) == sorted([*before, *(user + 1000 for user in others)])
+    for user in others:
+        np.testing.assert_allclose(after[user + 1000], before[user], atol=1e-6)
+    for user in before:
+        np.testing.assert_array_equal(after[user], before[user])
+    grown.unpersist()
+
+
+def test_new_and_changed_users_beside_the_dense_reference(sc, kind, model):
+    grown = model.foldIn(sc.parallelize(NEW, 2))
+    _, products = model.collected_factors()
+    users = sorted({user for user, _, _ in NEW})
+    wanted = dense_reference.half_step(
+        np.array([users.index(user) for user, _, _ in NEW]),
+        products.find(np.array([product for _, product, _ in NEW]))[0],
+        np.array([rating for _, _, rating in NEW]),
+        products.rows.astype(float),
+        len(users),
+        **TRAIN[kind][1],
+    )
+    found = rows(grown)
+    np.testing.assert_allclose([found[user] for user in users], wanted, atol=1e-5)
+    assert not np.allclose(found[7], rows(model)[7], atol=1e-2)
+    grown.unpersist()
+
+
+def test_it_is_a_model_like_any_other(sc, kind, model, tmp_path):
+    grown = model.foldIn(sc.parallelize(NEW, 2))
+    score = grown.predict(500, 23)
+    assert [r.rating for r in grown.recommendProducts(500, 99) if r.product == 23] == [score]
+    assert dict(grown.recommendProductsForUsers(1).collect()).keys() == rows(grown).keys()
+    assert grown.userFeatures().lookup(500)[0].tolist() == rows(grown)[500].tolist()
+    grown.save(sc, str(tmp_path / "grown"))
+    loaded = MatrixFactorizationModel.load(sc, str(tmp_path / "grown"))
+    assert loaded.predict(500, 23) == score
+    twice = loaded.foldIn(sc.parallelize([(501, p, r) for u, p, r in NEW if u == 500]))
+    np.testing.assert_allclose(rows(twice)[501], rows(grown)[500], atol=1e-6)
+    with pytest.raises(UnknownIdError):
+        model.predict(500, 23)
+    for one in (twice, loaded, grown):
+        one.unpersist()
+
+
+def test_models_that_share_products_are_freed_one_by_one(sc, footprint):
+    model = trained("explicit", sc)
+    grown = model.foldIn(sc.parallelize(NEW, 2))
+    score = grown.predict(500, 23)
+    model.unpersist()
+    model.unpersist()
+    assert grown.predict(500, 23) == score
+    again = grown.foldIn(sc.parallelize([(501, 10, 5.0), (501, 23, 1.0)]))
+    grown.unpersist()
+    assert again.predict(501, 23) == pytest.approx(score, abs=1e-6)
+    assert again.predict(500, 23) == score
+    again.unpersist()
+    assert not footprint.left()
+
+
+def test_folding_in_many_times_over(sc, footprint):
+    model = trained("explicit", sc)
+    for user in range(1000, 1040):
+        grown = model.foldIn(sc.parallelize([(user, 10, 4.0), (user, 15, 2.0)], 2))
+        model.unpersist()
+        model = grown
+    assert len(rows(model)) == len(small.USERS) + 40
+    assert model.predict(1000, 10) == pytest.approx(model.predict(1039, 10), abs=1e-6)
+    model.unpersist()
+    assert not footprint.left()
+
+
+def test_any_partitioner(sc):
+    placed = {"userPartitioner": RangePartitioner.fit(small.USERS, 2)}
+    plain, ranged = trained("explicit", sc), trained("explicit", sc, **placed)
+    ours, theirs = (rows(model.foldIn(sc.parallelize(NEW, 2))) for model in (plain, ranged))
+    for user in ours:
+        np.testing.assert_allclose(ours[user], theirs[user], atol=1e-4)
+
+
+@pytest.mark.parametrize("duplicates", ["last", "mean", "sum"])
+def test_duplicates_are_treated_as_in_the_training(sc, duplicates):
+    model = trained("explicit", sc, duplicates=duplicates)
+    several = [(500, 10, 1.0), (500, 23, 2.0), (500, 10, 4.0)]
+    one = {"last": 4.0, "mean": 2.5, "sum": 5.0}[duplicates]
+    once = model.foldIn(sc.parallelize([(500, 10, one), (500, 23, 2.0)]))
+    np.testing.assert_allclose(
+        rows(model.foldIn(sc.parallelize(several, 2)))[500], rows(once)[500], atol=1e-6
+    )
+    kept = rows(model.foldIn(sc.parallelize(several, 2), duplicates="keep"))[500]
+    assert not np.allclose(kept, rows(once)[500], atol=1e-3)
+
+
+def test_a_model_of_mllib_is_told_how_it_was_trained(sc, tmp_path):
+    from pyspark.mllib.recommendation import ALS as MLlibALS
+
+    ratings = sc.parallelize(small.RATINGS, 2)
+    theirs = MLlibALS.train(ratings, RANK, 3, 0.1, blocks=2, seed=5)
+    theirs.save(sc, str(tmp_path / "model"))
+    model = MatrixFactorizationModel.load(sc, str(tmp_path / "model"))
+    with pytest.raises(SettingError, match=r"does not know how it was trained.*pass lambda_"):
+        model.foldIn(ratings)
+    grown = model.foldIn(ratings, lambda_=0.1)
+    known = rows(model)
+    for user, row in rows(grown).items():
+        np.testing.assert_allclose(row, known[user], atol=1e-5)
+    implicit = model.foldIn(ratings, lambda_=0.1, alpha=3.0)
+    assert not np.allclose(rows(implicit)[7], known[7], atol=1e-2)
+    for one in (model, grown, implicit):
+        one.unpersist()
+
+
+# ------------------------------------------------------------------ what cannot be folded in
+
+
+def test_unknown_products_are_named_or_dropped(sc, footprint):
+    model = trained("explicit", sc)
+    ratings = sc.parallelize([*NEW, (500, 777, 5.0), (501, 777, 5.0)], 2)
+    with pytest.raises(UnknownIdError, match=r"productId: 777 not found .* unknownProducts='drop'"):
+        model.foldIn(ratings)
+    dropped = model.foldIn(ratings, unknownProducts="drop")
+    wanted = rows(model.foldIn(sc.parallelize(NEW, 2)))
+    found = rows(dropped)
+    assert found.keys() == wanted.keys()
+    np.testing.assert_allclose(found[500], wanted[500], atol=1e-6)
+    dropped.unpersist()
+
+
+@pytest.mark.parametrize(
+    ("ratings", "how", "error", "words"),
+    [
+        ([], {}, RatingError, "RDD is empty"),
+        ([(500, 777, 5.0)], {"unknownProducts": "drop"}, RatingError, "RDD is empty"),
+        ([(500, 10, float("nan"))], {}, RatingError, "row 0: rating nan"),
+        ([("ann", 10, 5.0)], {"unknownProducts": "drop"}, RatingError, "user id 'ann'"),
+        ([(500, 10, 5.0)], {"unknownProducts": "skip"}, SettingError, "'raise' or 'drop' but got"),
+        ([(500, 10, 5.0)], {"lambda_": -1}, SettingError, "must be nonnegative but got -1"),
+        ([(500, 10, 5.0)], {"duplicates": "first"}, SettingError, "duplicates must be"),
+        ([(500, 10, 5.0)], {"lambda_": 0}, SingularSystemError, "1 ids have too few"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(sc, footprint, ratings, how, error, words):
+    model = trained("explicit", sc)
+    footprint.before |= footprint.held()
+    with pytest.raises(error, match=words):
+        model.foldIn(sc.parallelize(ratings, 2), **how)
+    assert not footprint.left()
+    model.unpersist()
+
+
+def test_ratings_that_change_are_noticed(sc, tmp_path):
+    model = trained("explicit", sc)
+    counter = tmp_path / "counter"
+
+    def different(_, rows):
+        with counter.open("a") as file:
+            file.write("x")
+        return ((u, p, r + len(counter.read_text())) for u, p, r in rows)
+
+    changing = sc.parallelize(NEW, 2).mapPartitionsWithIndex(different)
+    try:
+        grown = model.foldIn(changing)
+    except InconsistentRatingsError:
+        return
+    assert set(rows(grown)) == {*small.USERS, 500, -9}

@@ -1,0 +1,306 @@
+"""Ratings by users and of products that have names, and models that answer in them."""
+
+import importlib.util
+import shutil
+
+import numpy as np
+import pytest
+from pyspark.sql.types import DoubleType, FloatType, StringType, StructField, StructType
+
+import small_matrix as small
+from rddals import (
+    ALS,
+    MatrixFactorizationModel,
+    ModelFormatError,
+    ModelReleasedError,
+    RatingError,
+    RatingTypeError,
+    SettingError,
+    UnknownIdError,
+)
+from rddals.indexer import KeyedModel, KeyedRating, index_ratings
+
+RANK = 3
+BIG = 10**12
+#: The small matrix with names for users and long numbers for products.
+NAMED = tuple((f"user {user}", BIG + product, rating) for user, product, rating in small.RATINGS)
+USERS = sorted({user for user, _, _ in NAMED})
+PRODUCTS = sorted({product for _, product, _ in NAMED})
+
+
+@pytest.fixture(scope="module")
+def keyed(_spark):
+    indexed = index_ratings(_spark.parallelize(NAMED, 3))
+    model = indexed.keyed(ALS.train(indexed.ratings, RANK, 5, 0.1, blocks=2, seed=8))
+    yield indexed, model
+    indexed.unpersist()
+    model.unpersist()
+
+
+@pytest.fixture(scope="module")
+def dense(keyed):
+    """Predictions of all users and products, from the features that the model gives out."""
+    _, model = keyed
+    users, products = dict(model.userFeatures().collect()), dict(model.productFeatures().collect())
+    assert sorted(users) == USERS
+    assert sorted(products) == PRODUCTS
+    return {(u, p): np.dot(users[u], products[p]) for u in users for p in products}
+
+
+def ratings_of(indexed):
+    """The ratings that training reads, as rows."""
+    blocks = indexed.ratings.collect()
+    columns = [(b.users.tolist(), b.products.tolist(), b.ratings.tolist()) for b in blocks]
+    return [row for block in columns for row in zip(*block, strict=True)]
+
+
+# ------------------------------------------------------------------ giving ids
+
+
+def frame(spark):
+    return spark.createDataFrame(list(NAMED), ["user", "item", "rating"]).repartition(3)
+
+
+def shuffled_columns(spark):
+    rows = [("x", rating, product, user) for user, product, rating in NAMED]
+    return spark.createDataFrame(rows, ["x", "rating", "product", "user"])
+
+
+SOURCES = {
+    "rows": lambda sc, spark: sc.parallelize(NAMED, 3),
+    "one partition": lambda sc, spark: sc.parallelize(NAMED, 1),
+    "more partitions than ratings": lambda sc, spark: sc.parallelize(NAMED, 30),
+    "lists": lambda sc, spark: sc.parallelize([[u, np.int64(p), str(r)] for u, p, r in NAMED], 2),
+    "a DataFrame": lambda sc, spark: frame(spark),
+    "a DataFrame by names": lambda sc, spark: shuffled_columns(spark),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("arrow", ["arrow", "no arrow"])
+def test_ids_are_dense_and_lead_back_to_the_keys(sc, spark, source, arrow, monkeypatch):
+    found = importlib.util.find_spec
+    if arrow == "no arrow":
+        without = {"pyarrow"}
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda n, *a: None if n in without else found(n, *a)
+        )
+    elif found("pyarrow") is None:
+        pytest.skip("needs pyarrow")
+    indexed = index_ratings(SOURCES[source](sc, spark))
+    assert (indexed.users, indexed.products) == (len(USERS), len(PRODUCTS))
+    rows = ratings_of(indexed)
+    users, products, values = zip(*rows, strict=True)
+    assert sorted(set(users)) == list(range(len(USERS)))
+    assert sorted(set(products)) == list(range(len(PRODUCTS)))
+    keys = indexed._keys
+    named = zip(keys.keys_of(0, users), keys.keys_of(1, products), values, strict=True)
+    assert sorted(named) == sorted(NAMED)
+    indexed.unpersist()
+
+
+def test_many_keys_in_many_partitions(sc):
+    rng = np.random.default_rng(3)
+    users, products = rng.integers(0, 3000, (2, 20_000))
+    rows = [(f"u{u}", f"p{p % 500}", float(u % 5)) for u, p in zip(users, products, strict=True)]
+    indexed = index_ratings(sc.parallelize(rows, 7))
+    assert indexed.users == len({user for user, _, _ in rows})
+    found = ratings_of(indexed)
+    keys = indexed._keys
+    names = keys.all_keys(0), keys.all_keys(1)
+    assert sorted((names[0][u], names[1][p], r) for u, p, r in found) == sorted(rows)
+    indexed.unpersist()
+
+
+def test_the_same_keys_get_the_same_ids(sc):
+    once = index_ratings(sc.parallelize(NAMED, 3))
+    again = index_ratings(sc.parallelize(NAMED[::-1], 3))
+    assert once._keys.all_keys(0) == again._keys.all_keys(0)
+    assert sorted(ratings_of(once)) == sorted(ratings_of(again))
+    once.unpersist()
+    again.unpersist()
+
+
+def test_the_ratings_are_read_once(sc, tmp_path):
+    def counted(partition, rows):
+        with (tmp_path / "reads").open("a") as file:
+            file.write("x")
+        return rows
+
+    indexed = index_ratings(sc.parallelize(NAMED, 3).mapPartitionsWithIndex(counted))
+    for _ in range(2):
+        ALS.train(indexed.ratings, RANK, 1, blocks=2).unpersist()
+    assert (tmp_path / "reads").read_text() == "xxx"
+    indexed.unpersist()
+
+
+def test_nothing_is_left(sc, footprint):
+    indexed = index_ratings(sc.parallelize(NAMED, 3))
+    model = indexed.keyed(ALS.train(indexed.ratings, RANK, 1, blocks=2))
+    score = model.predict(*NAMED[0][:2])
+    indexed.unpersist()
+    indexed.unpersist()
+    assert model.predict(*NAMED[0][:2]) == score
+    model.recommendProductsForUsers(2).count()
+    model.unpersist()
+    model.unpersist()
+    assert not footprint.left("persisted RDD", "broadcast file", "thread", "accumulator")
+
+
+# ------------------------------------------------------------------ asking by keys
+
+
+def test_predict(keyed, dense):
+    assert keyed[1].predict("user 7", BIG + 23) == pytest.approx(dense["user 7", BIG + 23])
+    assert keyed[1].rank == RANK
+
+
+def test_predict_all(sc, keyed, dense):
+    pairs = [*dense, ("nobody", BIG + 10), ("user 7", 10), ("user 7", "x"), ("user 7", BIG + 10)]
+    found = keyed[1].predictAll(sc.parallelize(pairs, 3)).collect()
+    assert len(found) == len(dense) + 1
+    assert all(type(rating) is KeyedRating for rating in found)
+    for rating in found:
+        assert rating.rating == pytest.approx(dense[rating.user, rating.product])
+
+
+def test_recommend(keyed, dense):
+    best = sorted(PRODUCTS, key=lambda product: -dense["user 7", product])
+    found = keyed[1].recommendProducts("user 7", 3)
+    assert [(r.user, r.product) for r in found] == [("user 7", product) for product in best[:3]]
+    left = keyed[1].recommendProducts("user 7", 9, exclude=[best[0], "?"], candidates=best[:3])
+    assert [r.product for r in left] == best[1:3]
+    users = sorted(USERS, key=lambda user: -dense[user, BIG + 23])
+    found = keyed[1].recommendUsers(BIG + 23, 2)
+    assert [(r.user, r.product) for r in found] == [(user, BIG + 23) for user in users[:2]]
+    assert found[0].rating == pytest.approx(dense[users[0], BIG + 23])
+
+
+def test_recommend_for_everybody(keyed, dense):
+    indexed, model = keyed
+    seen = {(user, product) for user, product, _ in NAMED}
+    found = dict(model.recommendProductsForUsers(99, excludeSeen=indexed.ratings).collect())
+    assert sorted(found) == USERS
+    for user, ratings in found.items():
+        left = [product for product in PRODUCTS if (user, product) not in seen]
+        assert [r.product for r in ratings] == sorted(left, key=lambda p: -dense[user, p])
+        assert {r.user for r in ratings} == {user}
+    found = dict(model.recommendUsersForProducts(1, candidates=USERS[:3]).collect())
+    for product, (rating,) in found.items():
+        assert rating.user == max(USERS[:3], key=lambda user: dense[user, product])
+        assert rating.product == product
+
+
+def test_similar(keyed):
+    ids = keyed[1].model.similarProducts(keyed[0]._keys.ids_of(1, [BIG + 23])[0], 3)
+    keys = keyed[0]._keys.keys_of(1, [id_ for id_, _ in ids])
+    assert keyed[1].similarProducts(BIG + 23, 3) == list(
+        zip(keys, (score for _, score in ids), strict=True)
+    )
+    assert "user 7" not in dict(keyed[1].similarUsers("user 7", 99))
+
+
+def test_strangers(keyed):
+    model = keyed[1]
+    for call in (
+        lambda: model.predict("nobody", BIG + 10),
+        lambda: model.recommendProducts("nobody", 2),
+        lambda: model.recommendUsers(10, 2),
+        lambda: model.similarProducts("23", 2),
+    ):
+        with pytest.raises(UnknownIdError, match=r"(user|product) .* not found in the model"):
+            call()
+    popular = model.recommendProducts("nobody", 1, fallback="popular")
+    assert [(r.user, r.product) for r in popular] == [("nobody", BIG + 23)]
+
+
+# ------------------------------------------------------------------ files
+
+
+@pytest.fixture
+def saved(sc, keyed, tmp_path):
+    path = tmp_path / "model"
+    keyed[1].save(sc, str(path))
+    return path
+
+
+def test_saved_and_loaded_it_answers_alike(sc, keyed, saved):
+    loaded = KeyedModel.load(sc, str(saved))
+    for user in USERS:
+        assert loaded.recommendProducts(user, 3) == keyed[1].recommendProducts(user, 3)
+    assert loaded.similarProducts(BIG + 23, 2) == keyed[1].similarProducts(BIG + 23, 2)
+    loaded.unpersist()
+    alone = MatrixFactorizationModel.load(sc, str(saved))
+    assert len(alone.collected_factors()[0].ids) == len(USERS)
+    alone.unpersist()
+
+
+def test_files_that_hold_no_keys(sc, keyed, saved, footprint):
+    shutil.rmtree(saved / "keys" / "user")
+    with pytest.raises(ModelFormatError, match="holds no keys that can be read"):
+        KeyedModel.load(sc, str(saved))
+    shutil.copytree(saved / "keys" / "product", saved / "keys" / "user")
+    largest = max((saved / "keys" / "product").glob("*.parquet"), key=lambda f: f.stat().st_size)
+    largest.unlink()
+    with pytest.raises(ModelFormatError, match="keys/product does not hold the keys"):
+        KeyedModel.load(sc, str(saved))
+    assert not footprint.left("persisted RDD")
+
+
+# ------------------------------------------------------------------ what cannot be indexed
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "words"),
+    [
+        ([], RatingError, "RDD is empty"),
+        ([("a", 1, 2.0), (3, 1, 2.0)], RatingError, r"user keys are strings \('a'\) and integers"),
+        ([("a", None, 2.0)], RatingError, "product key None is neither a string nor an integer"),
+        ([("a", 1.5, 2.0)], RatingError, "product key 1.5 is neither"),
+        ([(2**70, 1, 2.0)], RatingError, f"user key {2**70} does not fit 64 bits"),
+        ([("a", 1)], RatingError, r"partition 1, row 0: \('a', 1\) is not a rating"),
+        (["a,1,2.0"], RatingTypeError, "partition 1, row 0: 'a,1,2.0' is not a rating"),
+        ([("a", 1, "good")], RatingError, "partition 1, row 0: rating 'good' is not a number"),
+        ([("a", 1, float("nan"))], RatingError, "rating nan is not a finite"),
+        ([(["a"], 1, 2.0)], RatingError, r"partition 1, row 0: user key \['a'\] is neither"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(sc, footprint, rows, error, words):
+    with pytest.raises(error, match=words):
+        index_ratings(sc.parallelize(rows, 2))
+    assert not footprint.left()
+
+
+def test_nulls_and_other_columns_are_refused(spark):
+    schema = [StructField("user", StringType()), StructField("item", StringType())]
+    rows = [("a", "b", 1.0), (None, "b", 2.0)]
+    frame = spark.createDataFrame(rows, StructType([*schema, StructField("rating", DoubleType())]))
+    with pytest.raises(RatingError, match="user key None is neither"):
+        index_ratings(frame)
+    with pytest.raises(RatingTypeError, match="the user, is of type double; cast it to a"):
+        index_ratings(frame, userCol="rating", ratingCol="user")
+    floats = StructType([StructField(n, FloatType()) for n in ("user", "item", "rating")])
+    with pytest.raises(RatingTypeError, match="the user, is of type float"):
+        index_ratings(spark.createDataFrame([(1.0, 2.0, 3.0)], floats))
+
+
+def test_what_is_no_rdd_is_refused(sc, keyed):
+    with pytest.raises(RatingTypeError, match="an RDD or a DataFrame, but got <class 'list'>"):
+        index_ratings(list(NAMED))
+    with pytest.raises(SettingError, match="userCol='user' name columns of a DataFrame"):
+        index_ratings(sc.parallelize(NAMED), userCol="user")
+    with pytest.raises(SettingError, match="model must be a MatrixFactorizationModel of rddals"):
+        keyed[0].keyed("model")
+    with pytest.raises(SettingError, match="exclude must be a sequence of keys but got 'user 7'"):
+        keyed[1].recommendUsers(BIG + 23, 2, exclude="user 7")
+    with pytest.raises(SettingError, match=r"user 1\.5 is neither a string nor an integer"):
+        keyed[1].recommendProducts(1.5, 2)
+
+
+def test_a_released_model_says_so(sc):
+    indexed = index_ratings(sc.parallelize(NAMED, 2))
+    model = indexed.keyed(ALS.train(indexed.ratings, RANK, 0, blocks=2))
+    model.unpersist()
+    with pytest.raises(ModelReleasedError, match="unpersist"):
+        model.predict("user 7", BIG + 23)
+    indexed.unpersist()

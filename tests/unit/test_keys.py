@@ -1,0 +1,79 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rddals.blocks.keys import CodedRatings, Coder, Keys, bucket_of, checked_key
+from rddals.blocks.ratings import RatingBlock
+from rddals.errors import RatingError
+
+NAMES = ["ann", "bob", "", "žofie", "\ud800", "ann "]
+
+
+def test_buckets_are_the_same_in_every_process():
+    code = "from rddals.blocks.keys import bucket_of; print(bucket_of(['ann', 'bob', 2**40], 97))"
+    ran = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert ran == {f"{bucket_of(['ann', 'bob', 2**40], 97)}\n"}
+
+
+def test_every_bucket_gets_its_share():
+    counts = np.bincount(bucket_of((f"user-{i}" for i in range(20_000)), 8), minlength=8)
+    assert counts.sum() == 20_000
+    assert counts.max() < 1.1 * counts.mean()
+    assert bucket_of([], 3).tolist() == []
+    assert set(bucket_of(NAMES, 1).tolist()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("key", "checked"),
+    [("ann", "ann"), (np.str_("ann"), "ann"), (7, 7), (np.int16(7), 7), (-(2**63), -(2**63))],
+)
+def test_what_is_a_key(key, checked):
+    assert checked_key(key) == checked
+    assert type(checked_key(key)) is type(checked)
+
+
+@pytest.mark.parametrize("key", [None, 1.0, True, b"ann", 2**63, ("a",), float("nan")])
+def test_what_is_no_key(key):
+    with pytest.raises(ValueError, match=r"neither a string nor an integer|does not fit 64 bits"):
+        checked_key(key)
+
+
+def test_numbers_follow_the_order_of_appearance():
+    coder = Coder()
+    assert coder.code(["b", "a", "b"]).tolist() == [0, 1, 0]
+    assert coder.code(["c", "a"]).tolist() == [2, 1]
+    assert coder.keys() == ["b", "a", "c"]
+
+
+def test_ids_for_numbers():
+    ratings = RatingBlock.from_rows([(0, 0, 1.0), (1, 0, 2.0), (2, 1, 3.0), (0, 1, 4.0)])
+    coded = CodedRatings(ratings, (np.array([1, 0, 1]), np.array([0, 0])))
+    ids = ({0: np.array([10]), 1: np.array([21, 20])}, {0: np.array([5, 6])})
+    identified = coded.identified(ids)
+    assert identified.users.tolist() == [21, 10, 20, 21]
+    assert identified.products.tolist() == [5, 5, 6, 6]
+    assert identified.ratings.tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_keys_of_a_bucket():
+    keys = Keys.distinct([["b", "a"], ["c", "a"]], [[3], [], [2**40, 3]])
+    assert (keys.users, keys.products) == (["a", "b", "c"], [3, 2**40])
+    assert [keys.rank(0, key) for key in ("a", "c", "d", "")] == [0, 2, None, None]
+    assert [keys.rank(1, key) for key in (2**40, 4, "3")] == [1, None, None]
+    assert Keys.distinct([], []).rank(0, "a") is None
+
+
+def test_two_kinds_of_keys_are_refused():
+    with pytest.raises(RatingError, match=r"product keys are strings \('3'\) and integers \(3\)"):
+        Keys.distinct([["a"]], [[3], ["3"]])
