@@ -1,4 +1,4 @@
-"""The ten best products for every user, beside MLlib and ``implicit``."""
+"""The ten best products: for every user, beside MLlib and ``implicit``; for one, without Spark."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from pyspark.ml.recommendation import ALS as MllibALS
 
+from bench.data import ratings
 from rddals import ALS
 
 RANK, NUM, ROUNDS = 50, 10, 3
+#: Products of the catalogue that one process serves from.
+CATALOGUE = 100_000
 
 
 def bench_recommend(benchmark, frame, batches):
@@ -44,3 +47,38 @@ def bench_recommend(benchmark, frame, batches):
         for rival in ("MLlib", "implicit")
     }
     model.unpersist()
+
+
+@pytest.mark.parametrize("rank", [10, RANK])
+@pytest.mark.parametrize("feedback", ["explicit", "implicit"])
+def bench_local(benchmark, session, rank, feedback):
+    """One request at a time, as a server has them; in microseconds, of 1,000 users."""
+    columns = ratings(products=CATALOGUE)
+    source = session.sparkContext.parallelize([(columns.users, columns.products, columns.ratings)])
+    train = ALS.train if feedback == "explicit" else ALS.trainImplicit
+    model = train(source, rank, 5, 0.1, 2, seed=1, precision="single")
+    local = model.toLocal()
+    model.unpersist()
+    random = np.random.default_rng(1)
+    users, products = (
+        random.choice(side.ids, 1000).tolist() for side in (local.users, local.products)
+    )
+    seen = random.choice(local.products.ids, 50).tolist()
+    requests = {
+        "predict": lambda: [local.predict(u, p) for u, p in zip(users, products, strict=True)],
+        "recommend": lambda: [local.recommend(u, NUM) for u in users],
+        "exclude 50": lambda: [local.recommend(u, NUM, exclude=seen) for u in users],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in requests}
+
+    def turns() -> None:
+        for name, run in requests.items():
+            start = perf_counter()
+            run()
+            seconds[name].append(perf_counter() - start)
+
+    benchmark.pedantic(turns, rounds=ROUNDS, warmup_rounds=1)
+    benchmark.extra_info["products"] = len(local.products.ids)
+    benchmark.extra_info |= {
+        f"{name} us": round(median(values[1:]) * 1e3, 1) for name, values in seconds.items()
+    }

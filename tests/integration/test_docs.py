@@ -22,6 +22,8 @@ import pytest
 
 import partitioners
 import rddals
+import rddals.indexer
+import rddals.local
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -139,7 +141,13 @@ def test_the_reference_states_true_signatures():
     exec("from __future__ import annotations\n" + stubs, stated)
     classes = [node.name for node in ast.parse(stubs).body if isinstance(node, ast.ClassDef)]
     assert classes
+    actual = {**vars(rddals.indexer), "LocalModel": rddals.local.LocalModel}
     for name in classes:
-        assert signatures(stated[name]) == signatures(getattr(rddals, name)), name
-    for name in (*rddals.__all__, *partitioners.__all__):
+        owner = getattr(rddals, name) if name in rddals.__all__ else actual[name]
+        assert signatures(stated[name]) == signatures(owner), name
+    own, ours = (inspect.signature(m["index_ratings"]).parameters for m in (stated, actual))
+    assert [(p.name, p.kind, p.default) for p in own.values()] == [
+        (p.name, p.kind, p.default) for p in ours.values()
+    ]
+    for name in (*rddals.__all__, *rddals.indexer.__all__, *partitioners.__all__):
         assert f"`{name}`" in text or name in classes, f"api.md does not tell of {name}"

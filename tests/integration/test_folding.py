@@ -1,7 +1,10 @@
 """Users folded into a model, beside the half-step of training and the dense reference."""
 
+import shutil
+
 import numpy as np
 import pytest
+from pyspark.sql.functions import col
 
 import dense_reference
 import small_matrix as small
@@ -78,6 +81,34 @@ def test_new_and_changed_users_beside_the_dense_reference(sc, kind, model):
     np.testing.assert_allclose([found[user] for user in users], wanted, atol=1e-5)
     assert not np.allclose(found[7], rows(model)[7], atol=1e-2)
     grown.unpersist()
+
+
+def test_a_thousand_users_that_were_held_out(sc, spark, kind, tmp_path):
+    """Their rows in the last half-step of a training with them, from a model without them."""
+    rng = np.random.default_rng(6)
+    users = np.repeat(np.arange(2500), rng.integers(1, 30, 2500))
+    products = (rng.random(len(users)) ** 2 * 400).astype(int)
+    stars = rng.integers(1, 11, len(users)) / 2
+    full = trained(kind, sc, [(users, products, stars)])
+    full.save(sc, str(tmp_path / "full"))
+    held_out = rng.permutation(2500)[:1000]
+
+    shutil.copytree(tmp_path / "full", tmp_path / "part")
+    rest = spark.read.parquet(str(tmp_path / "full/data/user")).filter(
+        ~col("id").isin(held_out.tolist())
+    )
+    rest.write.mode("overwrite").parquet(str(tmp_path / "part/data/user"))
+    part = MatrixFactorizationModel.load(sc, str(tmp_path / "part"))
+    assert len(rows(part)) == 1500
+
+    here = np.isin(users, held_out)
+    grown = part.foldIn(sc.parallelize([(users[here], products[here], stars[here])]))
+    wanted, found = rows(full), rows(grown)
+    assert found.keys() == wanted.keys()
+    worst = max(np.abs(found[user] - wanted[user]).max() for user in held_out.tolist())
+    assert worst < 1e-6
+    for model in (full, part, grown):
+        model.unpersist()
 
 
 def test_it_is_a_model_like_any_other(sc, kind, model, tmp_path):

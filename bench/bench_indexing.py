@@ -1,0 +1,55 @@
+"""Ids for string keys, beside Spark's StringIndexer: 10 million ratings from the same DataFrame."""
+
+from __future__ import annotations
+
+from statistics import median
+from time import perf_counter
+
+import pytest
+from pyspark.ml.feature import StringIndexer
+from pyspark.sql.functions import concat, format_string, lit, rand
+
+from rddals.indexer import index_ratings
+
+RATINGS, USERS, PRODUCTS, ROUNDS = 10_000_000, 500_000, 50_000, 3
+
+
+@pytest.fixture(scope="module")
+def named(session):
+    """Users like ``user-0000123456``, products like ``item/4711``; popular ones more often."""
+    numbers = session.range(RATINGS, numPartitions=8)
+    frame = numbers.select(
+        format_string("user-%010d", (rand(1) ** 2 * USERS).cast("long")).alias("user"),
+        concat(lit("item/"), (rand(2) ** 3 * PRODUCTS).cast("long")).alias("item"),
+        ((rand(3) * 10).cast("int") / 2).alias("rating"),
+    ).cache()
+    frame.count()
+    yield frame
+    frame.unpersist()
+
+
+def bench_indexing(benchmark, named):
+    def ours() -> None:
+        indexed = index_ratings(named)
+        assert indexed.ratings.map(len).sum() == RATINGS
+        indexed.unpersist()
+
+    def theirs() -> None:
+        indexer = StringIndexer(inputCols=["user", "item"], outputCols=["u", "i"])
+        ids = indexer.fit(named).transform(named).selectExpr("int(u)", "int(i)", "rating")
+        ids.write.format("noop").mode("overwrite").save()
+
+    contestants = {"rddals": ours, "StringIndexer": theirs}
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+
+    def turns() -> None:
+        for name, run in contestants.items():
+            start = perf_counter()
+            run()
+            seconds[name].append(perf_counter() - start)
+
+    benchmark.pedantic(turns, rounds=ROUNDS, warmup_rounds=1)
+    medians = {name: median(values[1:]) for name, values in seconds.items()}
+    benchmark.extra_info |= {f"{name} s": round(value, 1) for name, value in medians.items()}
+    ratio = medians["StringIndexer"] / medians["rddals"]
+    benchmark.extra_info["StringIndexer/rddals"] = round(ratio, 2)

@@ -1,0 +1,101 @@
+"""The same seed and blocks as MLlib: the largest differences in factors and predictions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyspark
+import pytest
+from pyspark.mllib.recommendation import ALS as MLlibALS
+
+from bench.data import ratings
+from rddals import ALS, RatingBlock
+
+RANK, ITERATIONS = 10, 5
+#: Users and products whose predictions are compared, at most.
+PREDICTED = 2000
+TRAIN: dict[str, tuple[str, dict[str, Any]]] = {
+    "explicit": ("train", {"lambda_": 0.05}),
+    "implicit": ("trainImplicit", {"lambda_": 0.1, "alpha": 2.0}),
+    "nonnegative": ("train", {"lambda_": 0.05, "nonnegative": True}),
+}
+
+
+def from_lines(path: Path, separator: str) -> RatingBlock:
+    rows = (line.split(separator)[:3] for line in path.read_text().splitlines())
+    return RatingBlock.from_rows(list(map(tuple, rows)))
+
+
+def sample() -> RatingBlock:
+    folder = Path(pyspark.__file__).parent / "data/mllib/als"
+    return from_lines(folder / "sample_movielens_ratings.txt", "::")
+
+
+def movielens() -> RatingBlock:
+    if "RDDALS_ML100K" not in os.environ:
+        pytest.skip("RDDALS_ML100K does not say where MovieLens 100K is")
+    return from_lines(Path(os.environ["RDDALS_ML100K"]), "\t")
+
+
+def synthetic() -> RatingBlock:
+    return ratings(users=20_000, products=5_000, count=1_050_000)
+
+
+DATA: dict[str, Callable[[], RatingBlock]] = {
+    "bundled sample": sample,
+    "MovieLens 100K": movielens,
+    "1 million synthetic": synthetic,
+}
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5])
+@pytest.mark.parametrize("kind", TRAIN)
+@pytest.mark.parametrize("data", DATA)
+def bench_same_seed(benchmark, session, data, kind, blocks):
+    columns = DATA[data]()
+    lists = (columns.users.tolist(), columns.products.tolist(), columns.ratings.tolist())
+    rows = list(zip(*lists, strict=True))
+    source = session.sparkContext.parallelize(rows, 4).cache()
+    method, settings = TRAIN[kind]
+
+    def both() -> list[Any]:
+        return [
+            getattr(als, method)(source, RANK, ITERATIONS, blocks=blocks, seed=blocks, **settings)
+            for als in (ALS, MLlibALS)
+        ]
+
+    ours, theirs = benchmark.pedantic(both, rounds=1)
+    factors, predictions = differences(ours, theirs)
+    benchmark.extra_info |= {
+        "data": data,
+        "ratings": len(rows),
+        "": f"{kind}, {blocks} blocks",
+        "factors": f"{factors:.1e}",
+        "predictions": f"{predictions:.1e}",
+    }
+    ours.unpersist()
+    for features in (theirs.userFeatures(), theirs.productFeatures()):
+        features.unpersist()
+    source.unpersist()
+
+
+def differences(ours: Any, theirs: Any) -> tuple[float, float]:
+    """The largest ones in the factors, and in the predictions made from them."""
+    worst, rows = 0.0, []
+    for side in ("userFeatures", "productFeatures"):
+        (ids, mine), (other_ids, other) = (as_arrays(getattr(m, side)()) for m in (ours, theirs))
+        np.testing.assert_array_equal(ids, other_ids)
+        worst = max(worst, float(np.abs(mine - other).max()))
+        rows.append((mine[:PREDICTED], other[:PREDICTED]))
+    (users, their_users), (products, their_products) = rows
+    predicted = users @ products.T - their_users @ their_products.T
+    return worst, float(np.abs(predicted).max())
+
+
+def as_arrays(features: Any) -> tuple[Any, Any]:
+    ids, rows = zip(*sorted(features.mapValues(list).collect()), strict=True)
+    return np.array(ids), np.array(rows)
