@@ -106,11 +106,11 @@ class ExchangeContract(ABC):
             return ALS.trainImplicit(source, RANK, **fixed, **settings)
         return ALS.train(source, RANK, **fixed, **settings)
 
-    @pytest.fixture
-    def linked(self, sc, ratings):
+    @pytest.fixture(scope="class")
+    def linked(self, _spark, ratings):
         """Links of 4 user and 6 product blocks; those of unlike parity share no rating."""
         alike = [r for r in ratings if r[0] % 2 == r[1] % 2]
-        linked = build_links(sc.parallelize(alike, 2), HashPartitioner(4), HashPartitioner(6))
+        linked = build_links(_spark.parallelize(alike, 2), HashPartitioner(4), HashPartitioner(6))
         yield linked
         linked.release()
 
