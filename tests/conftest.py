@@ -21,6 +21,7 @@ os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executa
 # For every Spark that the tests start: none of them lives long enough for the second compiler to
 # pay. What the first one makes takes more stack, which MLlib's long lineages fill.
 os.environ["SPARK_SUBMIT_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xss2m"
+os.environ["SPARK_DAEMON_JAVA_OPTS"] = os.environ["SPARK_SUBMIT_OPTS"]  # masters and workers
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ its successor import for seconds. rddals is not among the imports: workers find 
 import os
 import sys
 
-# PySpark's own folder rather than the zip file in front of it, which has no compiled modules, and
-# which every task would list anew.
+# PySpark's own folder rather than the zip file in front of it, which has no compiled modules and
+# which PySpark 3.5 would list anew for every task.
 sys.path[:] = [path for path in sys.path if not path.endswith((".zip", ".jar"))]
 sys.path_importer_cache.clear()
 # No threads before a fork; Arrow, which pandas imports, would start one.
