@@ -14,8 +14,14 @@ import pytest
 
 import small_matrix as small
 
+TESTS = Path(__file__).parent
+
 # Before any module imports PySpark: workers run what runs the tests.
 os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+# For every Spark that the tests start: none of them lives long enough for the second compiler to
+# pay. What the first one makes takes more stack, which MLlib's long lineages fill.
+os.environ["SPARK_SUBMIT_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xss2m"
+os.environ["SPARK_DAEMON_JAVA_OPTS"] = os.environ["SPARK_SUBMIT_OPTS"]  # masters and workers
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +69,8 @@ def _spark(local_dir):
         # PySpark 4.1 and later; a task over TCP waits 40 ms (rddals.rdds.spark.spare_the_worker).
         .set("spark.python.unix.domain.socket.enabled", "true")
         # Workers find the tests' own functions whatever folder the session started in.
-        .setExecutorEnv("PYTHONPATH", str(Path(__file__).parent.parent))
+        .setExecutorEnv("PYTHONPATH", os.pathsep.join((str(TESTS.parent), str(TESTS))))
+        .set("spark.python.daemon.module", "worker_daemon")
     )
     context = SparkContext(conf=conf)
     context.setLogLevel("ERROR")

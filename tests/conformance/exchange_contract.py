@@ -2,7 +2,7 @@
 
 Inherit, name your exchange, and pytest runs the whole contract over it::
 
-    from exchange_contract import ExchangeContract
+    from exchange_contract import ExchangeContract, expected, shared_links
 
     class TestMyExchange(ExchangeContract):
         exchange = "mine"
@@ -92,6 +92,15 @@ def expected(ratings):
     return reference(ratings), reference(ratings, ALPHA)
 
 
+@pytest.fixture(scope="module")
+def shared_links(_spark, ratings):
+    """Links of 4 user and 6 product blocks; those of unlike parity share no rating."""
+    alike = [r for r in ratings if r[0] % 2 == r[1] % 2]
+    linked = build_links(_spark.parallelize(alike, 2), HashPartitioner(4), HashPartitioner(6))
+    yield linked
+    linked.release()
+
+
 class ExchangeContract(ABC):
     """Inherit and name your exchange."""
 
@@ -107,12 +116,9 @@ class ExchangeContract(ABC):
         return ALS.train(source, RANK, **fixed, **settings)
 
     @pytest.fixture
-    def linked(self, sc, ratings):
-        """Links of 4 user and 6 product blocks; those of unlike parity share no rating."""
-        alike = [r for r in ratings if r[0] % 2 == r[1] % 2]
-        linked = build_links(sc.parallelize(alike, 2), HashPartitioner(4), HashPartitioner(6))
-        yield linked
-        linked.release()
+    def linked(self, shared_links):
+        """Links that tests read and never change."""
+        return shared_links
 
     def walk(self, linked, log, width=5, half_steps=4):
         """Half-steps that number their rows: users, products, users, products."""

@@ -7,7 +7,12 @@ import os
 import numpy as np
 import pytest
 
-from exchange_contract import ExchangeContract, expected, numbered_rows  # noqa: F401 - a fixture
+from exchange_contract import (
+    ExchangeContract,
+    expected,  # noqa: F401 - a fixture
+    numbered_rows,
+    shared_links,  # noqa: F401 - a fixture
+)
 from rddals.exchange import EXCHANGES
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 PROGRAM = """
 import doctest
 import pyspark.mllib.recommendation as mllib
-from pyspark import SparkContext
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 import rddals
 
-sc = SparkContext("local[4]", "documentation tests")  # as many cores as MLlib runs them with
+conf = SparkConf().setMaster("local[2]").setAppName("documentation tests")
+conf.set("spark.default.parallelism", 4)  # and so blocks: as many as MLlib runs them with
+conf.set("spark.ui.enabled", "false").set("spark.python.daemon.module", "worker_daemon")
+conf.set("spark.python.unix.domain.socket.enabled", "true")
+sc = SparkContext(conf=conf)
 sc.setLogLevel("ERROR")
 names = {**vars(mllib), "sc": sc, "sqlContext": SparkSession(sc)}
 names |= {"ALS": rddals.ALS, "MatrixFactorizationModel": rddals.MatrixFactorizationModel}
@@ -27,8 +33,15 @@ sc.stop()
 
 
 def test_mllib_s_own_documentation_tests_pass(tmp_path):
+    tests = str(Path(__file__).parents[1])  # where worker_daemon is
+    path = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
     ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", PROGRAM],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert ran.returncode == 0, ran.stderr
     print(ran.stdout)

@@ -171,22 +171,46 @@ def test_a_wrong_option_exits_with_2_and_usage(rddals, trained, csv, folder, arg
     assert not (folder / "new").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("train", "{csv}", "--out", "{new}", "--holdout", "1"), "--holdout .* but got 1.0"),
-        (("train", "{csv}", "--out", "{new}", "--columns", "a,b"), "--columns a,b"),
-        (("recommend", "{model}"), "--user ID .* or --product ID"),
-        (("evaluate", "{model}", "{csv}", "--seen", "{csv}"), "--seen .* --implicit"),
-        (("evaluate", "{model}", "{csv}", "--top", "5"), "--top .* --implicit"),
-        (("train", "{csv}", "--out", "{new}", "--alpha", "5"), "--alpha .* --implicit"),
-    ],
-)
-def test_settings_are_checked_before_spark_starts(trained, csv, folder, arguments, says):
+# A process of its own, in which no Spark runs; one for all, as it imports for seconds.
+RUN_ALL = """
+import contextlib, io, json, sys
+from pyspark import SparkContext
+from rddals.cli.app import app
+
+for arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            app(arguments, prog_name="rddals")
+        except SystemExit as end:
+            print(json.dumps([end.code, said.getvalue(), SparkContext._gateway is not None]))
+"""
+WRONG_SETTINGS = {
+    ("train", "{csv}", "--out", "{new}", "--holdout", "1"): "--holdout .* but got 1.0",
+    ("train", "{csv}", "--out", "{new}", "--columns", "a,b"): "--columns a,b",
+    ("recommend", "{model}"): "--user ID .* or --product ID",
+    ("evaluate", "{model}", "{csv}", "--seen", "{csv}"): "--seen .* --implicit",
+    ("evaluate", "{model}", "{csv}", "--top", "5"): "--top .* --implicit",
+    ("train", "{csv}", "--out", "{new}", "--alpha", "5"): "--alpha .* --implicit",
+}
+
+
+def test_settings_are_checked_before_spark_starts(trained, csv, folder):
     names = {"csv": csv, "model": trained[0], "new": str(folder / "new")}
+    commands = [[argument.format(**names) for argument in command] for command in WRONG_SETTINGS]
     # A master that there is not: whoever starts Spark fails otherwise than this.
-    done = in_a_shell(*(argument.format(**names) for argument in arguments), "--master", "none")
-    assert re.search(says, failed(2, done))
+    commands = [[*command, "--master", "none"] for command in commands]
+    ran = subprocess.run(
+        [sys.executable, "-c", RUN_ALL, json.dumps(commands)], capture_output=True, text=True
+    )
+    answers = [json.loads(line) for line in succeeded(ran).splitlines()]
+    for command, says, answer in zip(commands, WRONG_SETTINGS.values(), answers, strict=True):
+        code, said, started = answer
+        assert re.search(says, failed(2, subprocess.CompletedProcess(command, code, "", said)))
+        assert not started
+
+
+def test_a_wrong_setting_is_the_exit_code_of_the_process(folder, csv):
+    failed(2, in_a_shell("train", csv, "--out", str(folder / "new"), "--holdout", "1"))
 
 
 @pytest.mark.parametrize(
