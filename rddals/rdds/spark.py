@@ -195,6 +195,9 @@ def discard(rdd: RDD[Any]) -> None:
         path.getFileSystem(sc._jsc.hadoopConfiguration()).delete(path, True)
 
 
+_frozen = False
+
+
 def spare_the_worker() -> None:
     """In a task: spare this Python worker what PySpark would have it do or wait for.
 
@@ -205,8 +208,10 @@ def spare_the_worker() -> None:
     cost a small task about 40 ms of waiting on either side. (With Unix domain sockets, PySpark
     4.1's ``spark.python.unix.domain.socket.enabled``, there is nothing to do.)
     """
-    if not gc.get_freeze_count():
+    global _frozen
+    if not _frozen:  # gc.get_freeze_count() would walk all that is frozen to tell
         gc.freeze()
+        _frozen = True
     if not os.path.isdir("/proc/self/fd") or not hasattr(socket, "TCP_QUICKACK"):
         return
     for name in os.listdir("/proc/self/fd"):
