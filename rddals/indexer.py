@@ -19,7 +19,7 @@ from rddals.rdds.indexing import index_source
 from rddals.rdds.key_files import read_keys, write_keys
 from rddals.rdds.keys import KeyTable
 from rddals.rdds.shipping import ship
-from rddals.rdds.spark import Shuffle, is_stopped
+from rddals.rdds.spark import Shuffle, head, is_stopped
 
 __all__ = ["IndexedRatings", "KeyedModel", "KeyedRating", "index_ratings"]
 
@@ -164,6 +164,9 @@ class KeyedModel:
         """
         assert isinstance(user_product, RDD), "user_product should be RDD of (user, product)"
         keys = self._there()
+        assert all(
+            isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in head(user_product)
+        ), "user_product should be RDD of (user, product)"
         by_user = keys.with_ids(USERS, user_product)
         by_product = keys.with_ids(PRODUCTS, by_user.map(_swapped))
         predicted = self.model.predictAll(by_product.map(_swapped))

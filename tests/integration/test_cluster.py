@@ -25,7 +25,9 @@ SPARK_HOME = Path(pyspark.__file__).parent
 DRIVER = """
 import json, sys
 from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
 from rddals import ALS, MatrixFactorizationModel
+from rddals.indexer import index_ratings
 
 master, folder, rows = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 conf = SparkConf().setMaster(master).setAppName("rddals on a cluster")
@@ -64,6 +66,18 @@ told["predictAll"] = sorted(map(list, model.predictAll(sc.parallelize(pairs, 2))
 told["products"] = [list(r) for r in model.recommendProducts(1, 3)]
 best = model.recommendProductsForUsers(2).collect()
 told["for all"] = [[user, list(map(list, ratings))] for user, ratings in best]
+best = model.recommendProductsForUsers(3, excludeSeen=ratings).collect()
+told["unseen"] = [[r.user, r.product] for _, ratings in best for r in ratings]
+again = sc.parallelize([(user + 1000, product, r) for user, product, r in rows if user < 5], 2)
+grown = model.foldIn(again)
+told["folded"] = [[grown.predict(u + 1000, 2), grown.predict(u, 2)] for u in range(5)]
+frame = SparkSession(sc).createDataFrame(list(map(tuple, rows)), ["user", "item", "rating"])
+told["frame"] = ALS.train(frame, 30, 2, 0.1, blocks=3, seed=5).predict(1, 2)
+indexed = index_ratings(sc.parallelize([(f"user {u}", f"product {p}", r) for u, p, r in rows], 3))
+named = indexed.keyed(ALS.train(indexed.ratings, 30, 2, 0.1, blocks=3, seed=5))
+told["named"] = sorted(user for user, _ in named.recommendProductsForUsers(1).collect())
+told["by name"] = named.recommendProducts("user 1", 3)
+told["by id"] = named.model.recommendProducts(indexed._keys.ids_of(0, ["user 1"])[0], 3)
 model.save(sc, f"file://{folder}/model")
 told["loaded"] = MatrixFactorizationModel.load(sc, f"file://{folder}/model").predict(1, 2)
 told["where"] = sc.parallelize(range(4), 4).mapPartitions(where).collect()
@@ -162,7 +176,11 @@ def told(master, bare_python, ratings, tmp_path_factory):
 def test_the_workers_python_has_no_rddals(bare_python, told, tmp_path):
     for package in ("rddals", "partitioners", "scipy"):
         ran = subprocess.run(
-            [bare_python, "-c", f"import {package}"], capture_output=True, text=True, cwd=tmp_path
+            [bare_python, "-c", f"import {package}"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={"PYTHONPATH": ""},
         )
         assert f"No module named '{package}'" in ran.stderr
     assert not any(found for _, found in told["before"])
@@ -199,6 +217,17 @@ def test_predictions_recommendations_and_files(local, told):
     assert [product for _, product, _ in told["products"]] == best
     assert len(told["for all"]) == 30
     assert all(len(best) == 2 for _, best in told["for all"])
+
+
+def test_new_users_dataframes_and_names(local, ratings, told):
+    for new, known in told["folded"]:
+        assert new == pytest.approx(known, abs=1e-5)
+    assert len(told["unseen"]) == 3 * 30
+    assert not set(map(tuple, told["unseen"])) & {(user, product) for user, product, _ in ratings}
+    assert told["frame"] == pytest.approx(local.predict(1, 2), abs=1e-4)
+    assert told["named"] == sorted({f"user {user}" for user, _, _ in ratings})
+    assert [score for *_, score in told["by name"]] == [score for *_, score in told["by id"]]
+    assert {user for user, _, _ in told["by name"]} == {"user 1"}
 
 
 def test_nothing_is_sent_to_local_workers(sc, ratings):
