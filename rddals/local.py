@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark.mllib.recommendation import Rating
 
-from rddals.arguments import Ids, checked_id, fallback_asked, id_array, nonnegative_integer
+from rddals.asked import Asked, checked_id, fallback_asked, popular_first
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.popularity import Popularity
 from rddals.errors import UnknownIdError
@@ -73,15 +73,19 @@ class LocalModel:
 
         Arguments and errors are those of `rddals.MatrixFactorizationModel.recommendProducts`.
         """
-        num = nonnegative_integer("num", num)
-        excluded = id_array("exclude", exclude)
-        wanted = None if candidates is None else id_array("candidates", candidates)
-        asked = checked_id("user", user)
-        if fallback_asked(fallback) and asked not in self._user_rows:
-            found = self._popular_products(num, excluded, wanted)
+        request = Asked.checked(num, exclude, candidates)
+        id_ = checked_id("user", user)
+        if fallback_asked(fallback) and id_ not in self._user_rows:
+            mean = self._mean_user
+            found = popular_first(
+                self._popular,
+                request,
+                lambda ids: pair_scores(mean, self._known(ids).rows),
+                lambda rest: self._best(mean, rest),
+            )
         else:
-            found = self._best(self._row("user", user), num, excluded, wanted)
-        return [Rating(asked, id_, score) for id_, score in found]
+            found = self._best(self._row("user", user), request)
+        return [Rating(id_, product, score) for product, score in found]
 
     def _row(self, side: str, id_: Any) -> NDArray[np.float32]:
         factors, places = (
@@ -95,17 +99,15 @@ class LocalModel:
         row: NDArray[np.float32] = factors.rows[place]
         return row
 
-    def _best(
-        self, query: NDArray[np.float32], num: int, excluded: Ids, candidates: Ids | None
-    ) -> list[tuple[int, float]]:
+    def _best(self, query: NDArray[np.float32], asked: Asked) -> list[tuple[int, float]]:
         index, out = self._index, None
-        if candidates is not None:
-            wanted = self._known(np.setdiff1d(candidates, excluded, assume_unique=True))
+        if asked.candidates is not None:
+            wanted = self._known(np.setdiff1d(asked.candidates, asked.excluded, assume_unique=True))
             index = ItemIndex.build(wanted.ids, wanted.rows)
-        elif len(excluded):
-            known = self._known(excluded).ids
+        elif len(asked.excluded):
+            known = self._known(asked.excluded).ids
             out = Excluded.of(np.zeros(len(known), np.intp), known, index)
-        (ids,), (scores,) = top_k(query[None, :], index, num, excluded=out)
+        (ids,), (scores,) = top_k(query[None, :], index, asked.num, excluded=out)
         count = int(np.isfinite(scores).sum())
         return list(zip(ids[:count].tolist(), scores[:count].tolist(), strict=True))
 
@@ -113,18 +115,6 @@ class LocalModel:
         positions, found = self.products.find(ids)
         positions = positions[found]
         return FactorBlock(self.products.ids[positions], self.products.rows[positions])
-
-    def _popular_products(
-        self, num: int, excluded: Ids, candidates: Ids | None
-    ) -> list[tuple[int, float]]:
-        popular = self._popular
-        if candidates is not None:
-            popular = popular[np.isin(popular, candidates)]
-        popular = popular[np.isin(popular, excluded, invert=True)][:num]
-        scores = pair_scores(self._mean_user, self._known(popular).rows)
-        found = list(zip(popular.tolist(), scores.tolist(), strict=True))
-        excluded = np.union1d(excluded, popular)
-        return found + self._best(self._mean_user, num - len(found), excluded, candidates)
 
     @cached_property
     def _mean_user(self) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyspark import RDD, Broadcast, SparkContext
 from pyspark.mllib.recommendation import Rating
 
-from rddals.arguments import Ids, checked_id, fallback_asked, id_array, nonnegative_integer
+from rddals.asked import Asked, checked_id, fallback_asked, popular_first
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.popularity import Popularity
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN
@@ -134,7 +134,7 @@ class MatrixFactorizationModel:
         UnknownIdError
             If the model was not trained on the user, and there is no fallback.
         """
-        found = self._recommend("user", user, num, exclude, candidates, fallback)
+        found = self._recommend("user", user, Asked.checked(num, exclude, candidates), fallback)
         return [Rating(int(user), id_, score) for id_, score in found]
 
     def recommendUsers(
@@ -150,7 +150,9 @@ class MatrixFactorizationModel:
 
         Arguments as those of `recommendProducts`, users and products exchanged.
         """
-        found = self._recommend("product", product, num, exclude, candidates, fallback)
+        found = self._recommend(
+            "product", product, Asked.checked(num, exclude, candidates), fallback
+        )
         return [Rating(id_, int(product), score) for id_, score in found]
 
     def recommendProductsForUsers(
@@ -168,7 +170,9 @@ class MatrixFactorizationModel:
         candidates : iterable of int, optional
             Products that are looked at; all if left out.
         """
-        return self._recommend_for_all(0, num, excludeSeen, candidates, _for_user)
+        return self._recommend_for_all(
+            0, Asked.checked(num, candidates=candidates), excludeSeen, _for_user
+        )
 
     def recommendUsersForProducts(
         self, num: int, *, excludeSeen: Any = None, candidates: Any = None
@@ -177,7 +181,9 @@ class MatrixFactorizationModel:
 
         Arguments as those of `recommendProductsForUsers`, users and products exchanged.
         """
-        return self._recommend_for_all(1, num, excludeSeen, candidates, _for_product)
+        return self._recommend_for_all(
+            1, Asked.checked(num, candidates=candidates), excludeSeen, _for_product
+        )
 
     def similarProducts(self, product: int, num: int) -> list[tuple[int, float]]:
         """The `num` products whose factors are most similar, with the cosine of the angle."""
@@ -365,42 +371,21 @@ class MatrixFactorizationModel:
         return table.row(asked) if INT32_MIN <= asked <= INT32_MAX else None
 
     def _recommend(
-        self, side: str, id_: Any, num: Any, exclude: Any, candidates: Any, fallback: Any
+        self, side: str, id_: Any, asked: Asked, fallback: Any
     ) -> list[tuple[int, float]]:
         """The best ids of the other side, and their scores."""
-        num = nonnegative_integer("num", num)
-        excluded = id_array("exclude", exclude)
-        wanted = None if candidates is None else id_array("candidates", candidates)
-        if fallback_asked(fallback):
-            row = self._row_or_none(side, id_)
-            if row is None:
-                return self._popular_ids(side, num, excluded, wanted)
-        else:
-            row = self._row(side, id_)
-        table = self._factors()[1 - SIDES.index(side)]
-        return _pairs(*best(table, row, num, excluded=excluded, candidates=wanted))
-
-    def _popular_ids(
-        self, side: str, num: int, excluded: Ids, candidates: Ids | None
-    ) -> list[tuple[int, float]]:
-        """What is popular on the other side: first by ratings, then by the mean prediction."""
-        other = 1 - SIDES.index(side)
-        mean = self._mean(self._factors()[1 - other])
-        table = self._factors()[other]
-        popular = self._popular[other].ids
-        if candidates is not None:
-            popular = popular[np.isin(popular, candidates)]
-        popular = popular[np.isin(popular, excluded, invert=True)][:num]
-        found: list[tuple[int, float]] = []
-        if len(popular):
-            rows = table.rows(popular)
-            positions, _ = rows.find(popular)
-            found = _pairs(popular, pair_scores(mean, rows.rows[positions]))
-        if len(found) < num:
-            excluded = np.union1d(excluded, popular)
-            more = best(table, mean, num - len(found), excluded=excluded, candidates=candidates)
-            found += _pairs(*more)
-        return found
+        own = SIDES.index(side)
+        known, table = self._factors()[own], self._factors()[1 - own]
+        row = self._row_or_none(side, id_) if fallback_asked(fallback) else self._row(side, id_)
+        if row is not None:
+            return _pairs(*best(table, row, asked))
+        mean = self._mean(known)
+        return popular_first(
+            self._popular[1 - own].ids,
+            asked,
+            lambda ids: pair_scores(mean, table.rows(ids)),
+            lambda rest: _pairs(*best(table, mean, rest)),
+        )
 
     def _mean(self, table: FactorTable) -> NDArray[np.float32]:
         if table not in self._means:
@@ -408,18 +393,15 @@ class MatrixFactorizationModel:
         return self._means[table]
 
     def _similar(self, side: str, id_: Any, num: Any) -> list[tuple[int, float]]:
-        num = nonnegative_integer("num", num)
         row = self._row(side, id_)
         itself = np.array([int(id_)])
         unit = FactorBlock(itself, row[None, :]).unit().rows[0]
         table = self._factors()[SIDES.index(side)]
-        return _pairs(*best(table, unit, num, excluded=itself, candidates=None, unit=True))
+        return _pairs(*best(table, unit, Asked.checked(num, itself), unit=True))
 
     def _recommend_for_all(
-        self, side: int, num: Any, seen: Any, candidates: Any, as_ratings: Any
+        self, side: int, asked: Asked, seen: Any, as_ratings: Any
     ) -> RDD[tuple[int, tuple[Rating, ...]]]:
-        num = nonnegative_integer("num", num)
-        wanted = None if candidates is None else id_array("candidates", candidates)
         table, items = self._factors()[side], self._factors()[1 - side]
         pairs = None
         if seen is not None:
@@ -428,9 +410,7 @@ class MatrixFactorizationModel:
         if items not in self._broadcasts:
             factors = items.collect(self.rank)
             self._broadcasts[items] = items.blocks.context.broadcast(factors)
-        return best_for_all(
-            table, self._broadcasts[items], num, as_ratings, candidates=wanted, seen=pairs
-        )
+        return best_for_all(table, self._broadcasts[items], asked, as_ratings, seen=pairs)
 
 
 def _as_ratings(batch: tuple[Any, Any, Any]) -> Iterator[Rating]:

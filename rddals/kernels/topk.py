@@ -244,7 +244,9 @@ def _scan(
                 break
         # Few queries take longer tiles, by doubling: of twice the items seen, k beat the best k.
         tile = max(item_tile, min(start, len(buffer) // live.size - _GROUP))
-        rows = items.rows[start : min(start + tile, _reach(items, norms, errors, thresholds, live))]
+        # At least one item more, whatever rounding makes of the reach.
+        reach = _reach(items, norms, errors, thresholds, live)
+        rows = items.rows[start : min(start + tile, max(reach, start + 1))]
         groups = -(-len(rows) // group)
         # Queries last, so that peaks are maxima of long contiguous vectors.
         scores = buffer[: groups * group * live.size].reshape(groups * group, live.size)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark import RDD, Broadcast
 
+from rddals.asked import Asked
 from rddals.blocks.factors import FactorBlock
 from rddals.errors import RddalsError
 from rddals.kernels.topk import Excluded, ItemIndex, top_k
@@ -25,37 +26,29 @@ from rddals.rdds.spark import (
 
 __all__ = ["best", "best_for_all", "pairs_of"]
 
-Ids = NDArray[np.int64]
-
 
 def best(
     table: FactorTable,
     query: NDArray[np.float32],
-    num: int,
+    asked: Asked,
     *,
-    excluded: Ids,
-    candidates: Ids | None,
     unit: bool = False,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """The `num` ids with the highest scores for one query, best first, and their scores.
+    """The ids with the highest scores for one query, best first, and their scores.
 
     Parameters
     ----------
     table : FactorTable
     query : ndarray of float32, shape (rank,)
-    num : int
-    excluded : ndarray of int64
-        Ids that are left out.
-    candidates : ndarray of int64, optional
-        Ids that are looked at; all if left out.
+    asked : Asked
     unit : bool
         Scale the rows of the table to length 1.
     """
-    task = partial(_best_of_blocks, query, num, excluded, candidates, unit)
+    task = partial(_best_of_blocks, query, asked, unit)
     found = table.blocks.mapPartitions(task).collect()
     ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in found)])
     scores = np.concatenate([np.empty(0), *(scores for _, scores in found)])
-    order = np.lexsort((ids, -scores))[:num]
+    order = np.lexsort((ids, -scores))[: asked.num]
     return ids[order], scores[order]
 
 
@@ -90,49 +83,48 @@ def pairs_of(source: RDD[Any], side: int, table: FactorTable) -> Shuffle:
 def best_for_all(
     table: FactorTable,
     items: Broadcast[FactorBlock],
-    num: int,
+    asked: Asked,
     as_answer: Callable[[int, list[int], list[float]], Any],
     *,
-    candidates: Ids | None,
     seen: Shuffle | None,
 ) -> RDD[tuple[int, Any]]:
-    """For every id of a table the `num` items with the highest scores.
+    """For every id of a table the items with the highest scores.
 
     Parameters
     ----------
     table : FactorTable
     items : Broadcast of FactorBlock
-    num : int
+    asked : Asked
+        Of the items.
     as_answer : callable
         Makes the answer of an id, its best items and their scores.
-    candidates : ndarray of int64, optional
-        Items that are looked at; all if left out.
     seen : Shuffle, optional
         Pairs that are left out, as `pairs_of` gives them.
     """
-    task = partial(_best_for_blocks, items, num, as_answer, candidates)
+    task = partial(_best_for_blocks, items, asked, as_answer)
     records: RDD[Any] = table.blocks
     if seen is not None:
         records = co_partitioned([with_shuffle_serializer(table.blocks), seen.rdd])
     return records.mapPartitions(task, preservesPartitioning=True)
 
 
+def _wanted(block: FactorBlock, asked: Asked) -> FactorBlock:
+    wanted = block if asked.candidates is None else block.only(asked.candidates)
+    return wanted.without(asked.excluded) if len(asked.excluded) else wanted
+
+
 @spared
 def _best_of_blocks(
     query: NDArray[np.float32],
-    num: int,
-    excluded: Ids,
-    candidates: Ids | None,
+    asked: Asked,
     unit: bool,
     blocks: Iterable[FactorBlock],
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float64]]]:
     for block in blocks:
-        wanted = block if candidates is None else block.only(candidates)
-        if len(excluded):
-            wanted = wanted.without(excluded)
+        wanted = _wanted(block, asked)
         if unit:
             wanted = wanted.unit()
-        ids, scores = top_k(query[None, :], ItemIndex.build(wanted.ids, wanted.rows), num)
+        ids, scores = top_k(query[None, :], ItemIndex.build(wanted.ids, wanted.rows), asked.num)
         yield ids[0], scores[0]
 
 
@@ -152,22 +144,21 @@ def _pairs_by_block(
 @spared
 def _best_for_blocks(
     items: Broadcast[FactorBlock],
-    num: int,
+    asked: Asked,
     as_answer: Callable[[int, list[int], list[float]], Any],
-    candidates: Ids | None,
     records: Iterable[Any],
 ) -> Iterator[tuple[int, Any]]:
     block, seen = block_and_columns(records)
     if block is None:
         return
-    wanted = items.value if candidates is None else items.value.only(candidates)
+    wanted = _wanted(items.value, asked)
     index = ItemIndex.build(wanted.ids, wanted.rows)
     excluded = None
     if seen:
         ids, others = (np.concatenate(columns) for columns in zip(*seen, strict=True))
         positions, found = block.find(ids)
         excluded = Excluded.of(positions[found], others[found], index)
-    best_ids, scores = top_k(block.rows, index, num, excluded=excluded)
+    best_ids, scores = top_k(block.rows, index, asked.num, excluded=excluded)
     left = np.isfinite(scores).sum(axis=1).tolist()
     for id_, own, values, count in zip(
         block.ids.tolist(), best_ids.tolist(), scores.tolist(), left, strict=True

@@ -70,11 +70,16 @@ class FactorTable:
 
     def row(self, id_: int) -> NDArray[np.float32] | None:
         """The factor of one id, from the one partition that can hold it; None if unknown."""
-        found = self.rows(np.array([id_], dtype=np.int64))
+        found = self._find(np.array([id_], dtype=np.int64))
         return found.rows[0] if len(found.ids) else None
 
-    def rows(self, ids: NDArray[Any]) -> FactorBlock:
-        """The factors of those ids that are known, from the partitions that can hold them."""
+    def rows(self, ids: NDArray[Any]) -> NDArray[np.float32]:
+        """The factors of some ids, at least one, that are all known; in their order."""
+        found = self._find(ids)
+        positions, _ = found.find(ids)
+        return found.rows[positions]
+
+    def _find(self, ids: NDArray[Any]) -> FactorBlock:
         blocks = np.unique(placed(self.partitioner, ids))
         blocks = blocks[blocks != NOWHERE].tolist()
         sc = self.blocks.context

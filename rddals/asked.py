@@ -1,0 +1,108 @@
+"""What recommendations are asked for, checked, and what strangers get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rddals.errors import SettingError
+
+__all__ = ["Asked", "Ids", "checked_id", "fallback_asked", "nonnegative_integer", "popular_first"]
+
+#: Some ids, which need not be known.
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How many ids, and which.
+
+    Attributes
+    ----------
+    num : int
+    excluded : ndarray of int64
+        Ids that are left out; ascending.
+    candidates : ndarray of int64, or None
+        Ids that are looked at, ascending; None for all.
+    """
+
+    num: int
+    excluded: Ids
+    candidates: Ids | None
+
+    @classmethod
+    def checked(cls, num: Any, exclude: Any = (), candidates: Any = None) -> Asked:
+        """What a caller passed, or a `SettingError` that says what to pass."""
+        return cls(
+            nonnegative_integer("num", num),
+            _ids("exclude", exclude),
+            None if candidates is None else _ids("candidates", candidates),
+        )
+
+
+def popular_first(
+    popular: NDArray[np.int32],
+    asked: Asked,
+    scores_of: Callable[[NDArray[np.int32]], NDArray[np.float64]],
+    best: Callable[[Asked], list[tuple[int, float]]],
+) -> list[tuple[int, float]]:
+    """Popular ids in their order, with scores; and the best of the others, if these are too few.
+
+    Parameters
+    ----------
+    popular : ndarray of int32
+    asked : Asked
+    scores_of : callable
+        Scores of some ids.
+    best : callable
+        The ids with the highest scores, and these.
+    """
+    if asked.candidates is not None:
+        popular = popular[np.isin(popular, asked.candidates)]
+    popular = popular[np.isin(popular, asked.excluded, invert=True)][: asked.num]
+    found: list[tuple[int, float]] = []
+    if len(popular):
+        found = list(zip(popular.tolist(), scores_of(popular).tolist(), strict=True))
+    if len(found) < asked.num:
+        excluded = np.union1d(asked.excluded, popular)
+        found += best(Asked(asked.num - len(found), excluded, asked.candidates))
+    return found
+
+
+def nonnegative_integer(name: str, value: Any) -> int:
+    """`value`, which must be one."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
+        return int(value)
+    raise SettingError(f"{name} must be a nonnegative integer but got {value!r}.")
+
+
+def checked_id(name: str, value: Any) -> int:
+    """`value` as an id, which need not be known."""
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise SettingError(f"{name} must be an integer but got {value!r}.") from None
+
+
+def _ids(name: str, ids: Any) -> Ids:
+    """Distinct ids, ascending, of any iterable of integers."""
+    try:
+        found = np.array(ids if isinstance(ids, np.ndarray) else list(ids))
+    except (TypeError, ValueError):
+        found = np.array([None])
+    if found.size == 0 and found.ndim == 1:
+        return np.empty(0, np.int64)
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise SettingError(f"{name} must be a sequence of integer ids but got {ids!r}.")
+    return np.unique(found.astype(np.int64))
+
+
+def fallback_asked(fallback: Any) -> bool:
+    """Whether popular ids are to be taken where the asked one is not known."""
+    if fallback is None or (isinstance(fallback, str) and fallback == "popular"):
+        return fallback is not None
+    raise SettingError(f"fallback must be 'popular', or None for an error, but got {fallback!r}.")
