@@ -162,7 +162,7 @@ class ALS:
         placement = _Placement(
             blocks, userBlocks, productBlocks, userPartitioner, productPartitioner
         )
-        columns = Columns(userCol, itemCol, ratingCol)
+        columns = Columns.checked(userCol, itemCol, ratingCol)
         return _train(ratings, columns, settings, placement, initialModel, listeners)
 
     @classmethod
@@ -239,7 +239,7 @@ class ALS:
         placement = _Placement(
             blocks, userBlocks, productBlocks, userPartitioner, productPartitioner
         )
-        columns = Columns(userCol, itemCol, ratingCol)
+        columns = Columns.checked(userCol, itemCol, ratingCol)
         return _train(ratings, columns, settings, placement, initialModel, listeners)
 
 

@@ -98,6 +98,8 @@ def _ids(name: str, ids: Any) -> Ids:
         return np.empty(0, np.int64)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise SettingError(f"{name} must be a sequence of integer ids but got {ids!r}.")
+    if found.dtype.kind == "u":
+        found = found[found <= np.iinfo(np.int64).max]  # no id is larger
     return np.unique(found.astype(np.int64))
 
 

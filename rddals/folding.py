@@ -119,6 +119,6 @@ def _of_known_products(
 
 def _unknown(ids: NDArray[np.int32]) -> NDArray[np.float32]:
     raise UnknownIdError(
-        f"productId: {ids[0]} not found in the model, the first of {len(ids)} in its block; leave "
-        "their ratings out with unknownProducts='drop', or train a new model."
+        f"productId: {ids[0]} not found in the model; leave out ratings of such products with "
+        "unknownProducts='drop', or train a new model."
     )

@@ -8,17 +8,23 @@ from itertools import starmap
 from typing import Any, NamedTuple
 
 from pyspark import RDD, Broadcast, SparkContext
-from pyspark.sql import DataFrame
 
 from rddals.blocks.keys import Key, checked_key
 from rddals.blocks.ratings import RatingBlock
-from rddals.errors import ModelReleasedError, RatingTypeError, SettingError, UnknownIdError
-from rddals.model import MatrixFactorizationModel
-from rddals.rdds.frames import Columns, keys_of
+from rddals.errors import (
+    ModelFormatError,
+    ModelReleasedError,
+    RatingTypeError,
+    SettingError,
+    UnknownIdError,
+)
+from rddals.model import MatrixFactorizationModel, check_location
+from rddals.rdds.frames import Columns, key_rows, keys_of
 from rddals.rdds.indexing import index_source
+from rddals.rdds.ingest import prepare
 from rddals.rdds.key_files import read_keys, write_keys
-from rddals.rdds.keys import KeyTable
-from rddals.rdds.shipping import ship
+from rddals.rdds.keys import KeyTable, is_pair
+from rddals.rdds.model_files import check_absent
 from rddals.rdds.spark import Shuffle, head, is_stopped
 
 __all__ = ["IndexedRatings", "KeyedModel", "KeyedRating", "index_ratings"]
@@ -45,7 +51,7 @@ def index_ratings(
     """Give every user and product of some ratings an id that a model can be trained on.
 
     The keys of a side are all strings or all integers of up to 64 bits. Ids follow from the set of
-    keys and the number of partitions alone.
+    keys alone.
 
     Parameters
     ----------
@@ -65,43 +71,28 @@ def index_ratings(
     SettingError
         If the DataFrame has no such columns.
     """
-    columns = Columns(userCol, itemCol, ratingCol)
-    if isinstance(ratings, DataFrame):
-        ship(ratings.sparkSession._sc)
-        source = keys_of(ratings, columns)
-    elif isinstance(ratings, RDD) and columns == Columns():
-        ship(ratings.context)
-        source = ratings
-    elif isinstance(ratings, RDD):
-        raise SettingError(
-            f"{columns.described()} name columns of a DataFrame, but the ratings are an RDD; leave "
-            "them out."
-        )
-    else:
-        raise RatingTypeError(
-            "Ratings should be represented by either an RDD or a DataFrame, but got "
-            f"{type(ratings)}."
-        )
-    indexed = index_source(source)
+    columns = Columns.checked(userCol, itemCol, ratingCol)
+    prepare(ratings, columns)
+    indexed = index_source(ratings if isinstance(ratings, RDD) else keys_of(ratings, columns))
     return IndexedRatings(indexed.ratings, indexed.keys, indexed.shuffles)
 
 
 class IndexedRatings:
-    """Ratings with ids for keys, to train on.
-
-    Attributes
-    ----------
-    ratings : RDD of RatingBlock
-        What `rddals.ALS.train` takes. It is read from shuffle files, until `unpersist`.
-    """
+    """Ratings with ids for keys, to train on."""
 
     def __init__(
         self, ratings: RDD[RatingBlock], keys: KeyTable, shuffles: Iterable[Shuffle]
     ) -> None:
-        self.ratings = ratings
+        self._ratings = ratings
         self._keys = keys.hold()
         self._shuffles = tuple(shuffles)
         self._released = False
+
+    @property
+    def ratings(self) -> RDD[RatingBlock]:
+        """What `rddals.ALS.train` takes: batches in columns, read from shuffle files."""
+        self._check_there()
+        return self._ratings
 
     @property
     def users(self) -> int:
@@ -114,16 +105,34 @@ class IndexedRatings:
         return int(self._keys.firsts[PRODUCTS][-1])
 
     def keyed(self, model: MatrixFactorizationModel) -> KeyedModel:
-        """A model that was trained on these ratings, asked and answering by keys."""
+        """A model that was trained on these ratings, asked and answering by keys.
+
+        Raises
+        ------
+        SettingError
+            If it has ids that these ratings have not.
+        """
+        self._check_there()
         if not isinstance(model, MatrixFactorizationModel):
             raise SettingError(
                 f"model must be a MatrixFactorizationModel of rddals but got {model!r}."
             )
+        if unknown := _ids_without_key(model, self._keys):
+            raise SettingError(
+                f"The model was trained on other ratings: {unknown}; pass one that was trained on "
+                "the ratings of this index."
+            )
         return KeyedModel(model, self._keys)
+
+    def _check_there(self) -> None:
+        if self._released or is_stopped(self._ratings.context):
+            raise ModelReleasedError(
+                "These ratings are gone, with unpersist() or their SparkContext; index them again."
+            )
 
     def unpersist(self) -> None:
         """Free the ratings; the keys stay as long as a keyed model needs them."""
-        if not self._released and not is_stopped(self.ratings.context):
+        if not self._released and not is_stopped(self._ratings.context):
             self._keys.let_go()
             for shuffle in self._shuffles:
                 shuffle.release()
@@ -164,9 +173,9 @@ class KeyedModel:
         """
         assert isinstance(user_product, RDD), "user_product should be RDD of (user, product)"
         keys = self._there()
-        assert all(
-            isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in head(user_product)
-        ), "user_product should be RDD of (user, product)"
+        assert all(map(is_pair, head(user_product))), (
+            "user_product should be RDD of (user, product)"
+        )
         by_user = keys.with_ids(USERS, user_product)
         by_product = keys.with_ids(PRODUCTS, by_user.map(_swapped))
         predicted = self.model.predictAll(by_product.map(_swapped))
@@ -216,10 +225,12 @@ class KeyedModel:
     ) -> RDD[tuple[Key, tuple[KeyedRating, ...]]]:
         """For every user the `num` products with the highest predicted ratings, best first.
 
-        `excludeSeen` takes ratings with ids, such as `IndexedRatings.ratings`.
+        `excludeSeen` takes ratings with keys, as `index_ratings` does. Those of users or products
+        that the model does not know are ignored.
         """
         chosen = self._candidates(PRODUCTS, candidates)
-        found = self.model.recommendProductsForUsers(num, excludeSeen=excludeSeen, **chosen)
+        seen = self._with_ids(excludeSeen)
+        found = self.model.recommendProductsForUsers(num, excludeSeen=seen, **chosen)
         name = partial(_name_products, self._all_keys(PRODUCTS))
         return self._there().with_keys(USERS, found).mapPartitions(name)
 
@@ -228,7 +239,8 @@ class KeyedModel:
     ) -> RDD[tuple[Key, tuple[KeyedRating, ...]]]:
         """For every product the `num` users with the highest predicted ratings, best first."""
         chosen = self._candidates(USERS, candidates)
-        found = self.model.recommendUsersForProducts(num, excludeSeen=excludeSeen, **chosen)
+        seen = self._with_ids(excludeSeen)
+        found = self.model.recommendUsersForProducts(num, excludeSeen=seen, **chosen)
         name = partial(_name_users, self._all_keys(USERS))
         return self._there().with_keys(PRODUCTS, found).mapPartitions(name)
 
@@ -255,6 +267,8 @@ class KeyedModel:
         MLlib, and `rddals.MatrixFactorizationModel.load`, load the model alone.
         """
         keys = self._there()
+        check_location(sc, path)
+        check_absent(sc, path, ["keys"])
         self.model.save(sc, path)
         write_keys(sc, path, keys)
 
@@ -268,11 +282,21 @@ class KeyedModel:
             If there is no model at `path`, or one without keys.
         """
         model = MatrixFactorizationModel.load(sc, path)
+        keys: KeyTable | None = None
         try:
-            return cls(model, read_keys(sc, path))
+            keys = read_keys(sc, path).hold()
+            if unknown := _ids_without_key(model, keys):
+                raise ModelFormatError(
+                    f"{path} holds keys and a model that do not belong together: {unknown}; load "
+                    "the model alone with MatrixFactorizationModel.load()."
+                )
+            return cls(model, keys)
         except BaseException:
             model.unpersist()
             raise
+        finally:
+            if keys is not None:
+                keys.let_go()
 
     def unpersist(self) -> None:
         """Free the model and, unless ratings or other models need them, the keys."""
@@ -313,6 +337,22 @@ class KeyedModel:
             raise SettingError(f"{name} must be a sequence of keys but got {keys!r}.") from None
         return [id_ for id_ in self._there().ids_of(side, wanted) if id_ is not None]
 
+    def _with_ids(self, seen: Any) -> RDD[tuple[int, int, float]] | None:
+        """Ratings with keys as ratings with ids, where there are some."""
+        if seen is None:
+            return None
+        if isinstance(seen, IndexedRatings):
+            raise RatingTypeError("excludeSeen takes ratings with keys, not with ids.")
+        prepare(seen, Columns())
+        rows = seen if isinstance(seen, RDD) else key_rows(seen)
+        if not all(map(_is_rating, head(rows))):
+            raise RatingTypeError(
+                f"excludeSeen holds {rows.first()!r}; pass ratings (user key, product key, rating)."
+            )
+        by_user = self._there().with_ids(USERS, rows.map(_user_and_product))
+        by_product = self._there().with_ids(PRODUCTS, by_user.map(_swapped))
+        return by_product.map(_as_seen)
+
     def _candidates(self, side: int, candidates: Any) -> dict[str, Any]:
         if candidates is not None:
             candidates = self._ids(side, "candidates", candidates)
@@ -331,6 +371,29 @@ class KeyedModel:
             keys = self._there()
             self._broadcasts[side] = keys.buckets.context.broadcast(keys.all_keys(side))
         return self._broadcasts[side]
+
+
+def _ids_without_key(model: MatrixFactorizationModel, keys: KeyTable) -> str | None:
+    """What says that a model does not belong to some keys; None if nothing does."""
+    for side, (low, high) in enumerate(model.id_bounds()):
+        count = int(keys.firsts[side][-1])
+        if low < 0 or high >= count:
+            return f"it knows {SIDES[side]} id {high if low >= 0 else low}, they have {count}"
+    return None
+
+
+def _is_rating(row: Any) -> bool:
+    return isinstance(row, (tuple, list)) and len(row) == 3 and is_pair(row[:2])
+
+
+def _user_and_product(row: Any) -> tuple[Any, Any]:
+    user, product, _ = row
+    return user, product
+
+
+def _as_seen(pair: tuple[int, int]) -> tuple[int, int, float]:
+    product, user = pair
+    return user, product, 1.0
 
 
 def _swapped(pair: tuple[Any, Any]) -> tuple[Any, Any]:

@@ -27,7 +27,7 @@ from rddals.rdds.ingest import rating_source
 from rddals.rdds.model_files import read_model, write_model
 from rddals.rdds.spark import Shuffle, head, is_stopped
 
-__all__ = ["MatrixFactorizationModel"]
+__all__ = ["MatrixFactorizationModel", "check_location"]
 
 SIDES = ("user", "product")
 
@@ -250,7 +250,7 @@ class MatrixFactorizationModel:
                 f"unknownProducts must be 'raise' or 'drop' but got {unknownProducts!r}."
             )
         grown = fold_in(
-            rating_source(ratings, Columns(userCol, itemCol, ratingCol)),
+            rating_source(ratings, Columns.checked(userCol, itemCol, ratingCol)),
             users,
             products,
             settings.objective,
@@ -277,8 +277,13 @@ class MatrixFactorizationModel:
                 "This model does not know how it was trained, since MLlib saved it; pass lambda_, "
                 "and alpha if the feedback is implicit."
             )
-        if "alpha" in given:
+        if "alpha" in given and self._settings is None:
             document["implicit"] = True
+        elif "alpha" in given and not document["implicit"]:
+            raise SettingError(
+                f"alpha={given['alpha']!r} is for implicit feedback, but this model was trained on "
+                "explicit ratings; leave it out."
+            )
         return Settings.checked(**(document | given))
 
     # ------------------------------------------------------------------ the factors
@@ -308,7 +313,7 @@ class MatrixFactorizationModel:
         ModelExistsError
             If there is a model at `path`.
         """
-        _check_location(sc, path)
+        check_location(sc, path)
         write_model(sc, path, self.rank, self._factors(), self._settings, self._popular)
 
     @classmethod
@@ -320,7 +325,7 @@ class MatrixFactorizationModel:
         ModelFormatError
             If there is none at `path`.
         """
-        _check_location(sc, path)
+        check_location(sc, path)
         saved = read_model(sc, path)
         return cls(
             saved.rank, saved.users, saved.products, settings=saved.settings, popular=saved.popular
@@ -341,6 +346,11 @@ class MatrixFactorizationModel:
         self._broadcasts.clear()
         self._seen.clear()
         self._released = True
+
+    def id_bounds(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The least and the greatest id, of users and of products."""
+        users, products = self._factors()
+        return users.bounds(), products.bounds()
 
     def _factors(self) -> tuple[FactorTable, FactorTable]:
         """Users' and products' factors, which must still be there."""
@@ -430,7 +440,7 @@ def _for_product(product: int, users: list[int], scores: list[float]) -> tuple[R
     return tuple(Rating(user, product, score) for user, score in zip(users, scores, strict=True))
 
 
-def _check_location(sc: Any, path: Any) -> None:
+def check_location(sc: Any, path: Any) -> None:
     if not isinstance(sc, SparkContext):
         raise TypeError(f"sc should be a SparkContext, got type {type(sc)}")
     if not isinstance(path, str):

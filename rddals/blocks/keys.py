@@ -1,7 +1,8 @@
 """Keys that are no 32-bit integers, and the ids they get.
 
-Keys are spread over buckets by a hash of their text and sorted within each. The id of a key is its
-place in the line of all buckets, so that ids are dense and follow from the set of keys alone.
+Keys stand in a line, ordered by a hash of their text and then by themselves; the id of a key is its
+place. So ids are dense and follow from the set of keys alone. A bucket is a stretch of hashes, and
+with them of the line.
 """
 
 from __future__ import annotations
@@ -18,23 +19,41 @@ from numpy.typing import NDArray
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError
 
-__all__ = ["CodedRatings", "Coder", "Key", "Keys", "bucket_of", "checked_key"]
+__all__ = ["CodedRatings", "Coder", "Key", "Keys", "bucket_of", "checked_key", "in_line", "mixed"]
 
 Key = str | int
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 
+def hash_of(keys: Iterable[Key]) -> NDArray[np.uint32]:
+    """The hash of each key's text; the same in every process, as ``hash`` is not."""
+    checksums = np.fromiter((zlib.crc32(str(key).encode()) for key in keys), dtype=np.uint32)
+    # Checksums of similar texts differ little in their high bits; Fibonacci hashing mixes them.
+    mixed: NDArray[np.uint32] = checksums * np.uint32(0x9E3779B1)
+    mixed ^= mixed >> np.uint32(15)
+    return mixed
+
+
 def bucket_of(keys: Iterable[Key], buckets: int) -> NDArray[np.int32]:
-    """The bucket of each key; the same in every process, as ``hash`` is not."""
-    texts = (str(key).encode(errors="surrogatepass") for key in keys)
-    hashes = np.fromiter(map(zlib.crc32, texts), dtype=np.uint32)
-    found: NDArray[np.int32] = (hashes % np.uint32(buckets)).astype(np.int32)
+    """The bucket of each key: that of the stretch of hashes its own is in."""
+    places: NDArray[np.uint64] = hash_of(keys).astype(np.uint64) * np.uint64(buckets)
+    found: NDArray[np.int32] = (places >> np.uint64(32)).astype(np.int32)
     return found
+
+
+def in_line(keys: Iterable[Key]) -> list[Key]:
+    """Keys of one kind in the order of their ids."""
+    listed = list(keys)
+    return [key for _, key in sorted(zip(hash_of(listed).tolist(), listed, strict=True))]
 
 
 def checked_key(key: Any) -> Key:
     """`key` as a plain string or integer; a `ValueError` if it is neither."""
     if isinstance(key, str):
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{key!r} is no Unicode text, and could not be saved") from None
         return str(key)
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         if INT64_MIN <= key <= INT64_MAX:
@@ -49,8 +68,12 @@ class Coder:
     def __init__(self) -> None:
         self._codes: dict[Any, int] = {}
 
-    def code(self, keys: Iterable[Any]) -> NDArray[np.int32]:
-        """The number of each key; new ones get the next."""
+    def code(self, keys: Sequence[Any]) -> NDArray[np.int32]:
+        """The number of each key; new ones get the next. A `ValueError` names one that is none."""
+        # Looked at before they meet in a dictionary, where 1, 1.0 and True are one.
+        for kind in set(map(type, keys)):
+            if kind is bool or not issubclass(kind, (str, int, np.integer)):
+                checked_key(next(key for key in keys if type(key) is kind))
         codes = self._codes
         return np.array([codes.setdefault(key, len(codes)) for key in keys], dtype=np.int32)
 
@@ -96,7 +119,7 @@ class CodedRatings:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one bucket, both sides'; sorted.
+    """The keys of one bucket, both sides', in the order of their ids.
 
     Attributes
     ----------
@@ -119,7 +142,7 @@ class Keys:
         for name, keys in zip(("user", "product"), sides, strict=True):
             if len(set(map(type, keys))) > 1:
                 raise mixed(name, *(next(k for k in keys if type(k) is t) for t in (str, int)))
-        return cls(sorted(sides[0]), sorted(sides[1]))
+        return cls(in_line(sides[0]), in_line(sides[1]))
 
     def of_side(self, side: int) -> list[Key]:
         """The keys of users (0) or products (1)."""
@@ -130,7 +153,8 @@ class Keys:
         keys: list[Any] = self.of_side(side)
         if not keys or type(keys[0]) is not type(key):
             return None
-        rank = bisect_left(keys, key)
+        wanted = (int(hash_of([key])[0]), key)
+        rank = bisect_left(keys, wanted, key=lambda other: (int(hash_of([other])[0]), other))
         return rank if rank < len(keys) and keys[rank] == key else None
 
 

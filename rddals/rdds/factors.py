@@ -98,6 +98,11 @@ class FactorTable:
         parts = self.blocks.mapPartitions(_ids).collect()
         return np.sort(np.concatenate([np.empty(0, np.int32), *parts]))
 
+    def bounds(self) -> tuple[int, int]:
+        """The least and the greatest id."""
+        parts = self.blocks.mapPartitions(_bounds).collect()
+        return min(low for low, _ in parts), max(high for _, high in parts)
+
     def mean(self, rank: int) -> NDArray[np.float32]:
         """The mean of all rows, zeros if there is none; shape (rank,)."""
         parts = self.blocks.mapPartitions(_sums).collect()
@@ -181,6 +186,11 @@ def _updated(blocks: Iterable[FactorBlock]) -> Iterator[FactorBlock]:
 @spared
 def _ids(blocks: Iterable[FactorBlock]) -> Iterator[NDArray[np.int32]]:
     return (block.ids for block in blocks)
+
+
+@spared
+def _bounds(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, int]]:
+    return ((int(block.ids[0]), int(block.ids[-1])) for block in blocks if len(block.ids))
 
 
 @spared

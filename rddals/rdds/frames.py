@@ -16,10 +16,13 @@ from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, RatingTypeError, SettingError
 from rddals.rdds.spark import arrow_batches, is_local, spared
 
-__all__ = ["ArrowColumns", "Columns", "columns_of", "keys_of"]
+__all__ = ["ArrowColumns", "Columns", "columns_of", "key_rows", "keys_of"]
 
 #: Numbers keys.
 Code = Callable[[list[Any]], NDArray[np.int32]]
+
+
+ARGUMENTS = ("userCol", "itemCol", "ratingCol")
 
 
 class Columns(NamedTuple):
@@ -29,9 +32,18 @@ class Columns(NamedTuple):
     item: str | None = None
     rating: str | None = None
 
+    @classmethod
+    def checked(cls, user: Any, item: Any, rating: Any) -> Columns:
+        """What a caller passed, or a `SettingError` that says what to pass."""
+        columns = cls(user, item, rating)
+        for argument, name in zip(ARGUMENTS, columns, strict=True):
+            if name is not None and not isinstance(name, str):
+                raise SettingError(f"{argument} must be the name of a column but got {name!r}.")
+        return columns
+
     def described(self) -> str:
         """What was asked for, as arguments."""
-        given = zip(("userCol", "itemCol", "ratingCol"), self, strict=True)
+        given = zip(ARGUMENTS, self, strict=True)
         return ", ".join(f"{name}={value!r}" for name, value in given if value is not None)
 
 
@@ -39,6 +51,7 @@ class Columns(NamedTuple):
 USUAL = ("user", "item", "rating")
 #: What MLlib's RDD API calls the item.
 PRODUCT = "product"
+NUMBER = "a number"
 
 
 class ArrowColumns(NamedTuple):
@@ -65,7 +78,7 @@ def columns_of(frame: DataFrame, columns: Columns) -> RDD[Any]:
     from pyspark.sql.types import BooleanType, NumericType, StringType
 
     number = (BooleanType, NumericType, StringType)
-    return _read(frame, columns, (number, number, number), _read_numbers)
+    return _read(frame, columns, (number, number, number), NUMBER, _read_numbers)
 
 
 def keys_of(frame: DataFrame, columns: Columns) -> RDD[Any]:
@@ -73,26 +86,23 @@ def keys_of(frame: DataFrame, columns: Columns) -> RDD[Any]:
 
     One `ArrowColumns` per partition where there is pyarrow, else row by row.
     """
+    return _read(frame, columns, *_key_types(), _read_keys)
+
+
+def key_rows(frame: DataFrame) -> RDD[Any]:
+    """The ratings of a DataFrame with keys, row by row."""
+    return _selected(frame, Columns(), *_key_types()).rdd
+
+
+def _key_types() -> tuple[Any, str]:
     from pyspark.sql.types import BooleanType, IntegralType, NumericType, StringType
 
     key, number = (IntegralType, StringType), (BooleanType, NumericType)
-    return _read(frame, columns, (key, key, number), _read_keys)
+    return (key, key, number), "an integer or a string"
 
 
-def _read(frame: DataFrame, columns: Columns, types: Any, reader: Any) -> RDD[Any]:
-    places = _places(list(frame.columns), columns)
-    # By position from here on: names may hold dots or backticks, or repeat.
-    frame = frame.toDF(*(f"column{i}" for i in range(len(frame.columns))))
-    frame = frame.select(*(frame.schema[place].name for place in places))
-    for role, place, field, allowed in zip(
-        Columns._fields, places, frame.schema.fields, types, strict=True
-    ):
-        if not isinstance(field.dataType, allowed):
-            raise RatingTypeError(
-                f"Column {place} of the DataFrame, the {role}, is of type "
-                f"{field.dataType.simpleString()}; cast it to a number"
-                f"{' or a string' if role != 'rating' else ''}."
-            )
+def _read(frame: DataFrame, columns: Columns, types: Any, remedy: str, reader: Any) -> RDD[Any]:
+    frame = _selected(frame, columns, types, remedy)
     if not _have_arrow(frame.sparkSession._sc):
         rows: RDD[Any] = frame.rdd
         return rows
@@ -102,6 +112,24 @@ def _read(frame: DataFrame, columns: Columns, types: Any, reader: Any) -> RDD[An
     return arrow_batches(frame).mapPartitionsWithIndex(partial(reader, schema))
 
 
+def _selected(frame: DataFrame, columns: Columns, types: Any, remedy: str) -> DataFrame:
+    """The three columns, which must be of the types asked for."""
+    places = _places(list(frame.columns), columns)
+    # By position from here on: names may hold dots or backticks, or repeat.
+    frame = frame.toDF(*(f"column{i}" for i in range(len(frame.columns))))
+    frame = frame.select(*(frame.schema[place].name for place in places))
+    for role, place, field, allowed in zip(
+        Columns._fields, places, frame.schema.fields, types, strict=True
+    ):
+        if not isinstance(field.dataType, allowed):
+            wanted = NUMBER if role == "rating" else remedy
+            raise RatingTypeError(
+                f"Column {place} of the DataFrame, the {role}, is of type "
+                f"{field.dataType.simpleString()}; cast it to {wanted}."
+            )
+    return frame
+
+
 def _places(names: list[str], columns: Columns) -> list[int]:
     """Positions of the user's, the item's and the rating's column."""
     if len(names) < 3:
@@ -109,13 +137,15 @@ def _places(names: list[str], columns: Columns) -> list[int]:
             f"a DataFrame of ratings needs three columns (user, product, rating) but has {names}."
         )
     if any(name is not None for name in columns):
-        return [
-            _named(names, asked, argument, usual)
-            for asked, argument, usual in zip(
-                columns, ("userCol", "itemCol", "ratingCol"), USUAL, strict=True
+        asked = zip(columns, ARGUMENTS, USUAL, strict=True)
+        places = [_named(names, *column) for column in asked]
+        if len(set(places)) < len(places):
+            raise SettingError(
+                f"{columns.described()} name one column for two purposes, of {names}; pass three."
             )
-        ]
-    once = {name: place for place, name in enumerate(names) if names.count(name) == 1}
+        return places
+    lower = [name.lower() for name in names]  # as Spark looks for columns
+    once = {name: place for place, name in enumerate(lower) if lower.count(name) == 1}
     found = [once.get("user"), once.get("item", once.get(PRODUCT)), once.get("rating")]
     by_name = [place for place in found if place is not None]
     if len(by_name) == 3:
@@ -134,12 +164,17 @@ def _places(names: list[str], columns: Columns) -> list[int]:
 def _named(names: list[str], asked: Any, argument: str, usual: str) -> int:
     """The position of one column that is named, or called as usual."""
     wanted = [asked] if asked is not None else [usual, PRODUCT] if usual == "item" else [usual]
-    found = [place for place, name in enumerate(names) if name in wanted]
-    if len(found) == 1:
-        return found[0]
+    for name in wanted:
+        found = [place for place, other in enumerate(names) if other == name]
+        # Spark does not tell upper from lower case either, unless it has to.
+        found = found or [p for p, other in enumerate(names) if other.lower() == name.lower()]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            break
     raise SettingError(
-        f"{argument}: there is {'more than one' if found else 'no'} column {wanted[0]!r} among "
-        f"{names}; pass the name of one."
+        f"{argument}: there is {'more than one' if found else 'no'} column {name!r} among {names}; "
+        "pass the name of one."
     )
 
 

@@ -29,6 +29,7 @@ from rddals.rdds.spark import (
 __all__ = ["Indexed", "index_source"]
 
 SIDES = ("user", "product")
+ROW_TYPES = (tuple, list, np.ndarray)
 #: Rows that are turned into columns at a time.
 ROWS_PER_BATCH = 1 << 16
 REMEDY = "Pass (user key, product key, rating), the keys strings or integers."
@@ -120,8 +121,10 @@ def _encode(
     coders = Coder(), Coder()
     try:
         blocks = list(_coded(coders, partition, iter(elements)))
-        sides = [_checked(*side, partition) for side in zip(SIDES, coders, strict=True)]
-    except RddalsError as error:
+        sides = [coder.keys() for coder in coders]
+    except (RddalsError, ValueError) as error:
+        if not isinstance(error, RddalsError):  # a key that is too large, or no text
+            error = RatingError(f"partition {partition}: key {error}.")
         # Raised here, Spark would try again and then bury it in a Java traceback.
         book.file("error", partition, error)
         return
@@ -136,26 +139,29 @@ def _encode(
             yield bucket, (side, partition, own.tolist())
 
 
-def _checked(name: str, coder: Coder, partition: int) -> list[Key]:
-    try:
-        return coder.keys()
-    except ValueError as error:
-        raise RatingError(f"partition {partition}: {name} key {error}.") from None
-
-
 def _coded(
     coders: tuple[Coder, Coder], partition: int, elements: Iterator[Any]
 ) -> Iterator[RatingBlock]:
     row = 0
     while rows := list(islice(elements, 1)):
         if isinstance(rows[0], ArrowColumns):
-            yield rows[0].coded(coders[0].code, coders[1].code, f"partition {partition}")
+            origin = f"partition {partition}"
+            try:
+                yield rows[0].coded(coders[0].code, coders[1].code, origin)
+            except RddalsError:
+                raise
+            except ValueError as error:  # a key that is none
+                raise RatingError(f"{origin}: key {error}.") from None
             continue
         rows.extend(islice(elements, ROWS_PER_BATCH - 1))
         try:
+            if not all(issubclass(kind, ROW_TYPES) for kind in set(map(type, rows))):
+                raise TypeError
             users, products, ratings = zip(*rows, strict=True)
             codes = coders[0].code(users), coders[1].code(products)
             values = np.array(ratings, dtype=np.float64)
+            if values.ndim != 1:
+                raise TypeError
         except (TypeError, ValueError, OverflowError):
             raise _first_bad_row(rows, partition, row) from None
         origin = f"partition {partition} from row {row}"
@@ -167,11 +173,13 @@ def _first_bad_row(rows: list[Any], partition: int, first: int) -> RddalsError:
     """The error for the first row that cannot be read; only ever called when there is one."""
     for number, row in enumerate(rows, start=first):
         where = f"partition {partition}, row {number}"
-        if not isinstance(row, (tuple, list)):
+        if not isinstance(row, ROW_TYPES):
             return RatingTypeError(f"{where}: {row!r} is not a rating. {REMEDY}")
         if len(row) != 3:
             return RatingError(f"{where}: {row!r} is not a rating. {REMEDY}")
         try:
+            if np.ndim(row[2]):
+                raise TypeError
             float(row[2])
         except (TypeError, ValueError, OverflowError):
             return RatingError(f"{where}: rating {row[2]!r} is not a number. {REMEDY}")

@@ -16,7 +16,7 @@ from rddals.rdds.frames import Columns, columns_of
 from rddals.rdds.shipping import ship
 from rddals.rdds.spark import is_stopped
 
-__all__ = ["rating_source", "read_batches"]
+__all__ = ["prepare", "rating_source", "read_batches"]
 
 #: Rows that are turned into columns at a time.
 ROWS_PER_BATCH = 1 << 16
@@ -42,6 +42,19 @@ def rating_source(ratings: Any, columns: Columns | None = None) -> RDD[Any]:
     SettingError
         If columns are named that it has not, or that an RDD cannot have.
     """
+    columns = columns or Columns()
+    prepare(ratings, columns)
+    return ratings if isinstance(ratings, RDD) else columns_of(ratings, columns)
+
+
+def prepare(ratings: Any, columns: Columns) -> None:
+    """Check that `ratings` can be read, and bring this package to where they are.
+
+    Raises
+    ------
+    RatingTypeError, SettingError
+        As `rating_source` does.
+    """
     if not isinstance(ratings, (RDD, DataFrame)):
         raise RatingTypeError(
             "Ratings should be represented by either an RDD or a DataFrame, but got "
@@ -50,14 +63,12 @@ def rating_source(ratings: Any, columns: Columns | None = None) -> RDD[Any]:
     sc = ratings.context if isinstance(ratings, RDD) else ratings.sparkSession._sc
     if is_stopped(sc):
         raise RatingTypeError("The SparkContext of these ratings is stopped; start from a new one.")
-    columns = columns or Columns()
     if isinstance(ratings, RDD) and any(name is not None for name in columns):
         raise SettingError(
             f"{columns.described()} name columns of a DataFrame, but the ratings are an RDD; leave "
             "them out."
         )
     ship(sc)
-    return ratings if isinstance(ratings, RDD) else columns_of(ratings, columns)
 
 
 def read_batches(partition: int, elements: Iterable[Any]) -> Iterator[RatingBlock]:

@@ -24,7 +24,7 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from rddals.blocks.keys import Key, Keys, bucket_of
+from rddals.blocks.keys import Key, Keys, bucket_of, in_line
 from rddals.errors import ModelFormatError
 from rddals.rdds.keys import KeyTable, split_by_bucket
 from rddals.rdds.spark import ReportBook, Shuffle, cut_lineage, discard, head, spared
@@ -35,7 +35,7 @@ SIDES = ("user", "product")
 
 
 def write_keys(sc: SparkContext, path: str, keys: KeyTable) -> None:
-    """Save the keys of the model at `path`."""
+    """Save the keys of the model at `path`, where there must be none."""
     sc.parallelize([str(keys.partitions)], 1).saveAsTextFile(f"{path}/keys/buckets")
     session = SparkSession(sc)
     for side, name in enumerate(SIDES):
@@ -111,16 +111,15 @@ def _by_bucket(
 @spared
 def _sorted(book: ReportBook, bucket: int, pieces: Iterable[Any]) -> Iterator[Keys]:
     """A bucket's keys; the driver is told which ids they had, where these are a range."""
-    sides: tuple[list[tuple[Any, int]], list[tuple[Any, int]]] = [], []
+    sides: tuple[dict[Key, int], dict[Key, int]] = {}, {}
     for _, (side, pairs) in pieces:
-        sides[side].extend(pairs)
-    for pairs in sides:
-        pairs.sort()
-    book.file("ids", bucket, tuple(map(_range, sides)))
-    yield Keys(*([key for key, _ in pairs] for pairs in sides))
+        sides[side].update(pairs)
+    lines = [in_line(side) for side in sides]
+    ids = [[side[key] for key in line] for side, line in zip(sides, lines, strict=True)]
+    book.file("ids", bucket, tuple(map(_range, ids)))
+    yield Keys(*lines)
 
 
-def _range(pairs: list[tuple[Key, int]]) -> range | None:
-    ids = [id_ for _, id_ in pairs]
+def _range(ids: list[int]) -> range | None:
     whole = range(ids[0], ids[0] + len(ids)) if ids else range(0)
     return whole if ids == list(whole) else None

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark import RDD
 
-from rddals.blocks.keys import Key, Keys, bucket_of
+from rddals.blocks.keys import Key, Keys, bucket_of, checked_key
+from rddals.errors import RatingTypeError
 from rddals.rdds.spark import Shuffle, co_partitioned, discard, spared, with_shuffle_serializer
 
-__all__ = ["KeyTable", "split_by_bucket"]
+__all__ = ["KeyTable", "is_pair", "split_by_bucket"]
 
 #: Pairs that are routed at a time.
 PAIRS_PER_BATCH = 1 << 16
@@ -148,7 +149,27 @@ def _by_bucket_of_key(
 ) -> Iterator[tuple[int, list[tuple[Any, Any]]]]:
     pairs = iter(pairs)
     while batch := list(islice(pairs, PAIRS_PER_BATCH)):
-        yield from split_by_bucket(bucket_of([key for key, _ in batch], partitions), batch)
+        yield from split_by_bucket(bucket_of(_keys_of_pairs(batch), partitions), batch)
+
+
+def _keys_of_pairs(batch: list[Any]) -> list[Key]:
+    try:
+        return [checked_key(key) for key, _ in batch]
+    except (TypeError, ValueError):
+        bad = next(pair for pair in batch if not is_pair(pair))
+        raise RatingTypeError(
+            f"{bad!r} is not a pair of keys; pass an RDD of (user, product)."
+        ) from None
+
+
+def is_pair(pair: Any) -> bool:
+    """Whether `pair` is two values of which the first is a key."""
+    try:
+        key, _ = pair
+        checked_key(key)
+    except (TypeError, ValueError):
+        return False
+    return isinstance(pair, (tuple, list))
 
 
 def split_by_bucket(buckets: NDArray[Any], batch: list[Any]) -> Iterator[tuple[int, list[Any]]]:

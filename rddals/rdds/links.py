@@ -317,9 +317,14 @@ def _link_partition(
         return
     try:
         own = RatingBlock.concatenate([mine[place] for place in sorted(mine)]).combined(duplicates)
+        try:
+            block = link(partition, own, side, partitioners[1 - side])
+        except Exception:
+            # If the other side's partitioner is at fault, this says how.
+            _placed(partitioners[1 - side], own.products if side == USERS else own.users)
+            raise
     except RddalsError as error:
         book.file("error", partition, error)
         return
-    block = link(partition, own, side, partitioners[1 - side])
     book.file(side, partition, LinkSummary.of(block, perf_counter() - start))
     yield block

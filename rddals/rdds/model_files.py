@@ -26,7 +26,7 @@ from rddals.rdds.factors import FactorTable
 from rddals.rdds.shipping import ship
 from rddals.rdds.spark import head, spared, storage_level
 
-__all__ = ["SavedModel", "read_model", "write_model"]
+__all__ = ["SavedModel", "check_absent", "read_model", "write_model"]
 
 CLASS = "org.apache.spark.mllib.recommendation.MatrixFactorizationModel"
 VERSION = "1.0"
@@ -57,12 +57,7 @@ def write_model(
 
     What MLlib's format has no place for is under a key of the metadata that MLlib passes over.
     """
-    for part in ("metadata", *(f"data/{side}" for side in SIDES)):
-        location = sc._jvm.org.apache.hadoop.fs.Path(f"{path}/{part}")
-        if location.getFileSystem(sc._jsc.hadoopConfiguration()).exists(location):
-            raise ModelExistsError(
-                f"There is {path}/{part} already: save elsewhere, or delete it first."
-            )
+    check_absent(sc, path, ("metadata", *(f"data/{side}" for side in SIDES)))
     schema = StructType(
         [
             StructField("id", IntegerType(), nullable=False),
@@ -82,6 +77,19 @@ def write_model(
         session.createDataFrame(rows, schema, verifySchema=False).write.parquet(
             f"{path}/data/{side}"
         )
+
+
+def check_absent(sc: SparkContext, path: str, parts: Iterable[str]) -> None:
+    """Raise `ModelExistsError` if there is any of some parts of a model, or a file, at `path`."""
+    folder = sc._jvm.org.apache.hadoop.fs.Path(path)
+    files = folder.getFileSystem(sc._jsc.hadoopConfiguration())
+    if files.exists(folder) and not files.getFileStatus(folder).isDirectory():
+        raise ModelExistsError(f"{path} is a file: save elsewhere, or delete it first.")
+    for part in parts:
+        if files.exists(sc._jvm.org.apache.hadoop.fs.Path(f"{path}/{part}")):
+            raise ModelExistsError(
+                f"There is {path}/{part} already: save elsewhere, or delete it first."
+            )
 
 
 def read_model(sc: SparkContext, path: str) -> SavedModel:

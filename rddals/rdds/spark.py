@@ -64,7 +64,8 @@ class Shuffle:
 
     def write(self) -> None:
         """Run the map side, as a job of its own that reads nothing back."""
-        self.rdd.context._jsc.sc().submitMapStage(self._dependency).get()
+        if self._dependency.rdd().getNumPartitions():  # Spark refuses to write nothing
+            self.rdd.context._jsc.sc().submitMapStage(self._dependency).get()
 
     def release(self) -> None:
         """Delete the shuffle's files now.

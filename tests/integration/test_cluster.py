@@ -77,6 +77,9 @@ indexed = index_ratings(sc.parallelize([(f"user {u}", f"product {p}", r) for u, 
 named = indexed.keyed(ALS.train(indexed.ratings, 30, 2, 0.1, blocks=3, seed=5))
 told["named"] = sorted(user for user, _ in named.recommendProductsForUsers(1).collect())
 told["by name"] = named.recommendProducts("user 1", 3)
+unseen = named.recommendProductsForUsers(99, excludeSeen=frame.rdd.map(
+    lambda row: (f"user {row[0]}", f"product {row[1]}", row[2])))
+told["unseen by name"] = unseen.map(lambda best: len(best[1])).sum()
 told["by id"] = named.model.recommendProducts(indexed._keys.ids_of(0, ["user 1"])[0], 3)
 model.save(sc, f"file://{folder}/model")
 told["loaded"] = MatrixFactorizationModel.load(sc, f"file://{folder}/model").predict(1, 2)
@@ -228,6 +231,7 @@ def test_new_users_dataframes_and_names(local, ratings, told):
     assert told["named"] == sorted({f"user {user}" for user, _, _ in ratings})
     assert [score for *_, score in told["by name"]] == [score for *_, score in told["by id"]]
     assert {user for user, _, _ in told["by name"]} == {"user 1"}
+    assert told["unseen by name"] == 30 * 40 - len(ratings)
 
 
 def test_nothing_is_sent_to_local_workers(sc, ratings):

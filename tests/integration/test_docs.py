@@ -127,11 +127,13 @@ def test_commands_exist(page):
 
 def signatures(owner):
     """Names, kinds and defaults of the parameters of a class's public methods."""
-    return {
+    methods = {
         name: [(p.name, p.kind, p.default) for p in inspect.signature(method).parameters.values()]
         for name, method in inspect.getmembers(owner, callable)
         if not name.startswith("_")
     }
+    properties = inspect.getmembers(owner, lambda member: isinstance(member, property))
+    return methods | {name: "property" for name, _ in properties}
 
 
 def test_the_reference_states_true_signatures():

@@ -221,6 +221,7 @@ def test_unknown_products_are_named_or_dropped(sc, footprint):
         ([(500, 10, 5.0)], {"unknownProducts": "skip"}, SettingError, "'raise' or 'drop' but got"),
         ([(500, 10, 5.0)], {"lambda_": -1}, SettingError, "must be nonnegative but got -1"),
         ([(500, 10, 5.0)], {"duplicates": "first"}, SettingError, "duplicates must be"),
+        ([(500, 10, 5.0)], {"alpha": 2.0}, SettingError, "alpha=2.0 is for implicit feedback"),
         ([(500, 10, 5.0)], {"lambda_": 0}, SingularSystemError, "1 ids have too few"),
     ],
 )

@@ -11,6 +11,7 @@ import small_matrix as small
 from rddals import (
     ALS,
     MatrixFactorizationModel,
+    ModelExistsError,
     ModelFormatError,
     ModelReleasedError,
     RatingError,
@@ -114,7 +115,7 @@ def test_many_keys_in_many_partitions(sc):
 
 def test_the_same_keys_get_the_same_ids(sc):
     once = index_ratings(sc.parallelize(NAMED, 3))
-    again = index_ratings(sc.parallelize(NAMED[::-1], 3))
+    again = index_ratings(sc.parallelize(NAMED[::-1], 5))
     assert once._keys.all_keys(0) == again._keys.all_keys(0)
     assert sorted(ratings_of(once)) == sorted(ratings_of(again))
     once.unpersist()
@@ -176,10 +177,14 @@ def test_recommend(keyed, dense):
     assert found[0].rating == pytest.approx(dense[users[0], BIG + 23])
 
 
-def test_recommend_for_everybody(keyed, dense):
-    indexed, model = keyed
+@pytest.mark.parametrize("source", ["rows", "a DataFrame by names"])
+def test_recommend_for_everybody(sc, spark, keyed, dense, source):
+    _, model = keyed
     seen = {(user, product) for user, product, _ in NAMED}
-    found = dict(model.recommendProductsForUsers(99, excludeSeen=indexed.ratings).collect())
+    more = [("nobody", BIG + 10, 1.0), (USERS[0], 10, 1.0)]
+    ratings = SOURCES[source](sc, spark)
+    ratings = ratings.union(sc.parallelize(more)) if source == "rows" else ratings
+    found = dict(model.recommendProductsForUsers(99, excludeSeen=ratings).collect())
     assert sorted(found) == USERS
     for user, ratings in found.items():
         left = [product for product in PRODUCTS if (user, product) not in seen]
@@ -215,6 +220,47 @@ def test_strangers(keyed):
 
 
 # ------------------------------------------------------------------ files
+
+
+def test_what_was_seen_is_told_by_keys(sc, keyed):
+    indexed, model = keyed
+    for seen, words in (
+        (indexed, "takes ratings with keys, not with ids"),
+        (indexed.ratings, r"excludeSeen holds RatingBlock.*; pass ratings \(user key, product key"),
+        (sc.parallelize([("user 7", BIG)]), r"excludeSeen holds \('user 7', 1000000000000\); pass"),
+        (list(NAMED), "an RDD or a DataFrame, but got <class 'list'>"),
+    ):
+        with pytest.raises(RatingTypeError, match=words):
+            model.recommendProductsForUsers(2, excludeSeen=seen)
+    nothing = model.recommendProductsForUsers(2, excludeSeen=sc.emptyRDD())
+    assert nothing.collect() == model.recommendProductsForUsers(2).collect()
+
+
+@pytest.mark.parametrize("bad", [("user 7",), None, (None, BIG), (["user 7"], BIG)])
+def test_what_is_no_pair_is_named(sc, keyed, bad):
+    with pytest.raises(Exception, match="RatingTypeError: .* is not a pair of keys; pass an RDD"):
+        keyed[1].predictAll(sc.parallelize([("user 7", BIG + 10), bad], 1)).collect()
+    with pytest.raises(AssertionError, match="user_product should be RDD of"):
+        keyed[1].predictAll(sc.parallelize([bad], 1))
+
+
+def test_a_model_of_other_ratings_is_refused(sc, keyed, tmp_path):
+    indexed, model = keyed
+    grown = model.model.foldIn(sc.parallelize([(1000, 0, 5.0)]), lambda_=0.1)
+    with pytest.raises(SettingError, match="knows user id 1000, they have 7"):
+        indexed.keyed(grown)
+    model.save(sc, str(tmp_path / "model"))
+    shutil.rmtree(tmp_path / "model" / "data")
+    shutil.rmtree(tmp_path / "model" / "metadata")
+    with pytest.raises(ModelExistsError, match=r"There is .*/keys already"):
+        model.save(sc, str(tmp_path / "model"))
+    grown.save(sc, str(tmp_path / "model"))
+    with pytest.raises(ModelFormatError, match="do not belong together: it knows user id 1000"):
+        KeyedModel.load(sc, str(tmp_path / "model"))
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelExistsError, match="file is a file: save elsewhere"):
+        model.save(sc, str(tmp_path / "file"))
+    grown.unpersist()
 
 
 @pytest.fixture
@@ -255,9 +301,13 @@ def test_files_that_hold_no_keys(sc, keyed, saved, footprint):
     [
         ([], RatingError, "RDD is empty"),
         ([("a", 1, 2.0), (3, 1, 2.0)], RatingError, r"user keys are strings \('a'\) and integers"),
-        ([("a", None, 2.0)], RatingError, "product key None is neither a string nor an integer"),
+        ([("a", None, 2.0)], RatingError, "row 0: product key None is neither a string nor an"),
+        ([("a", True, 2.0)], RatingError, "row 0: product key True is neither a string nor an"),
+        ([("a\ud800", 1, 2.0)], RatingError, "is no Unicode text"),
+        (["ab5"], RatingTypeError, "row 0: 'ab5' is not a rating"),
+        ([("a", 1, [2.0])], RatingError, r"row 0: rating \[2\.0\] is not a number"),
         ([("a", 1.5, 2.0)], RatingError, "product key 1.5 is neither"),
-        ([(2**70, 1, 2.0)], RatingError, f"user key {2**70} does not fit 64 bits"),
+        ([(2**70, 1, 2.0)], RatingError, f"key {2**70} does not fit 64 bits"),
         ([("a", 1)], RatingError, r"partition 1, row 0: \('a', 1\) is not a rating"),
         (["a,1,2.0"], RatingTypeError, "partition 1, row 0: 'a,1,2.0' is not a rating"),
         ([("a", 1, "good")], RatingError, "partition 1, row 0: rating 'good' is not a number"),
@@ -275,9 +325,9 @@ def test_nulls_and_other_columns_are_refused(spark):
     schema = [StructField("user", StringType()), StructField("item", StringType())]
     rows = [("a", "b", 1.0), (None, "b", 2.0)]
     frame = spark.createDataFrame(rows, StructType([*schema, StructField("rating", DoubleType())]))
-    with pytest.raises(RatingError, match="user key None is neither"):
+    with pytest.raises(RatingError, match="key None is neither"):
         index_ratings(frame)
-    with pytest.raises(RatingTypeError, match="the user, is of type double; cast it to a"):
+    with pytest.raises(RatingTypeError, match="the user, is of type double; cast it to an integer"):
         index_ratings(frame, userCol="rating", ratingCol="user")
     floats = StructType([StructField(n, FloatType()) for n in ("user", "item", "rating")])
     with pytest.raises(RatingTypeError, match="the user, is of type float"):
@@ -295,6 +345,22 @@ def test_what_is_no_rdd_is_refused(sc, keyed):
         keyed[1].recommendUsers(BIG + 23, 2, exclude="user 7")
     with pytest.raises(SettingError, match=r"user 1\.5 is neither a string nor an integer"):
         keyed[1].recommendProducts(1.5, 2)
+
+
+def test_nothing_can_be_indexed_to_nothing(sc, spark):
+    for empty in (sc.emptyRDD(), frame(spark).limit(0)):
+        with pytest.raises(RatingError, match="RDD is empty: there is nothing to index"):
+            index_ratings(empty)
+
+
+def test_released_ratings_say_so(sc):
+    indexed = index_ratings(sc.parallelize(NAMED, 2))
+    model = ALS.train(indexed.ratings, RANK, 0, blocks=2)
+    indexed.unpersist()
+    for call in (lambda: indexed.ratings, lambda: indexed.keyed(model)):
+        with pytest.raises(ModelReleasedError, match="index them again"):
+            call()
+    model.unpersist()
 
 
 def test_a_released_model_says_so(sc):

@@ -271,6 +271,8 @@ def test_a_bad_word_is_named_with_its_batch_and_row(spark):
         (("a.b", "who", "`", "stars"), ("who", "a.b", "`"), (1, 0, 2)),
         (("who", "rating", "product", "x"), ("who", None, None), (0, 2, 1)),
         (("user", "rated", "x", "x"), (None, None, None), (0, 1, 2)),
+        (("Rating", "User", "Item", "x"), (None, None, None), (1, 2, 0)),
+        (("user", "item", "rating", "product"), ("USER", None, None), (0, 1, 2)),
     ],
 )
 def test_columns_by_name(spark, names, asked, taken):
@@ -285,11 +287,12 @@ def test_columns_by_name(spark, names, asked, taken):
     ("names", "asked", "words"),
     [
         (("a", "b", "c"), {"userCol": "who"}, "userCol: there is no column 'who' among"),
-        (("a", "b", "c"), {"userCol": "a"}, "itemCol: there is no column 'item' among"),
+        (("a", "b", "c"), {"userCol": "a"}, "itemCol: there is no column 'product' among"),
         (("a", "a", "c"), {"userCol": "a"}, "userCol: there is more than one column 'a' among"),
-        (("user", "item", "c"), {"ratingCol": 3}, "ratingCol: there is no column 3"),
+        (("user", "item", "c"), {"ratingCol": 3}, "ratingCol must be the name of a column but"),
+        (("a", "b", "c"), {"userCol": "a", "itemCol": "a", "ratingCol": "c"}, "for two purposes"),
         (("rating", "user", "film"), {}, "'user' stands elsewhere; pass userCol"),
-        (("User", "user", "USER"), {}, "'user' stands elsewhere"),
+        (("Rating", "User", "film"), {}, "'User' stands elsewhere"),
     ],
 )
 def test_columns_that_are_not_there(spark, names, asked, words):
@@ -309,6 +312,7 @@ def test_an_rdd_has_no_columns(sc):
         ("user id", "the.product", "rating"),
         ("a`b", "`", "c"),
         ("x", "x", "x"),
+        ("User", "user", "USER"),
         ("", " ", "é"),
         ("user", "product", "rating", "timestamp", "timestamp"),
     ],

@@ -101,6 +101,11 @@ def test_what_was_seen_comes_in_a_dataframe_too(spark, model):
     }
 
 
+def test_nothing_seen_yet(sc, model):
+    plain = model.recommendProductsForUsers(3).collect()
+    assert model.recommendProductsForUsers(3, excludeSeen=sc.emptyRDD()).collect() == plain
+
+
 def test_what_was_seen_is_read_in_the_call(sc, footprint):
     model = ALS.train(sc.parallelize(small.RATINGS, 2), RANK, 1, 0.1, blocks=2, seed=8)
     with pytest.raises(RatingError, match="partition 1, row 0: user id 'ann'"):

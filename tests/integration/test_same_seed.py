@@ -96,7 +96,7 @@ def test_a_row_that_was_not_brought_is_not_made_up(sc, sample, footprint):
         with pytest.raises(InconsistentRatingsError, match="No starting row was brought for id 7"):
             start.make(np.array([7], np.int32))
     finally:
-        for shuffle in start.brought:
+        for shuffle in start.shuffles:
             shuffle.release()
         links.release()
     assert not footprint.left()

@@ -4,11 +4,11 @@ import sys
 import numpy as np
 import pytest
 
-from rddals.blocks.keys import CodedRatings, Coder, Keys, bucket_of, checked_key
+from rddals.blocks.keys import CodedRatings, Coder, Keys, bucket_of, checked_key, in_line
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError
 
-NAMES = ["ann", "bob", "", "žofie", "\ud800", "ann "]
+NAMES = ["ann", "bob", "", "žofie", "ann "]
 
 
 def test_buckets_are_the_same_in_every_process():
@@ -43,10 +43,18 @@ def test_what_is_a_key(key, checked):
     assert type(checked_key(key)) is type(checked)
 
 
-@pytest.mark.parametrize("key", [None, 1.0, True, b"ann", 2**63, ("a",), float("nan")])
+@pytest.mark.parametrize("key", [None, 1.0, True, b"ann", 2**63, ("a",), float("nan"), "\ud800"])
 def test_what_is_no_key(key):
-    with pytest.raises(ValueError, match=r"neither a string nor an integer|does not fit 64 bits"):
+    with pytest.raises(ValueError, match=r"neither a string nor|not fit 64 bits|no Unicode text"):
         checked_key(key)
+
+
+@pytest.mark.parametrize("other", [True, 1.0])
+def test_what_equals_a_key_and_is_none(other):
+    coder = Coder()
+    coder.code([1, 2])
+    with pytest.raises(ValueError, match=f"{other} is neither a string nor an integer"):
+        coder.code([2, other])
 
 
 def test_numbers_follow_the_order_of_appearance():
@@ -68,10 +76,20 @@ def test_ids_for_numbers():
 
 def test_keys_of_a_bucket():
     keys = Keys.distinct([["b", "a"], ["c", "a"]], [[3], [], [2**40, 3]])
-    assert (keys.users, keys.products) == (["a", "b", "c"], [3, 2**40])
-    assert [keys.rank(0, key) for key in ("a", "c", "d", "")] == [0, 2, None, None]
-    assert [keys.rank(1, key) for key in (2**40, 4, "3")] == [1, None, None]
+    assert (sorted(keys.users), sorted(keys.products)) == (["a", "b", "c"], [3, 2**40])
+    for side, line in enumerate((keys.users, keys.products)):
+        assert [keys.rank(side, key) for key in line] == list(range(len(line)))
+    assert [keys.rank(0, key) for key in ("d", "", 3)] == [None] * 3
+    assert [keys.rank(1, key) for key in (4, "3")] == [None] * 2
     assert Keys.distinct([], []).rank(0, "a") is None
+
+
+@pytest.mark.parametrize("buckets", [1, 2, 7, 200])
+def test_buckets_are_stretches_of_one_line(buckets):
+    line = in_line(f"user-{i}" for i in range(500))
+    assert sorted(line) == sorted(f"user-{i}" for i in range(500))
+    assert (np.diff(bucket_of(line, buckets)) >= 0).all()
+    assert in_line(reversed(line)) == line
 
 
 def test_two_kinds_of_keys_are_refused():

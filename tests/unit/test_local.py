@@ -44,6 +44,7 @@ def test_some_are_left_out(model):
     assert found(model.recommend(7, 9, candidates={11, 10, 99}, exclude=[10])) == [(11, 2.0)]
     assert model.recommend(7, 9, exclude=PRODUCTS.ids) == []
     assert model.recommend(7, 9, candidates=[]) == []
+    assert len(model.recommend(7, 9, exclude=np.array([2**64 - 10], dtype=np.uint64))) == 4
 
 
 def test_popular_first_then_what_the_average_user_likes(model):
