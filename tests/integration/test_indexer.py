@@ -238,7 +238,7 @@ def test_what_was_seen_is_told_by_keys(sc, keyed):
 
 @pytest.mark.parametrize("bad", [("user 7",), None, (None, BIG), (["user 7"], BIG)])
 def test_what_is_no_pair_is_named(sc, keyed, bad):
-    with pytest.raises(Exception, match="RatingTypeError: .* is not a pair of keys; pass an RDD"):
+    with pytest.raises(Exception, match=r"RatingTypeError: .* is not a pair of keys; pass an RDD"):
         keyed[1].predictAll(sc.parallelize([("user 7", BIG + 10), bad], 1)).collect()
     with pytest.raises(AssertionError, match="user_product should be RDD of"):
         keyed[1].predictAll(sc.parallelize([bad], 1))
