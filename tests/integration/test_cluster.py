@@ -153,7 +153,7 @@ def wait_for_workers(url, ui, count, log):
             with urllib.request.urlopen(f"http://127.0.0.1:{ui}/json/", timeout=5) as answer:
                 if json.load(answer)["aliveworkers"] == count:
                     return url
-        except OSError:
+        except (OSError, ValueError):  # no answer yet, or a page of a server half set up
             pass
         time.sleep(0.2)
     raise TimeoutError(f"no cluster within 90 s:\n{log.read_text()[-3000:]}")
