@@ -78,7 +78,7 @@ def bench_local(benchmark, session, rank, feedback):
             seconds[name].append(perf_counter() - start)
 
     benchmark.pedantic(turns, rounds=ROUNDS, warmup_rounds=1)
-    benchmark.extra_info["products"] = len(local.products.ids)
+    benchmark.extra_info |= {"": f"{feedback}, rank {rank}", "products": len(local.products.ids)}
     benchmark.extra_info |= {
         f"{name} us": round(median(values[1:]) * 1e3, 1) for name, values in seconds.items()
     }
