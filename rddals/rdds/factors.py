@@ -17,10 +17,10 @@ from partitioners import Partitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.errors import RatingTypeError
 from rddals.rdds.spark import (
+    Shared,
     Shuffle,
     co_partitioned,
     cut_lineage,
-    discard,
     spared,
     with_shuffle_serializer,
 )
@@ -42,7 +42,7 @@ PAIR_TYPES = (tuple, list, np.ndarray)
 NOWHERE = -1
 
 
-class FactorTable:
+class FactorTable(Shared):
     """The factors of one side: an RDD of `FactorBlock`, block b in partition b.
 
     Attributes
@@ -53,20 +53,9 @@ class FactorTable:
     """
 
     def __init__(self, blocks: RDD[FactorBlock], partitioner: Partitioner) -> None:
+        super().__init__(blocks)
         self.blocks = blocks
         self.partitioner = partitioner
-        self._holders = 0
-
-    def hold(self) -> FactorTable:
-        """Count one more that needs this table; models may share one."""
-        self._holders += 1
-        return self
-
-    def let_go(self) -> None:
-        """Count one less, and free the blocks when nobody is left."""
-        self._holders -= 1
-        if self._holders == 0:
-            discard(self.blocks)
 
     def row(self, id_: int) -> NDArray[np.float32] | None:
         """The factor of one id, from the one partition that can hold it; None if unknown."""

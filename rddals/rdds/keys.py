@@ -13,7 +13,7 @@ from pyspark import RDD
 
 from rddals.blocks.keys import Key, Keys, bucket_of, checked_key
 from rddals.errors import RatingTypeError
-from rddals.rdds.spark import Shuffle, co_partitioned, discard, spared, with_shuffle_serializer
+from rddals.rdds.spark import Shared, Shuffle, co_partitioned, spared, with_shuffle_serializer
 
 __all__ = ["KeyTable", "is_pair", "split_by_bucket"]
 
@@ -21,7 +21,7 @@ __all__ = ["KeyTable", "is_pair", "split_by_bucket"]
 PAIRS_PER_BATCH = 1 << 16
 
 
-class KeyTable:
+class KeyTable(Shared):
     """The keys of both sides: an RDD of `Keys`, bucket b in partition b.
 
     Attributes
@@ -34,20 +34,9 @@ class KeyTable:
     def __init__(
         self, buckets: RDD[Keys], firsts: tuple[NDArray[np.int64], NDArray[np.int64]]
     ) -> None:
+        super().__init__(buckets)
         self.buckets = buckets
         self.firsts = firsts
-        self._holders = 0
-
-    def hold(self) -> KeyTable:
-        """Count one more that needs this table."""
-        self._holders += 1
-        return self
-
-    def let_go(self) -> None:
-        """Count one less, and free the keys when nobody is left."""
-        self._holders -= 1
-        if self._holders == 0:
-            discard(self.buckets)
 
     @property
     def partitions(self) -> int:

@@ -14,15 +14,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from itertools import count, islice
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from pyspark import RDD, SparkContext, StorageLevel
 from pyspark.accumulators import AccumulatorParam
 from pyspark.sql import DataFrame
 
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11 on
+
 __all__ = [
     "ReportBook",
+    "Shared",
     "Shuffle",
     "arrow_batches",
     "as_they_are",
@@ -194,6 +198,25 @@ def discard(rdd: RDD[Any]) -> None:
         sc = rdd.context
         path = sc._jvm.org.apache.hadoop.fs.Path(file)
         path.getFileSystem(sc._jsc.hadoopConfiguration()).delete(path, True)
+
+
+class Shared:
+    """Something around a persisted RDD that several may need; freed when nobody is left."""
+
+    def __init__(self, rdd: RDD[Any]) -> None:
+        self._rdd = rdd
+        self._holders = 0
+
+    def hold(self) -> Self:
+        """Count one more that needs it."""
+        self._holders += 1
+        return self
+
+    def let_go(self) -> None:
+        """Count one less, and free the RDD when nobody is left."""
+        self._holders -= 1
+        if self._holders == 0:
+            discard(self._rdd)
 
 
 _frozen = False
