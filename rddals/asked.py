@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rddals.errors import SettingError
 
-__all__ = ["Asked", "Ids", "checked_id", "fallback_asked", "nonnegative_integer", "popular_first"]
+__all__ = ["Asked", "checked_id", "fallback_asked", "popular_first"]
 
 #: Some ids, which need not be known.
 Ids = NDArray[np.int64]
@@ -38,7 +38,7 @@ class Asked:
     def checked(cls, num: Any, exclude: Any = (), candidates: Any = None) -> Asked:
         """What a caller passed, or a `SettingError` that says what to pass."""
         return cls(
-            nonnegative_integer("num", num),
+            _nonnegative_integer("num", num),
             _ids("exclude", exclude),
             None if candidates is None else _ids("candidates", candidates),
         )
@@ -73,7 +73,7 @@ def popular_first(
     return found
 
 
-def nonnegative_integer(name: str, value: Any) -> int:
+def _nonnegative_integer(name: str, value: Any) -> int:
     """`value`, which must be one."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
         return int(value)

@@ -14,6 +14,7 @@ from pyspark import RDD
 from rddals.blocks.keys import CodedRatings, Coder, Key, Keys, bucket_of, checked_key, mixed
 from rddals.blocks.ratings import INT32_MAX, RatingBlock
 from rddals.errors import RatingError, RatingTypeError, RddalsError
+from rddals.rdds.factors import by_block
 from rddals.rdds.frames import ArrowColumns
 from rddals.rdds.keys import KeyTable
 from rddals.rdds.spark import (
@@ -133,9 +134,7 @@ def _encode(
     for side in (0, 1):
         keys = np.empty(len(sides[side]), dtype=object)
         keys[:] = sides[side]
-        order = np.argsort(buckets[side], kind="stable")
-        found, starts = np.unique(buckets[side][order], return_index=True)
-        for bucket, own in zip(found.tolist(), np.split(keys[order], starts[1:]), strict=False):
+        for bucket, (own,) in by_block(buckets[side], keys):
             yield bucket, (side, partition, own.tolist())
 
 
@@ -228,7 +227,8 @@ def _reply(
 
 @spared
 def _identified(records: Iterable[tuple[int, Any]]) -> Iterator[RatingBlock]:
-    coded, replies = None, ({}, {})  # type: Any, tuple[dict[int, Any], dict[int, Any]]
+    coded: CodedRatings | None = None
+    replies: tuple[dict[int, NDArray[np.int32]], dict[int, NDArray[np.int32]]] = {}, {}
     for _, record in records:
         if isinstance(record, CodedRatings):
             coded = record

@@ -1,7 +1,7 @@
 """Files of keys, beside those of a model.
 
 ``keys/user`` and ``keys/product`` hold Parquet with columns ``id`` (int) and ``key`` (string or
-bigint). ``keys/buckets`` holds the number of buckets, from which ids follow.
+bigint). ``keys/buckets`` holds the number of buckets they were in, and will be in again.
 """
 
 from __future__ import annotations

@@ -19,7 +19,9 @@ from rddals import (
     SettingError,
     UnknownIdError,
 )
+from rddals.blocks.keys import Coder
 from rddals.indexer import KeyedModel, KeyedRating, index_ratings
+from rddals.rdds.frames import ArrowColumns
 
 RANK = 3
 BIG = 10**12
@@ -98,6 +100,21 @@ def test_ids_are_dense_and_lead_back_to_the_keys(sc, spark, source, arrow, monke
     named = zip(keys.keys_of(0, users), keys.keys_of(1, products), values, strict=True)
     assert sorted(named) == sorted(NAMED)
     indexed.unpersist()
+
+
+def test_the_arrow_batches_of_a_partition_share_their_keys():
+    arrow = pytest.importorskip("pyarrow")
+    parts = NAMED[:3], NAMED[3:4], NAMED[4:]
+    users, items, ratings = (
+        arrow.chunked_array([[row[column] for row in part] for part in parts])
+        for column in range(3)
+    )
+    coders = Coder(), Coder()
+    block = ArrowColumns(users, items, ratings).coded(coders[0].code, coders[1].code, "here")
+    names = coders[0].keys(), coders[1].keys()
+    columns = (block.users.tolist(), block.products.tolist(), block.ratings.tolist())
+    named = [(names[0][u], names[1][p], r) for u, p, r in zip(*columns, strict=True)]
+    assert named == list(NAMED)
 
 
 def test_many_keys_in_many_partitions(sc):
