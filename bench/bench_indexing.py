@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from statistics import median
-from time import perf_counter
-
 import pytest
 from pyspark.ml.feature import StringIndexer
 from pyspark.sql.functions import concat, format_string, lit, rand
 
+from bench.turns import turn_by_turn
 from rddals.indexer import index_ratings
 
-RATINGS, USERS, PRODUCTS, ROUNDS = 10_000_000, 500_000, 50_000, 3
+RATINGS, USERS, PRODUCTS = 10_000_000, 500_000, 50_000
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +38,7 @@ def bench_indexing(benchmark, named):
         ids.write.format("noop").mode("overwrite").save()
 
     contestants = {"rddals": ours, "StringIndexer": theirs}
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-
-    def turns() -> None:
-        for name, run in contestants.items():
-            start = perf_counter()
-            run()
-            seconds[name].append(perf_counter() - start)
-
-    benchmark.pedantic(turns, rounds=ROUNDS, warmup_rounds=1)
-    medians = {name: median(values[1:]) for name, values in seconds.items()}
+    medians = benchmark.pedantic(turn_by_turn, (contestants,), rounds=1)
     benchmark.extra_info |= {f"{name} s": round(value, 1) for name, value in medians.items()}
     ratio = medians["StringIndexer"] / medians["rddals"]
     benchmark.extra_info["StringIndexer/rddals"] = round(ratio, 2)

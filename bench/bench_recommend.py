@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from statistics import median
-from time import perf_counter
-
 import numpy as np
 import pytest
 from pyspark.ml.recommendation import ALS as MllibALS
 
 from bench.data import ratings
+from bench.turns import turn_by_turn
 from rddals import ALS
 
-RANK, NUM, ROUNDS = 50, 10, 3
+RANK, NUM = 50, 10
 #: Products of the catalogue that one process serves from.
 CATALOGUE = 100_000
 
@@ -31,16 +29,7 @@ def bench_recommend(benchmark, frame, batches):
             np.ascontiguousarray(products), np.ascontiguousarray(users), NUM, num_threads=2
         ),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-
-    def turns() -> None:
-        for name, run in contestants.items():
-            start = perf_counter()
-            run()
-            seconds[name].append(perf_counter() - start)
-
-    benchmark.pedantic(turns, rounds=ROUNDS, warmup_rounds=1)
-    medians = {name: median(values[1:]) for name, values in seconds.items()}
+    medians = benchmark.pedantic(turn_by_turn, (contestants,), rounds=1)
     benchmark.extra_info |= {f"{name} s": round(value, 2) for name, value in medians.items()}
     benchmark.extra_info |= {
         f"{rival}/rddals": round(medians[rival] / medians["rddals"], 1)
@@ -69,16 +58,8 @@ def bench_local(benchmark, session, rank, feedback):
         "recommend": lambda: [local.recommend(u, NUM) for u in users],
         "exclude 50": lambda: [local.recommend(u, NUM, exclude=seen) for u in users],
     }
-    seconds: dict[str, list[float]] = {name: [] for name in requests}
-
-    def turns() -> None:
-        for name, run in requests.items():
-            start = perf_counter()
-            run()
-            seconds[name].append(perf_counter() - start)
-
-    benchmark.pedantic(turns, rounds=ROUNDS, warmup_rounds=1)
+    medians = benchmark.pedantic(turn_by_turn, (requests,), rounds=1)
     benchmark.extra_info |= {"": f"{feedback}, rank {rank}", "products": len(local.products.ids)}
     benchmark.extra_info |= {
-        f"{name} us": round(median(values[1:]) * 1e3, 1) for name, values in seconds.items()
+        f"{name} us": round(seconds * 1e3, 1) for name, seconds in medians.items()
     }

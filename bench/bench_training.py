@@ -8,44 +8,38 @@ reading, building and all that happens once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from statistics import median
-from time import perf_counter
+from functools import partial
+from typing import NamedTuple
 
 import pytest
 from pyspark.ml.recommendation import ALS as MllibALS
 from threadpoolctl import threadpool_limits
 
+from bench.turns import seconds_of, turn_by_turn
 from rddals import ALS, HalfStepDone
 
 BLOCKS = 2
 LAMBDA, ALPHA = 0.1, 1.0
-ROUNDS = 3
 #: Iterations of a short and a long training by rank, for MLlib and for everybody else: far enough
 #: apart that what varies from training to training does not show in the slope.
 MLLIB_COUNTS = {10: (2, 12), 50: (1, 5), 100: (1, 3)}
 COUNTS = {10: (2, 22), 50: (2, 10), 100: (2, 8)}
 
 
-def slope(train: Callable[[int], None], counts: tuple[int, int]) -> float:
+class Trainer(NamedTuple):
+    """Trains for some iterations; `counts` are those of a short and a long training."""
+
+    train: Callable[[int], None]
+    counts: tuple[int, int]
+
+
+def slope(trainer: Trainer) -> float:
     """Seconds per iteration."""
-    seconds = []
-    for iterations in counts:
-        start = perf_counter()
-        train(iterations)
-        seconds.append(perf_counter() - start)
-    return (seconds[1] - seconds[0]) / (counts[1] - counts[0])
+    short, long = (seconds_of(partial(trainer.train, count)) for count in trainer.counts)
+    return (long - short) / (trainer.counts[1] - trainer.counts[0])
 
 
-def turn_by_turn(contestants: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """Median seconds per iteration of each, over `ROUNDS` rounds of all and one to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(1 + ROUNDS):
-        for name, measure in contestants.items():
-            seconds[name].append(measure())
-    return {name: median(values[1:]) for name, values in seconds.items()}
-
-
-def ours(batches, rank: int, precision: str, parts: dict, **options) -> Callable[[], float]:
+def ours(batches, rank: int, precision: str, parts: dict, **options) -> Trainer:
     kind = ALS.trainImplicit if "alpha" in options else ALS.train
 
     def train(iterations: int) -> None:
@@ -61,10 +55,10 @@ def ours(batches, rank: int, precision: str, parts: dict, **options) -> Callable
                 for name in steps[0].task_seconds
             }
 
-    return lambda: slope(train, COUNTS[rank])
+    return Trainer(train, COUNTS[rank])
 
 
-def mllib(frame, rank: int, **options) -> Callable[[], float]:
+def mllib(frame, rank: int, **options) -> Trainer:
     def train(iterations: int) -> None:
         estimator = MllibALS(
             rank=rank, maxIter=iterations, regParam=LAMBDA, seed=1,
@@ -72,7 +66,7 @@ def mllib(frame, rank: int, **options) -> Callable[[], float]:
         )  # fmt: skip
         estimator.fit(frame).userFactors.count()
 
-    return lambda: slope(train, MLLIB_COUNTS[rank])
+    return Trainer(train, MLLIB_COUNTS[rank])
 
 
 def tell(benchmark, rank: int, kind: str, medians: dict, parts: dict) -> None:
@@ -90,7 +84,7 @@ def tell(benchmark, rank: int, kind: str, medians: dict, parts: dict) -> None:
             benchmark.extra_info[f"{precision}: {name} s"] = round(seconds, 2)
 
 
-def implicit_als(columns, rank: int, conjugate_gradient: bool) -> Callable[[], float]:
+def implicit_als(columns, rank: int, conjugate_gradient: bool) -> Trainer:
     peer = pytest.importorskip("implicit")
     import scipy.sparse
 
@@ -103,7 +97,7 @@ def implicit_als(columns, rank: int, conjugate_gradient: bool) -> Callable[[], f
                 use_cg=conjugate_gradient, num_threads=2, random_state=1,
             ).fit(matrix, show_progress=False)  # fmt: skip
 
-    return lambda: slope(train, COUNTS[rank])
+    return Trainer(train, COUNTS[rank])
 
 
 @pytest.mark.parametrize("rank", (10, 50, 100))
@@ -121,5 +115,5 @@ def bench_iteration(benchmark, columns, frame, batches, kind, rank):
         contestants["implicit (Cholesky)"] = implicit_als(columns, rank, False)
     else:
         contestants["MLlib"] = mllib(frame, rank)
-    medians = benchmark.pedantic(turn_by_turn, (contestants,), rounds=1)
+    medians = benchmark.pedantic(turn_by_turn, (contestants, slope), rounds=1)
     tell(benchmark, rank, kind, medians, parts)

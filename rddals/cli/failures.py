@@ -47,15 +47,21 @@ def exit_codes(verbose: bool) -> Iterator[None]:
     """Run a command; an error becomes one line on stderr and the process's exit code."""
     try:
         yield
-    except KeyboardInterrupt:
-        print("rddals: interrupted", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if _interrupted(error):
+            print("rddals: interrupted", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
         if verbose:
             traceback.print_exc()
         code, message = describe(error)
         print(f"rddals: error: {message}", file=sys.stderr)
         raise typer.Exit(code) from None
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether an error came of Ctrl-C: Py4J raises others while it handles that."""
+    context = error.__context__
+    return isinstance(error, KeyboardInterrupt) or (context is not None and _interrupted(context))
 
 
 def describe(error: BaseException) -> tuple[int, str]:

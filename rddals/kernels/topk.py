@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rddals.errors import OverflowingRatingsError
+
 __all__ = ["Excluded", "ItemIndex", "pair_scores", "top_k"]
 
 _F32 = np.finfo(np.float32)
@@ -167,8 +169,10 @@ def top_k(
     Raises
     ------
     ValueError
-        For a negative `k`, a tile below 1, another shape or dtype, a query that holds NaN or
-        infinity, or rows so long (norms multiplying to some 1e38) that float32 scores overflow.
+        For a negative `k`, a tile below 1, another shape or dtype, or a query that holds NaN or
+        infinity.
+    OverflowingRatingsError
+        For rows so long (norms multiplying to some 1e38) that float32 scores overflow.
 
     Notes
     -----
@@ -196,9 +200,9 @@ def top_k(
         return ids, scores
     longest = norms.max() * items.norms[0]
     if longest > _F32.max / 2:
-        raise ValueError(
-            f"float32 scores would overflow: the longest query and item have norms {norms.max():g} "
-            f"and {items.norms[0]:g}; scale the factors down"
+        raise OverflowingRatingsError(
+            f"Predictions would overflow float32: the longest factors, {norms.max():g} and "
+            f"{items.norms[0]:g}, have a product beyond it. Scale the ratings down."
         )
     width = min(k + _SPARE, m)
     # The second term is for products that underflow.

@@ -200,8 +200,10 @@ def _read_numbers(schema: bytes, partition: int, batches: Iterable[bytes]) -> It
     for number, batch in enumerate(batches):
         columns = ipc.read_record_batch(py_buffer(batch), arrow_schema).columns
         try:
+            if any(column.null_count for column in columns):
+                raise ArrowInvalid("arrays of numbers have no null")
             yield tuple(map(_as_array, columns, (True, True, False)))
-        except ArrowInvalid:  # a word that is no number, or one as only Python reads it
+        except ArrowInvalid:  # nor a word that is no number, or that only Python reads as one
             rows = list(zip(*(column.to_pylist() for column in columns), strict=True))
             yield RatingBlock.from_rows(rows, origin=f"partition {partition}, batch {number}")
 
@@ -228,7 +230,7 @@ def _dictionary_codes(column: Any, code: Code) -> Any:
 
 
 def _as_array(column: Any, is_id: bool = False) -> Any:
-    """A column as numbers; a null comes out as NaN, which validation then reports."""
+    """A column as numbers; a null comes out as NaN."""
     import pyarrow
     from pyarrow import compute, types
 

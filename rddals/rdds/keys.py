@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
@@ -13,9 +13,9 @@ from pyspark import RDD
 
 from rddals.blocks.keys import Key, Keys, bucket_of, checked_key
 from rddals.errors import RatingTypeError
-from rddals.rdds.spark import Shared, Shuffle, co_partitioned, spared, with_shuffle_serializer
+from rddals.rdds.spark import Shared, Shuffle, co_partitioned, head, spared, with_shuffle_serializer
 
-__all__ = ["KeyTable", "is_pair", "split_by_bucket"]
+__all__ = ["KeyTable", "is_key_pair", "split_by_bucket"]
 
 #: Pairs that are routed at a time.
 PAIRS_PER_BATCH = 1 << 16
@@ -42,6 +42,14 @@ class KeyTable(Shared):
     def partitions(self) -> int:
         """How many buckets there are."""
         return len(self.firsts[0]) - 1
+
+    @cached_property
+    def kinds(self) -> tuple[type[Key], type[Key]]:
+        """Whether users', and products', keys are strings or integers."""
+        users, products = (
+            type(head(self.buckets.flatMap(partial(_of_side, side)))[0]) for side in (0, 1)
+        )
+        return users, products
 
     def ids_of(self, side: int, keys: Sequence[Key]) -> list[int | None]:
         """The id of each key, None for one that has none."""
@@ -145,13 +153,13 @@ def _keys_of_pairs(batch: list[Any]) -> list[Key]:
     try:
         return [checked_key(key) for key, _ in batch]
     except (TypeError, ValueError):
-        bad = next(pair for pair in batch if not is_pair(pair))
+        bad = next(pair for pair in batch if not is_key_pair(pair))
         raise RatingTypeError(
             f"{bad!r} is not a pair of keys; pass an RDD of (user, product)."
         ) from None
 
 
-def is_pair(pair: Any) -> bool:
+def is_key_pair(pair: Any) -> bool:
     """Whether `pair` is two values of which the first is a key."""
     try:
         key, _ = pair

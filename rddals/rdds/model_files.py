@@ -21,18 +21,20 @@ from partitioners import HashPartitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.popularity import Popularity
 from rddals.config import Settings
-from rddals.errors import ModelExistsError, ModelFormatError
+from rddals.errors import ModelExistsError, ModelFormatError, SettingError
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.shipping import ship
 from rddals.rdds.spark import head, spared, storage_level
 
-__all__ = ["SavedModel", "check_absent", "read_model", "write_model"]
+__all__ = ["SavedModel", "check_free", "read_model", "write_model"]
 
 CLASS = "org.apache.spark.mllib.recommendation.MatrixFactorizationModel"
 VERSION = "1.0"
 SIDES = ("user", "product")
 #: Of the metadata's entry with what MLlib's format has no place for.
 OWN_KEY = "rddals"
+#: What paths to read are split or matched by.
+PATTERN = frozenset(",*?[]{}\\")
 
 
 class SavedModel(NamedTuple):
@@ -57,7 +59,7 @@ def write_model(
 
     What MLlib's format has no place for is under a key of the metadata that MLlib passes over.
     """
-    check_absent(sc, path, ("metadata", *(f"data/{side}" for side in SIDES)))
+    check_free(sc, path, ("metadata", *(f"data/{side}" for side in SIDES)))
     schema = StructType(
         [
             StructField("id", IntegerType(), nullable=False),
@@ -79,8 +81,21 @@ def write_model(
         )
 
 
-def check_absent(sc: SparkContext, path: str, parts: Iterable[str]) -> None:
-    """Raise `ModelExistsError` if there is any of some parts of a model, or a file, at `path`."""
+def check_free(sc: SparkContext, path: str, parts: Iterable[str]) -> None:
+    """Check that some parts of a model can be saved at `path`, and loaded from there.
+
+    Raises
+    ------
+    ModelExistsError
+        If there is one of them, or a file.
+    SettingError
+        If Spark would take the path for a pattern, or for several.
+    """
+    if special := PATTERN & set(path):
+        raise SettingError(
+            f"path {path} has a {min(special)} in it, by which Spark would not find the model "
+            "again; save under another name."
+        )
     folder = sc._jvm.org.apache.hadoop.fs.Path(path)
     files = folder.getFileSystem(sc._jsc.hadoopConfiguration())
     if files.exists(folder) and not files.getFileStatus(folder).isDirectory():

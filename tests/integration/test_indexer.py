@@ -186,7 +186,7 @@ def test_recommend(keyed, dense):
     best = sorted(PRODUCTS, key=lambda product: -dense["user 7", product])
     found = keyed[1].recommendProducts("user 7", 3)
     assert [(r.user, r.product) for r in found] == [("user 7", product) for product in best[:3]]
-    left = keyed[1].recommendProducts("user 7", 9, exclude=[best[0], "?"], candidates=best[:3])
+    left = keyed[1].recommendProducts("user 7", 9, exclude=[best[0], 0], candidates=best[:3])
     assert [r.product for r in left] == best[1:3]
     users = sorted(USERS, key=lambda user: -dense[user, BIG + 23])
     found = keyed[1].recommendUsers(BIG + 23, 2)
@@ -228,10 +228,14 @@ def test_strangers(keyed):
         lambda: model.predict("nobody", BIG + 10),
         lambda: model.recommendProducts("nobody", 2),
         lambda: model.recommendUsers(10, 2),
-        lambda: model.similarProducts("23", 2),
+        lambda: model.similarProducts(BIG + 99, 2),
     ):
         with pytest.raises(UnknownIdError, match=r"(user|product) .* not found in the model"):
             call()
+    with pytest.raises(SettingError, match="user: 7 cannot be a key of a user, which are strings"):
+        model.recommendProducts(7, 1, fallback="popular")
+    with pytest.raises(SettingError, match=r"exclude: '10' cannot .* which are integers; pass one"):
+        model.recommendProducts("user 7", 1, exclude=[BIG + 10, "10"])
     popular = model.recommendProducts("nobody", 1, fallback="popular")
     assert [(r.user, r.product) for r in popular] == [("nobody", BIG + 23)]
 
@@ -242,7 +246,7 @@ def test_strangers(keyed):
 def test_what_was_seen_is_told_by_keys(sc, keyed):
     indexed, model = keyed
     for seen, words in (
-        (indexed, "takes ratings with keys, not with ids"),
+        (indexed, "an RDD or a DataFrame, but got .*IndexedRatings"),
         (indexed.ratings, r"excludeSeen holds RatingBlock.*; pass ratings \(user key, product key"),
         (sc.parallelize([("user 7", BIG)]), r"excludeSeen holds \('user 7', 1000000000000\); pass"),
         (list(NAMED), "an RDD or a DataFrame, but got <class 'list'>"),

@@ -217,9 +217,9 @@ def test_liked_or_not_is_a_rating(spark, arrow):
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ((1, 2, None), "rating"),
-        ((None, 2, 3.0), "user id"),
-        ((1, None, 3.0), "product id"),
+        ((1, 2, None), "rating None"),
+        ((None, 2, 3.0), "user id None"),
+        ((1, None, 3.0), "product id None"),
         ((1, 2, float("nan")), "rating nan"),
         ((1, 2, float("inf")), "rating inf"),
         ((1, 2**31, 3.0), "Ratings id 2147483648.* exceeds max integer value"),

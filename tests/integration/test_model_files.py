@@ -76,6 +76,18 @@ def test_a_model_is_not_saved_over_another(model, sc, tmp_path):
     assert MatrixFactorizationModel.load(sc, path).rank == RANK
 
 
+@pytest.mark.parametrize("name", ["a,b", "model*", "is it", "{a}", "[a]", "a?", "back\\slash"])
+def test_a_model_is_saved_only_where_it_is_found_again(model, sc, tmp_path, name):
+    path = str(tmp_path / name)
+    if name == "is it":
+        model.save(sc, path)
+        assert MatrixFactorizationModel.load(sc, path).rank == RANK
+    else:
+        with pytest.raises(SettingError, match=r"has a \S in it, .* save under another name"):
+            model.save(sc, path)
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_mllib_s_words_for_bad_arguments(model, sc):
     for call in (model.save, MatrixFactorizationModel.load):
         with pytest.raises(TypeError, match="sc should be a SparkContext, got type <class 'str'>"):

@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pytest
 
+from rddals.errors import OverflowingRatingsError
 from rddals.kernels import topk
 from rddals.kernels.topk import Excluded, ItemIndex, pair_scores, top_k
 
@@ -251,12 +252,16 @@ def test_index_refuses(arguments, message):
         (QUERIES, 1, {"item_tile": -3}, "tiles must be at least 1 but got 512 x -3"),
         (as_rows([[1, 1], [np.inf, 0]]), 1, {}, "1 of 2 are not; the first is row 1: [inf  0.]"),
         (as_rows([[0, np.nan]]), 0, {}, "queries must be finite"),
-        (as_rows([[3e38, 0]]), 1, {}, "would overflow: the longest query and item have norms 3e"),
     ],
 )
 def test_top_k_refuses(queries, k, tiles, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         top_k(queries, ItemIndex.build(IDS, ROWS), k, **tiles)
+
+
+def test_scores_beyond_float32_are_told_of():
+    with pytest.raises(OverflowingRatingsError, match=r"overflow float32: .* 3e\+38 and .*Scale"):
+        top_k(as_rows([[3e38, 0]]), ItemIndex.build(IDS, ROWS), 1)
 
 
 def test_what_is_excluded_by_hand():

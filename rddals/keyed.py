@@ -1,0 +1,346 @@
+"""A model that is asked and answers by keys: strings, or integers beyond 32 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import starmap
+from typing import Any, NamedTuple
+
+from pyspark import RDD, Broadcast, SparkContext
+
+from rddals.blocks.keys import Key, checked_key
+from rddals.errors import (
+    ModelFormatError,
+    ModelReleasedError,
+    RatingTypeError,
+    SettingError,
+    UnknownIdError,
+)
+from rddals.model import MatrixFactorizationModel, check_location
+from rddals.rdds.frames import Columns, key_rows
+from rddals.rdds.ingest import prepare
+from rddals.rdds.key_files import read_keys, write_keys
+from rddals.rdds.keys import KeyTable, is_key_pair
+from rddals.rdds.model_files import check_free
+from rddals.rdds.spark import head, is_stopped
+
+__all__ = ["PRODUCTS", "USERS", "KeyedModel", "KeyedRating", "ids_without_key"]
+
+USERS, PRODUCTS = 0, 1
+SIDES = ("user", "product")
+
+
+class KeyedRating(NamedTuple):
+    """A rating of, or predicted for, a user and a product by their keys."""
+
+    user: Key
+    product: Key
+    rating: float
+
+
+class KeyedModel:
+    """A `rddals.MatrixFactorizationModel` that is asked and answers by keys.
+
+    Made by `IndexedRatings.keyed` or `load`. Methods and arguments are those of the model, with
+    keys where it has ids and `KeyedRating` where it has ``Rating``.
+
+    Attributes
+    ----------
+    model : MatrixFactorizationModel
+        The model that knows ids.
+    """
+
+    def __init__(self, model: MatrixFactorizationModel, keys: KeyTable) -> None:
+        self.model = model
+        self._keys = keys.hold()
+        self._broadcasts: dict[int, Broadcast[list[Key]]] = {}
+        self._released = False
+
+    @property
+    def rank(self) -> int:
+        """Length of a factor."""
+        return self.model.rank
+
+    def predict(self, user: Key, product: Key) -> float:
+        """The predicted rating of a product by a user."""
+        return self.model.predict(self._id(USERS, user), self._id(PRODUCTS, product))
+
+    def predictAll(self, user_product: RDD[tuple[Key, Key]]) -> RDD[KeyedRating]:
+        """Predicted ratings of ``(user, product)`` pairs, in no particular order.
+
+        Pairs of which the model does not know the user or the product are left out.
+        """
+        assert isinstance(user_product, RDD), "user_product should be RDD of (user, product)"
+        keys = self._there()
+        assert all(map(is_key_pair, head(user_product))), (
+            "user_product should be RDD of (user, product)"
+        )
+        by_user = keys.with_ids(USERS, user_product)
+        by_product = keys.with_ids(PRODUCTS, by_user.map(_swapped))
+        predicted = self.model.predictAll(by_product.map(_swapped))
+        users = keys.with_keys(USERS, predicted.map(_user_first))
+        return keys.with_keys(PRODUCTS, users.map(_product_first)).map(_as_keyed)
+
+    def recommendProducts(
+        self,
+        user: Key,
+        num: int,
+        *,
+        exclude: Iterable[Key] = (),
+        candidates: Iterable[Key] | None = None,
+        fallback: str | None = None,
+    ) -> list[KeyedRating]:
+        """The `num` products with the highest predicted ratings for a user, best first."""
+        id_ = self._id(USERS, user, unknown=fallback is not None)
+        found = self.model.recommendProducts(
+            id_, num, **self._chosen(PRODUCTS, exclude, candidates), fallback=fallback
+        )
+        products = self._there().keys_of(PRODUCTS, [rating.product for rating in found])
+        scores = [rating.rating for rating in found]
+        return [KeyedRating(user, *best) for best in zip(products, scores, strict=True)]
+
+    def recommendUsers(
+        self,
+        product: Key,
+        num: int,
+        *,
+        exclude: Iterable[Key] = (),
+        candidates: Iterable[Key] | None = None,
+        fallback: str | None = None,
+    ) -> list[KeyedRating]:
+        """The `num` users with the highest predicted ratings for a product, best first."""
+        id_ = self._id(PRODUCTS, product, unknown=fallback is not None)
+        found = self.model.recommendUsers(
+            id_, num, **self._chosen(USERS, exclude, candidates), fallback=fallback
+        )
+        users = self._there().keys_of(USERS, [rating.user for rating in found])
+        scores = [rating.rating for rating in found]
+        return [
+            KeyedRating(user, product, score) for user, score in zip(users, scores, strict=True)
+        ]
+
+    def recommendProductsForUsers(
+        self, num: int, *, excludeSeen: Any = None, candidates: Iterable[Key] | None = None
+    ) -> RDD[tuple[Key, tuple[KeyedRating, ...]]]:
+        """For every user the `num` products with the highest predicted ratings, best first.
+
+        `excludeSeen` takes ratings with keys, as `index_ratings` does. Those of users or products
+        that the model does not know are ignored.
+        """
+        chosen = self._candidates(PRODUCTS, candidates)
+        seen = self._with_ids(excludeSeen)
+        found = self.model.recommendProductsForUsers(num, excludeSeen=seen, **chosen)
+        name = partial(_name_products, self._all_keys(PRODUCTS))
+        return self._there().with_keys(USERS, found).mapPartitions(name)
+
+    def recommendUsersForProducts(
+        self, num: int, *, excludeSeen: Any = None, candidates: Iterable[Key] | None = None
+    ) -> RDD[tuple[Key, tuple[KeyedRating, ...]]]:
+        """For every product the `num` users with the highest predicted ratings, best first."""
+        chosen = self._candidates(USERS, candidates)
+        seen = self._with_ids(excludeSeen)
+        found = self.model.recommendUsersForProducts(num, excludeSeen=seen, **chosen)
+        name = partial(_name_users, self._all_keys(USERS))
+        return self._there().with_keys(PRODUCTS, found).mapPartitions(name)
+
+    def similarProducts(self, product: Key, num: int) -> list[tuple[Key, float]]:
+        """The `num` products whose factors are most similar, with the cosine of the angle."""
+        found = self.model.similarProducts(self._id(PRODUCTS, product), num)
+        return self._named(PRODUCTS, found)
+
+    def similarUsers(self, user: Key, num: int) -> list[tuple[Key, float]]:
+        """The `num` users whose factors are most similar, with the cosine of the angle."""
+        return self._named(USERS, self.model.similarUsers(self._id(USERS, user), num))
+
+    def userFeatures(self) -> RDD[tuple[Key, Any]]:
+        """``(user, array('d'))`` pairs."""
+        return self._there().with_keys(USERS, self.model.userFeatures())
+
+    def productFeatures(self) -> RDD[tuple[Key, Any]]:
+        """``(product, array('d'))`` pairs."""
+        return self._there().with_keys(PRODUCTS, self.model.productFeatures())
+
+    def save(self, sc: SparkContext, path: str) -> None:
+        """Save the model, in MLlib's format, and the keys beside it.
+
+        MLlib, and `rddals.MatrixFactorizationModel.load`, load the model alone.
+        """
+        keys = self._there()
+        check_location(sc, path)
+        check_free(sc, path, ["keys"])
+        self.model.save(sc, path)
+        write_keys(sc, path, keys)
+
+    @classmethod
+    def load(cls, sc: SparkContext, path: str) -> KeyedModel:
+        """Load what `save` wrote.
+
+        Raises
+        ------
+        ModelFormatError
+            If there is no model at `path`, or one without keys.
+        """
+        model = MatrixFactorizationModel.load(sc, path)
+        keys: KeyTable | None = None
+        try:
+            keys = read_keys(sc, path).hold()
+            if unknown := ids_without_key(model, keys):
+                raise ModelFormatError(
+                    f"{path} holds keys and a model that do not belong together: {unknown}; load "
+                    "the model alone with MatrixFactorizationModel.load()."
+                )
+            return cls(model, keys)
+        except BaseException:
+            model.unpersist()
+            raise
+        finally:
+            if keys is not None:
+                keys.let_go()
+
+    def unpersist(self) -> None:
+        """Free the model and, unless ratings or other models need them, the keys."""
+        if not self._released and not is_stopped(self._keys.buckets.context):
+            self._keys.let_go()
+            for broadcast in self._broadcasts.values():
+                broadcast.destroy()
+        self._broadcasts.clear()
+        self._released = True
+        self.model.unpersist()
+
+    def _there(self) -> KeyTable:
+        if self._released or is_stopped(self._keys.buckets.context):
+            raise ModelReleasedError(
+                "The keys of this model are gone, with unpersist() or its SparkContext; save() a "
+                "model before and load it."
+            )
+        return self._keys
+
+    def _id(self, side: int, key: Any, *, unknown: bool = False) -> int:
+        """The id of a key; if `unknown` keys are asked for, one that the model cannot know."""
+        try:
+            checked = checked_key(key)
+        except ValueError as error:
+            raise SettingError(f"{SIDES[side]} {error}.") from None
+        (id_,) = self._ids_of(side, SIDES[side], [checked])
+        if id_ is not None:
+            return id_
+        if unknown:
+            return -1
+        raise UnknownIdError(
+            f"{SIDES[side]} {key!r} not found in the model; it has no rating in the training data."
+        )
+
+    def _ids(self, side: int, name: str, keys: Any) -> list[int]:
+        try:
+            wanted = [checked_key(key) for key in ((None,) if isinstance(keys, str) else keys)]
+        except (TypeError, ValueError):
+            raise SettingError(f"{name} must be a sequence of keys but got {keys!r}.") from None
+        return [id_ for id_ in self._ids_of(side, name, wanted) if id_ is not None]
+
+    def _ids_of(self, side: int, name: str, keys: list[Key]) -> list[int | None]:
+        """The ids of keys that an argument holds; None for those that the model does not know."""
+        table = self._there()
+        found = table.ids_of(side, keys)
+        for key, id_ in zip(keys, found, strict=True):
+            # "7" for 7 is a mistake, and no stranger.
+            if id_ is None and type(key) is not (kind := table.kinds[side]):
+                kinds = "strings" if kind is str else "integers"
+                raise SettingError(
+                    f"{name}: {key!r} cannot be a key of a {SIDES[side]}, which are {kinds}; pass "
+                    "one of these."
+                )
+        return found
+
+    def _with_ids(self, seen: Any) -> RDD[tuple[int, int, float]] | None:
+        """Ratings with keys as ratings with ids, where there are some."""
+        if seen is None:
+            return None
+        prepare(seen, Columns())
+        rows = seen if isinstance(seen, RDD) else key_rows(seen)
+        if not all(map(_is_rating, head(rows))):
+            raise RatingTypeError(
+                f"excludeSeen holds {rows.first()!r}; pass ratings (user key, product key, rating)."
+            )
+        by_user = self._there().with_ids(USERS, rows.map(_user_and_product))
+        by_product = self._there().with_ids(PRODUCTS, by_user.map(_swapped))
+        return by_product.map(_as_seen)
+
+    def _candidates(self, side: int, candidates: Any) -> dict[str, Any]:
+        if candidates is not None:
+            candidates = self._ids(side, "candidates", candidates)
+        return {"candidates": candidates}
+
+    def _chosen(self, side: int, exclude: Any, candidates: Any) -> dict[str, Any]:
+        excluded = {"exclude": self._ids(side, "exclude", exclude)}
+        return excluded | self._candidates(side, candidates)
+
+    def _named(self, side: int, found: list[tuple[int, float]]) -> list[tuple[Key, float]]:
+        keys = self._there().keys_of(side, [id_ for id_, _ in found])
+        return list(zip(keys, (score for _, score in found), strict=True))
+
+    def _all_keys(self, side: int) -> Broadcast[list[Key]]:
+        if side not in self._broadcasts:
+            keys = self._there()
+            self._broadcasts[side] = keys.buckets.context.broadcast(keys.all_keys(side))
+        return self._broadcasts[side]
+
+
+def ids_without_key(model: MatrixFactorizationModel, keys: KeyTable) -> str | None:
+    """What says that a model does not belong to some keys; None if nothing does."""
+    for side, (low, high) in enumerate(model.id_bounds()):
+        count = int(keys.firsts[side][-1])
+        if low < 0 or high >= count:
+            return f"it knows {SIDES[side]} id {high if low >= 0 else low}, they have {count}"
+    return None
+
+
+def _is_rating(row: Any) -> bool:
+    return isinstance(row, (tuple, list)) and len(row) == 3 and is_key_pair(row[:2])
+
+
+def _user_and_product(row: Any) -> tuple[Any, Any]:
+    user, product, _ = row
+    return user, product
+
+
+def _as_seen(pair: tuple[int, int]) -> tuple[int, int, float]:
+    product, user = pair
+    return user, product, 1.0
+
+
+def _swapped(pair: tuple[Any, Any]) -> tuple[Any, Any]:
+    first, second = pair
+    return second, first
+
+
+def _user_first(rating: Any) -> tuple[int, tuple[int, float]]:
+    return rating.user, (rating.product, rating.rating)
+
+
+def _product_first(pair: tuple[Key, tuple[int, float]]) -> tuple[int, tuple[Key, float]]:
+    user, (product, rating) = pair
+    return product, (user, rating)
+
+
+def _as_keyed(pair: tuple[Key, tuple[Key, float]]) -> KeyedRating:
+    product, (user, rating) = pair
+    return KeyedRating(user, product, rating)
+
+
+def _name_products(
+    products: Broadcast[list[Key]], found: Iterable[tuple[Key, Any]]
+) -> Iterator[tuple[Key, tuple[KeyedRating, ...]]]:
+    names = products.value
+    for user, ratings in found:
+        best = ((user, names[rating.product], rating.rating) for rating in ratings)
+        yield user, tuple(starmap(KeyedRating, best))
+
+
+def _name_users(
+    users: Broadcast[list[Key]], found: Iterable[tuple[Key, Any]]
+) -> Iterator[tuple[Key, tuple[KeyedRating, ...]]]:
+    names = users.value
+    for product, ratings in found:
+        best = ((names[rating.user], product, rating.rating) for rating in ratings)
+        yield product, tuple(starmap(KeyedRating, best))
