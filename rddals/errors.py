@@ -92,5 +92,13 @@ class ModelReleasedError(RddalsError, RuntimeError):
     """The factors of a model are gone: it was unpersisted, or its SparkContext stopped."""
 
 
+class EventLogError(RddalsError, ValueError):
+    """A file holds no events of Spark."""
+
+
+class MeterError(RddalsError, RuntimeError):
+    """A meter cannot measure: it is on already, or has nothing to measure."""
+
+
 class ModelFormatError(RddalsError, ValueError):
     """A directory does not hold a model that can be loaded."""

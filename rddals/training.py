@@ -32,7 +32,7 @@ from rddals.exchange import (
 )
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.links import PRODUCTS, USERS, Links, build_links
-from rddals.rdds.spark import discard
+from rddals.rdds.spark import discard, labelled
 from rddals.rdds.start import Start, start_by_id, start_from, start_of_mllib
 from rddals.steps import first_step, solve_step
 
@@ -140,7 +140,8 @@ def train(
     Trained
     """
     began = perf_counter()
-    links = build_links(source, *partitioners, settings.duplicates)
+    with labelled(source.context, "links"):
+        links = build_links(source, *partitioners, settings.duplicates)
     try:
         sides = (links.users, links.products)
         return _Alternation(sides, settings, listeners, known, began).run()
@@ -229,12 +230,13 @@ class _Alternation:
 
     def _initialise(self) -> None:
         untrained = self.settings.iterations == 0
-        for side in (PRODUCTS, USERS) if untrained else (USERS,):
-            start = self._start(side)
-            if start.brought is not None:
-                self.delivery = Brought(start.brought, start.shuffles)
-            step = partial(first_step, start.make, self.settings.objective)
-            self._advance(side, step, send=not untrained, keep=untrained)
+        with labelled(self.links[USERS].rdd.context, "start"):
+            for side in (PRODUCTS, USERS) if untrained else (USERS,):
+                start = self._start(side)
+                if start.brought is not None:
+                    self.delivery = Brought(start.brought, start.shuffles)
+                step = partial(first_step, start.make, self.settings.objective)
+                self._advance(side, step, send=not untrained, keep=untrained)
 
     def _start(self, side: int) -> Start:
         settings = self.settings
@@ -245,8 +247,10 @@ class _Alternation:
 
     def _half_step(self, iteration: int, side: int, *, send: bool, keep: bool) -> None:
         started = perf_counter()
+        links = self.links[side]
         step = partial(solve_step, self.settings.objective, self.gram)
-        advance = self._advance(side, step, send=send, keep=keep)
+        with labelled(links.rdd.context, f"{iteration} {links.name}"):
+            advance = self._advance(side, step, send=send, keep=keep)
         parts: dict[str, float] = {"receive": 0.0, "other": 0.0}
         for report in advance.reports:
             parts["receive"] += report.receive_seconds
@@ -257,7 +261,7 @@ class _Alternation:
         squared_errors = sum(r.step.loss for r in advance.reports)  # with this side's penalty
         done = HalfStepDone(
             iteration=iteration,
-            side=self.links[side].name,
+            side=links.name,
             loss=squared_errors + self.penalties[1 - side],
             seconds=perf_counter() - started,
             task_seconds=parts,

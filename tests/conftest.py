@@ -62,6 +62,7 @@ def _spark(local_dir):
         .set("spark.local.dir", str(local_dir))
         .set("spark.ui.enabled", "false")
         .set("spark.ui.showConsoleProgress", "false")
+        .set("spark.shuffle.compress", "false")  # what is shuffled has the size it has
         .set("spark.ui.retainedStages", "10000")
         .set("spark.ui.retainedJobs", "10000")
         .set("spark.sql.shuffle.partitions", "2")

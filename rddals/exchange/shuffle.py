@@ -150,32 +150,36 @@ class ShuffleExchange(BlockToBlock):
 
 
 class NeededRows:
-    """Messages of the rows that the destination needs, ids ascending."""
+    """Messages of the rows that the destination needs, ids ascending.
 
-    def pack(self, link_block: LinkBlock, rows: Rows, destination: int) -> Rows | None:
+    A message is how many rows there are and their bytes: an array would be pickled with the names
+    of all that it takes to make one, which is as much as three rows of rank 10.
+    """
+
+    def pack(self, link_block: LinkBlock, rows: Rows, destination: int) -> tuple[int, bytes] | None:
         needed = link_block.out_block.rows_for(destination)
         if not len(needed):
             return None
-        return rows if len(needed) == len(rows) else rows.take(needed, axis=0)
+        sent = rows if len(needed) == len(rows) else rows.take(needed, axis=0)
+        return len(sent), sent.tobytes()
 
     def unpack(
-        self, link_block: LinkBlock, messages: list[tuple[int, Rows]]
+        self, link_block: LinkBlock, messages: list[tuple[int, tuple[int, bytes]]]
     ) -> tuple[InBlock, Rows]:
         in_block = link_block.in_block
         arrived = np.zeros(len(in_block.source_counts), dtype=np.int64)
-        for source, rows in messages:
-            arrived[source] = len(rows)
+        for source, (count, _) in messages:
+            arrived[source] = count
         if not np.array_equal(arrived, in_block.source_counts):
             wrong = int(np.argmax(arrived != in_block.source_counts))
             raise InconsistentRatingsError(
                 f"Block {link_block.block} needs {in_block.source_counts[wrong]} rows of source "
                 f"block {wrong} but got {arrived[wrong]}. {REMEDY}"
             )
-        if len(messages) == 1:
-            return in_block, messages[0][1]
-        rank = messages[0][1].shape[1] if messages else 0
-        parts = [rows for _, rows in messages] or [np.empty((0, rank), dtype=np.float32)]
-        return in_block, np.concatenate(parts)
+        if not messages:
+            return in_block, np.empty((0, 0), dtype=np.float32)
+        received = np.frombuffer(b"".join(rows for _, (_, rows) in messages), dtype=np.float32)
+        return in_block, received.reshape(len(in_block.source_ids), -1)
 
 
 class _MessageTask:

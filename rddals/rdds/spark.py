@@ -12,6 +12,7 @@ import socket
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
 __all__ = [
+    "STEP",
     "ReportBook",
     "Shared",
     "Shuffle",
@@ -37,6 +39,7 @@ __all__ = [
     "head",
     "is_local",
     "is_stopped",
+    "labelled",
     "materialise",
     "spare_the_worker",
     "spared",
@@ -283,6 +286,25 @@ class _Merge(AccumulatorParam[dict[Any, Any]]):
 _accumulators: WeakKeyDictionary[SparkContext, Any] = WeakKeyDictionary()
 _numbers = count()
 _open: set[int] = set()
+
+
+#: Local properties of Spark: what a job is for, to be read by programs and by people.
+STEP, DESCRIPTION = "rddals.step", "spark.job.description"
+
+
+@contextmanager
+def labelled(sc: SparkContext, step: str) -> Iterator[None]:
+    """Say what the jobs that are started meanwhile are for, in Spark's pages and events."""
+    before = {name: sc.getLocalProperty(name) for name in (STEP, DESCRIPTION)}
+    sc.setLocalProperty(STEP, step)
+    if before[DESCRIPTION] is None:
+        sc.setLocalProperty(DESCRIPTION, f"rddals: {step}")
+    try:
+        yield
+    finally:
+        if not is_stopped(sc):
+            for name, value in before.items():
+                sc.setLocalProperty(name, value)
 
 
 class ReportBook:

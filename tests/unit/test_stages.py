@@ -1,0 +1,155 @@
+"""Events summed up, written by hand."""
+
+import json
+
+import pytest
+
+from rddals.errors import EventLogError
+from rddals.measure import Traffic, read_event_log
+from rddals.measure.stages import measured
+
+
+def line(name, **fields):
+    event = {"Event": f"SparkListener{name}", **{k.replace("_", " "): v for k, v in fields.items()}}
+    return json.dumps(event, separators=(",", ":")) + "\n"
+
+
+def submitted(stage, name="count at x.py:1", step=None, attempt=0):
+    info = {"Stage ID": stage, "Stage Attempt ID": attempt, "Stage Name": name}
+    return line("StageSubmitted", Stage_Info=info, Properties={"rddals.step": step} if step else {})
+
+
+def ended(stage, partition, start=1000, stop=2000, reason="Success", metrics=True, **counts):
+    task = {"Index": partition, "Partition ID": partition, "Launch Time": start}
+    task["Finish Time"] = stop
+    read = {"Local Bytes Read": counts.get("near", 0), "Remote Bytes Read": counts.get("far", 0)}
+    read |= {"Total Records Read": 2, "Fetch Wait Time": 250}
+    write = {"Shuffle Bytes Written": counts.get("written", 0), "Shuffle Records Written": 3}
+    write["Shuffle Write Time"] = 500_000_000
+    told = {"Shuffle Read Metrics": read, "Shuffle Write Metrics": write, "Result Size": 7}
+    told |= {"Memory Bytes Spilled": 40, "Disk Bytes Spilled": 20}
+    told["Peak Execution Memory"] = counts.get("peak", 0)
+    fields = {"Stage ID": stage, "Task End Reason": {"Reason": reason}, "Task Info": task}
+    if metrics:
+        fields["Task Metrics"] = told
+    return line("TaskEnd", **fields)
+
+
+def test_tasks_of_a_stage_add_up():
+    found = measured(
+        [
+            submitted(4, step="1 products"),
+            ended(4, 0, 1000, 2000, near=10, far=5, written=100, peak=3),
+            ended(4, 1, 1500, 4500, near=20, far=0, written=200, peak=9),
+            ended(4, 2, 2000, 4000, written=1),
+        ]
+    )
+    (stage,) = found.stages
+    assert (stage.stage, stage.name, stage.step) == (4, "count at x.py:1", "1 products")
+    assert stage.done == Traffic(
+        tasks=3, read_local=30, read_remote=5, read_records=6, written=301, written_records=9,
+        spilled_memory=120, spilled_disk=60, results=21, fetch_wait=0.75, write_seconds=1.5,
+        seconds=6.0,
+    )  # fmt: skip
+    assert stage.done.read == 35
+    assert stage.task_seconds == (1.0, 2.0, 3.0)
+    assert (stage.peak_memory, stage.began, stage.ended) == (9, 1.0, 4.5)
+    assert stage.again == stage.failed == Traffic()
+
+
+def test_failures_and_repetitions_are_apart():
+    found = measured(
+        [
+            submitted(0),
+            ended(0, 0, written=100),
+            ended(0, 1, written=50, reason="ExceptionFailure"),
+            ended(0, 1, written=70),
+            ended(0, 0, reason="ExecutorLostFailure", metrics=False),
+            submitted(0, attempt=1),  # an executor was lost with what partition 0 had written
+            ended(0, 0, written=100),
+        ]
+    )
+    assert (found.total.tasks, found.total.written) == (2, 170)
+    assert (found.again.tasks, found.again.written) == (1, 100)
+    assert (found.failed.tasks, found.failed.written) == (2, 50)
+    assert len(found.stages) == 1
+
+
+def test_stages_of_a_step_belong_together():
+    found = measured(
+        [
+            submitted(1, step="links"),
+            submitted(0, step="links"),
+            ended(0, 0, 1000, 2000, written=1),
+            ended(1, 0, 2000, 3000, near=1),
+            submitted(2),
+            ended(2, 0, 3000, 4000, near=99),
+            submitted(3, step="start"),
+            ended(3, 0, 4000, 5000, written=5),
+            submitted(4, step="never ran"),
+        ]
+    )
+    assert [s.stage for s in found.stages] == [0, 1, 2, 3]
+    assert [s.step for s in found.steps] == ["links", "start"]
+    assert (found.steps[0].done.written, found.steps[0].done.read) == (1, 1)
+    assert (found.steps[0].began, found.steps[0].ended) == (1.0, 3.0)
+    assert found.document()["steps"][1]["done"]["written"] == 5
+    assert json.loads(json.dumps(found.document()))["total"]["read_local"] == 100
+
+
+def test_broadcasts_are_counted_where_they_arrive():
+    blocks = {"broadcast_3_piece0": 700, "broadcast_3": 5000, "rdd_1_0": 900}
+    infos = [{"Block ID": b, "Memory Size": n, "Disk Size": 1} for b, n in blocks.items()]
+    found = measured([line("BlockUpdated", Block_Updated_Info=info) for info in infos])
+    assert (found.broadcast, found.stages) == (701, ())
+
+
+def test_a_line_that_is_being_written_is_left_out(tmp_path):
+    log = tmp_path / "app-1.inprogress"
+    start = line("LogStart", Spark_Version="4.3.0")
+    log.write_text(start + line("Other", x=1) + ended(0, 0, written=3) + ended(0, 1)[:99])
+    found = read_event_log(log)
+    assert (found.total.written, found.total.tasks, found.spark) == (3, 1, "4.3.0")
+
+
+def test_a_rolled_log_is_read_in_order(tmp_path):
+    folder = tmp_path / "eventlog_v2_app-1"
+    folder.mkdir()
+    (folder / "appstatus_app-1").touch()
+    (folder / "events_1_app-1").write_text(line("LogStart", Spark_Version="4.0.1") + submitted(7))
+    (folder / "events_2_app-1").write_text(submitted(7, step="links") + ended(7, 0))
+    (folder / "events_10_app-1").write_text(submitted(7, step="start"))
+    assert [stage.step for stage in read_event_log(folder).stages] == ["start"]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (None, "There is nothing at .*log; pass an event log"),
+        ({}, "no rolled event log .* what is in it: nothing"),
+        ({"app-1": "", "app-2": ""}, r"pass one of what is in it: app-1, app-2\."),
+    ],
+)
+def test_a_place_without_a_log(tmp_path, files, words):
+    place = tmp_path / "log"
+    if files is not None:
+        place.mkdir()
+        for name, text in files.items():
+            (place / name).write_text(text)
+    with pytest.raises(EventLogError, match=words):
+        read_event_log(place)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1,2,3\n", line("TaskEnd"), '{"Event":"SparkListenerTaskEnd", oops}\n']
+)
+def test_a_file_that_is_no_log(tmp_path, text):
+    (tmp_path / "log").write_text(text)
+    with pytest.raises(EventLogError, match="log is no event log of Spark"):
+        read_event_log(tmp_path / "log")
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "log").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(EventLogError, match="log is no event log of Spark"):
+        read_event_log(str(tmp_path / "log"))
