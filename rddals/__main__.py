@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from functools import partial
+from importlib.machinery import SourceFileLoader
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -28,19 +29,25 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         (sys.stdout if arguments else sys.stderr).write(USAGE)
         sys.exit(0 if arguments else 2)
-    script = arguments[0]
+    script = os.path.abspath(arguments[0])
     try:
-        with io.open_code(os.path.abspath(script)) as file:
+        with io.open_code(script) as file:
             source = file.read()
     except OSError as error:
-        sys.stderr.write(f"python -m rddals: {script!r} cannot be read: {error.strerror}\n")
+        sys.stderr.write(f"python -m rddals: {arguments[0]!r} cannot be read: {error.strerror}\n")
         sys.exit(2)
     install()
     sys.argv = arguments
-    sys.path[0] = os.path.dirname(os.path.realpath(script))
+    if not getattr(sys.flags, "safe_path", False):  # since Python 3.11
+        sys.path[0] = os.path.dirname(os.path.realpath(script))
     sys.excepthook = partial(_from_the_script_on, sys.excepthook, script)
     module = ModuleType("__main__")
-    vars(module).update(__file__=script, __builtins__=__builtins__)
+    vars(module).update(
+        __file__=script,
+        __cached__=None,
+        __loader__=SourceFileLoader("__main__", script),
+        __builtins__=__builtins__,
+    )
     sys.modules["__main__"] = module
     exec(compile(source, script, "exec", dont_inherit=True), vars(module))
 

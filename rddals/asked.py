@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rddals.errors import SettingError
+from rddals.errors import SettingError, UnknownIdError
 
-__all__ = ["Asked", "checked_id", "fallback_asked", "popular_first"]
+__all__ = ["Asked", "checked_id", "fallback_asked", "popular_first", "unknown_id"]
 
 #: Some ids, which need not be known.
 Ids = NDArray[np.int64]
@@ -89,9 +89,14 @@ def checked_id(name: str, value: Any) -> int:
 
 
 def _ids(name: str, ids: Any) -> Ids:
-    """Distinct ids, ascending, of any iterable of integers."""
+    """Distinct ids, ascending, of any iterable of integers; none that is beyond 64 bits."""
     try:
-        found = np.array(ids if isinstance(ids, np.ndarray) else list(ids))
+        if isinstance(ids, (str, bytes)):
+            raise TypeError
+        listed = ids if isinstance(ids, np.ndarray) else list(ids)
+        found = np.array(listed)
+        if found.dtype.kind in "Of":  # NumPy has no type for integers of any size
+            found = np.array([id_ for id_ in listed if not _beyond_int64(id_)])
     except (TypeError, ValueError):
         found = np.array([None])
     if found.size == 0 and found.ndim == 1:
@@ -101,6 +106,19 @@ def _ids(name: str, ids: Any) -> Ids:
     if found.dtype.kind == "u":
         found = found[found <= np.iinfo(np.int64).max]  # no id is larger
     return np.unique(found.astype(np.int64))
+
+
+def _beyond_int64(id_: Any) -> bool:
+    return type(id_) is int and not -(2**63) <= id_ < 2**63
+
+
+def unknown_id(side: str, id_: Any) -> UnknownIdError:
+    """The error for an id that the model does not know; it begins with MLlib's words."""
+    remedy = ", or foldIn() them" if side == "user" else ""
+    return UnknownIdError(
+        f"{side}Id: {id_!r} not found in the model: it has no rating in the training data. Train "
+        f"with ratings of it{remedy}."
+    )
 
 
 def fallback_asked(fallback: Any) -> bool:

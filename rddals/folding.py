@@ -13,12 +13,12 @@ from pyspark import RDD, Broadcast
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.ratings import RatingBlock
 from rddals.config import Objective
-from rddals.errors import UnknownIdError
+from rddals.errors import RatingError, UnknownIdError
 from rddals.exchange import EXCHANGES, Brought
 from rddals.kernels.half_step import gram
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.ingest import read_batches
-from rddals.rdds.links import build_links
+from rddals.rdds.links import NoRatingsError, build_links
 from rddals.rdds.spark import discard, spared
 from rddals.rdds.start import start_from
 from rddals.steps import first_step, solve_step
@@ -39,6 +39,8 @@ def fold_in(
     drop_unknown: bool,
 ) -> FactorTable:
     """The users' table with a row for every user of `source`: a half-step of training.
+
+    Where every rating is dropped, it is the table itself.
 
     Parameters
     ----------
@@ -62,7 +64,12 @@ def fold_in(
         known = source.context.broadcast(products.ids())
         source = source.mapPartitionsWithIndex(partial(_of_known_products, known))
     try:
-        links = build_links(source, users.partitioner, products.partitioner, duplicates)
+        try:
+            links = build_links(source, users.partitioner, products.partitioner, duplicates)
+        except NoRatingsError:
+            if drop_unknown:
+                return users
+            raise RatingError("RDD is empty: there is nothing to fold in.") from None
         try:
             start = start_from(products, links.products, _unknown)
             assert start.brought is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import starmap
 from typing import Any, NamedTuple
@@ -22,8 +23,8 @@ from rddals.rdds.frames import Columns, key_rows
 from rddals.rdds.ingest import prepare
 from rddals.rdds.key_files import read_keys, write_keys
 from rddals.rdds.keys import KeyTable, is_key_pair
-from rddals.rdds.model_files import check_free
-from rddals.rdds.spark import head, is_stopped
+from rddals.rdds.model_files import check_free, written
+from rddals.rdds.spark import ReportBook, head, is_stopped, spared
 
 __all__ = ["PRODUCTS", "USERS", "KeyedModel", "KeyedRating", "ids_without_key"]
 
@@ -64,7 +65,9 @@ class KeyedModel:
 
     def predict(self, user: Key, product: Key) -> float:
         """The predicted rating of a product by a user."""
-        return self.model.predict(self._id(USERS, user), self._id(PRODUCTS, product))
+        ids = self._id(USERS, user), self._id(PRODUCTS, product)
+        with _in_keys((USERS, user), (PRODUCTS, product)):
+            return self.model.predict(*ids)
 
     def predictAll(self, user_product: RDD[tuple[Key, Key]]) -> RDD[KeyedRating]:
         """Predicted ratings of ``(user, product)`` pairs, in no particular order.
@@ -93,9 +96,9 @@ class KeyedModel:
     ) -> list[KeyedRating]:
         """The `num` products with the highest predicted ratings for a user, best first."""
         id_ = self._id(USERS, user, unknown=fallback is not None)
-        found = self.model.recommendProducts(
-            id_, num, **self._chosen(PRODUCTS, exclude, candidates), fallback=fallback
-        )
+        chosen = self._chosen(PRODUCTS, exclude, candidates)
+        with _in_keys((USERS, user)):
+            found = self.model.recommendProducts(id_, num, **chosen, fallback=fallback)
         products = self._there().keys_of(PRODUCTS, [rating.product for rating in found])
         scores = [rating.rating for rating in found]
         return [KeyedRating(user, *best) for best in zip(products, scores, strict=True)]
@@ -111,9 +114,9 @@ class KeyedModel:
     ) -> list[KeyedRating]:
         """The `num` users with the highest predicted ratings for a product, best first."""
         id_ = self._id(PRODUCTS, product, unknown=fallback is not None)
-        found = self.model.recommendUsers(
-            id_, num, **self._chosen(USERS, exclude, candidates), fallback=fallback
-        )
+        chosen = self._chosen(USERS, exclude, candidates)
+        with _in_keys((PRODUCTS, product)):
+            found = self.model.recommendUsers(id_, num, **chosen, fallback=fallback)
         users = self._there().keys_of(USERS, [rating.user for rating in found])
         scores = [rating.rating for rating in found]
         return [
@@ -129,8 +132,8 @@ class KeyedModel:
         that the model does not know are ignored.
         """
         chosen = self._candidates(PRODUCTS, candidates)
-        seen = self._with_ids(excludeSeen)
-        found = self.model.recommendProductsForUsers(num, excludeSeen=seen, **chosen)
+        with self._with_ids(excludeSeen) as seen:
+            found = self.model.recommendProductsForUsers(num, excludeSeen=seen, **chosen)
         name = partial(_name_products, self._all_keys(PRODUCTS))
         return self._there().with_keys(USERS, found).mapPartitions(name)
 
@@ -139,19 +142,22 @@ class KeyedModel:
     ) -> RDD[tuple[Key, tuple[KeyedRating, ...]]]:
         """For every product the `num` users with the highest predicted ratings, best first."""
         chosen = self._candidates(USERS, candidates)
-        seen = self._with_ids(excludeSeen)
-        found = self.model.recommendUsersForProducts(num, excludeSeen=seen, **chosen)
+        with self._with_ids(excludeSeen) as seen:
+            found = self.model.recommendUsersForProducts(num, excludeSeen=seen, **chosen)
         name = partial(_name_users, self._all_keys(USERS))
         return self._there().with_keys(PRODUCTS, found).mapPartitions(name)
 
     def similarProducts(self, product: Key, num: int) -> list[tuple[Key, float]]:
         """The `num` products whose factors are most similar, with the cosine of the angle."""
-        found = self.model.similarProducts(self._id(PRODUCTS, product), num)
-        return self._named(PRODUCTS, found)
+        id_ = self._id(PRODUCTS, product)
+        with _in_keys((PRODUCTS, product)):
+            return self._named(PRODUCTS, self.model.similarProducts(id_, num))
 
     def similarUsers(self, user: Key, num: int) -> list[tuple[Key, float]]:
         """The `num` users whose factors are most similar, with the cosine of the angle."""
-        return self._named(USERS, self.model.similarUsers(self._id(USERS, user), num))
+        id_ = self._id(USERS, user)
+        with _in_keys((USERS, user)):
+            return self._named(USERS, self.model.similarUsers(id_, num))
 
     def userFeatures(self) -> RDD[tuple[Key, Any]]:
         """``(user, array('d'))`` pairs."""
@@ -170,7 +176,8 @@ class KeyedModel:
         check_location(sc, path)
         check_free(sc, path, ["keys"])
         self.model.save(sc, path)
-        write_keys(sc, path, keys)
+        with written(path):
+            write_keys(sc, path, keys)
 
     @classmethod
     def load(cls, sc: SparkContext, path: str) -> KeyedModel:
@@ -227,13 +234,12 @@ class KeyedModel:
             return id_
         if unknown:
             return -1
-        raise UnknownIdError(
-            f"{SIDES[side]} {key!r} not found in the model; it has no rating in the training data."
-        )
+        raise _unknown(side, key)
 
     def _ids(self, side: int, name: str, keys: Any) -> list[int]:
         try:
-            wanted = [checked_key(key) for key in ((None,) if isinstance(keys, str) else keys)]
+            one = isinstance(keys, (str, bytes))
+            wanted = [checked_key(key) for key in ((None,) if one else keys)]
         except (TypeError, ValueError):
             raise SettingError(f"{name} must be a sequence of keys but got {keys!r}.") from None
         return [id_ for id_ in self._ids_of(side, name, wanted) if id_ is not None]
@@ -252,19 +258,24 @@ class KeyedModel:
                 )
         return found
 
-    def _with_ids(self, seen: Any) -> RDD[tuple[int, int, float]] | None:
-        """Ratings with keys as ratings with ids, where there are some."""
+    @contextmanager
+    def _with_ids(self, seen: Any) -> Iterator[RDD[tuple[int, int, float]] | None]:
+        """Ratings with keys as ratings with ids, where there are some; they are read within."""
         if seen is None:
-            return None
+            yield None
+            return
         prepare(seen, Columns())
         rows = seen if isinstance(seen, RDD) else key_rows(seen)
-        if not all(map(_is_rating, head(rows))):
-            raise RatingTypeError(
-                f"excludeSeen holds {rows.first()!r}; pass ratings (user key, product key, rating)."
-            )
-        by_user = self._there().with_ids(USERS, rows.map(_user_and_product))
-        by_product = self._there().with_ids(PRODUCTS, by_user.map(_swapped))
-        return by_product.map(_as_seen)
+        book = ReportBook(rows.context)
+        try:
+            pairs = rows.mapPartitionsWithIndex(partial(_users_and_products, book))
+            by_user = self._there().with_ids(USERS, pairs)
+            by_product = self._there().with_ids(PRODUCTS, by_user.map(_swapped))
+            yield by_product.map(_as_seen)
+            for error in book.take("error"):
+                raise error
+        finally:
+            book.close()
 
     def _candidates(self, side: int, candidates: Any) -> dict[str, Any]:
         if candidates is not None:
@@ -295,13 +306,40 @@ def ids_without_key(model: MatrixFactorizationModel, keys: KeyTable) -> str | No
     return None
 
 
-def _is_rating(row: Any) -> bool:
-    return isinstance(row, (tuple, list)) and len(row) == 3 and is_key_pair(row[:2])
+def _unknown(side: int, key: Key) -> UnknownIdError:
+    return UnknownIdError(
+        f"{SIDES[side]} {key!r} not found in the model: it has no rating in the training data. "
+        "Train with ratings of it."
+    )
 
 
-def _user_and_product(row: Any) -> tuple[Any, Any]:
-    user, product, _ = row
-    return user, product
+@contextmanager
+def _in_keys(*asked: tuple[int, Key]) -> Iterator[None]:
+    """Let an id that the model does not know be told of by its key."""
+    try:
+        yield
+    except UnknownIdError as error:
+        for side, key in asked:
+            if str(error).startswith(f"{SIDES[side]}Id"):
+                raise _unknown(side, key) from None
+        raise
+
+
+@spared
+def _users_and_products(
+    book: ReportBook, partition: int, rows: Iterable[Any]
+) -> Iterator[tuple[Any, Any]]:
+    for number, row in enumerate(rows):
+        whole = isinstance(row, (tuple, list)) and len(row) == 3
+        if not (whole and is_key_pair(row[:2]) and is_key_pair(row[1:])):
+            error = RatingTypeError(
+                f"excludeSeen holds {row!r} (partition {partition}, row {number}); pass ratings "
+                "(user key, product key, rating)."
+            )
+            # Raised here, Spark would try again and then bury it in a Java traceback.
+            book.file("error", partition, error)
+            return
+        yield row[0], row[1]
 
 
 def _as_seen(pair: tuple[int, int]) -> tuple[int, int, float]:

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark.mllib.recommendation import Rating
 
-from rddals.asked import Asked, checked_id, fallback_asked, popular_first
+from rddals.asked import Asked, checked_id, fallback_asked, popular_first, unknown_id
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.popularity import Popularity
-from rddals.errors import UnknownIdError
 from rddals.kernels.topk import Excluded, ItemIndex, pair_scores, top_k
 
 __all__ = ["LocalModel"]
@@ -93,9 +92,7 @@ class LocalModel:
         )
         place = places.get(checked_id(side, id_))
         if place is None:
-            raise UnknownIdError(
-                f"{side}Id: {id_} not found in the model; it has no rating in the training data."
-            )
+            raise unknown_id(side, id_)
         row: NDArray[np.float32] = factors.rows[place]
         return row
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from pyspark import RDD, Broadcast, SparkContext
 from pyspark.mllib.recommendation import Rating
 
-from rddals.asked import Asked, checked_id, fallback_asked, popular_first
+from rddals.asked import Asked, checked_id, fallback_asked, popular_first, unknown_id
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.popularity import Popularity
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN
 from rddals.config import Settings
-from rddals.errors import ModelReleasedError, SettingError, UnknownIdError
+from rddals.errors import ModelReleasedError, SettingError
 from rddals.folding import fold_in
 from rddals.kernels.topk import pair_scores
 from rddals.local import LocalModel
@@ -370,9 +370,7 @@ class MatrixFactorizationModel:
     def _row(self, side: str, id_: Any) -> NDArray[np.float32]:
         row = self._row_or_none(side, id_)
         if row is None:
-            raise UnknownIdError(
-                f"{side}Id: {id_} not found in the model; it has no rating in the training data."
-            )
+            raise unknown_id(side, id_)
         return row
 
     def _row_or_none(self, side: str, id_: Any) -> NDArray[np.float32] | None:

@@ -54,7 +54,7 @@ def checked_key(key: Any) -> Key:
             key.encode()
         except UnicodeEncodeError:
             raise ValueError(f"{key!r} is no Unicode text, and could not be saved") from None
-        return str(key)
+        return str.__str__(key)  # of an Enum's member str() gives the name
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         if INT64_MIN <= key <= INT64_MAX:
             return int(key)

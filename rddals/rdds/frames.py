@@ -236,6 +236,8 @@ def _as_array(column: Any, is_id: bool = False) -> Any:
 
     if types.is_string(column.type) or types.is_large_string(column.type):
         column = compute.utf8_trim_whitespace(column)
+        if compute.any(compute.match_substring(column, "x", ignore_case=True)).as_py():
+            raise pyarrow.ArrowInvalid("hexadecimal")  # which Python does not take for a number
         column = column.cast(pyarrow.int64() if is_id else pyarrow.float64())
     elif not (types.is_integer(column.type) or types.is_floating(column.type)):
         column = column.cast(pyarrow.float64())  # decimals and booleans

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from rddals.rdds.factors import FactorTable
 from rddals.rdds.shipping import ship
 from rddals.rdds.spark import head, spared, storage_level
 
-__all__ = ["SavedModel", "check_free", "read_model", "write_model"]
+__all__ = ["SavedModel", "check_free", "read_model", "write_model", "written"]
 
 CLASS = "org.apache.spark.mllib.recommendation.MatrixFactorizationModel"
 VERSION = "1.0"
@@ -60,6 +61,18 @@ def write_model(
     What MLlib's format has no place for is under a key of the metadata that MLlib passes over.
     """
     check_free(sc, path, ("metadata", *(f"data/{side}" for side in SIDES)))
+    with written(path):
+        _write(sc, path, rank, tables, settings, popular)
+
+
+def _write(
+    sc: SparkContext,
+    path: str,
+    rank: int,
+    tables: Iterable[FactorTable],
+    settings: Settings | None,
+    popular: tuple[Popularity, Popularity],
+) -> None:
     schema = StructType(
         [
             StructField("id", IntegerType(), nullable=False),
@@ -96,22 +109,47 @@ def check_free(sc: SparkContext, path: str, parts: Iterable[str]) -> None:
             f"path {path} has a {min(special)} in it, by which Spark would not find the model "
             "again; save under another name."
         )
-    folder = sc._jvm.org.apache.hadoop.fs.Path(path)
-    files = folder.getFileSystem(sc._jsc.hadoopConfiguration())
-    if files.exists(folder) and not files.getFileStatus(folder).isDirectory():
-        raise ModelExistsError(f"{path} is a file: save elsewhere, or delete it first.")
-    for part in parts:
-        if files.exists(sc._jvm.org.apache.hadoop.fs.Path(f"{path}/{part}")):
-            raise ModelExistsError(
-                f"There is {path}/{part} already: save elsewhere, or delete it first."
-            )
+    with written(path):
+        folder = sc._jvm.org.apache.hadoop.fs.Path(path)
+        files = folder.getFileSystem(sc._jsc.hadoopConfiguration())
+        if files.exists(folder) and not files.getFileStatus(folder).isDirectory():
+            raise ModelExistsError(f"{path} is a file: save elsewhere, or delete it first.")
+        for part in parts:
+            if files.exists(sc._jvm.org.apache.hadoop.fs.Path(f"{path}/{part}")):
+                raise ModelExistsError(
+                    f"There is {path}/{part} already: save elsewhere, or delete it first."
+                )
+
+
+@contextmanager
+def written(path: str) -> Iterator[None]:
+    """Let what Spark says of a place that it cannot write to be a `SettingError`."""
+    try:
+        yield
+    except (Py4JJavaError, PySparkException) as error:
+        raise SettingError(
+            f"The model cannot be saved at {path}: {_cause(error)}. Pass a directory that Spark "
+            "can make and write to."
+        ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """What a Java exception comes from, in its own words."""
+    cause = getattr(error, "java_exception", None)
+    if cause is None:
+        return str(error).splitlines()[0]
+    while cause.getCause() is not None:
+        cause = cause.getCause()
+    name = cause.getClass().getSimpleName()
+    return f"{name}: {cause.getMessage()}".split("\n")[0].rstrip(".")
 
 
 def read_model(sc: SparkContext, path: str) -> SavedModel:
     """The model at `path`; both sides have as many blocks."""
     ship(sc)
+    metadata_path, *data_paths = _parts(sc, path)
     try:
-        lines = head(sc.textFile(f"{path}/metadata"))
+        lines = head(sc.textFile(metadata_path))
     except Py4JJavaError as error:
         raise ModelFormatError(
             f"{path} holds no model: {path}/metadata cannot be read. "
@@ -131,7 +169,7 @@ def read_model(sc: SparkContext, path: str) -> SavedModel:
     settings, popular = _own(metadata.get(OWN_KEY), path)
     tables: list[FactorTable] = []
     try:
-        sides = [_read_side(_session(sc), f"{path}/data/{side}", rank) for side in SIDES]
+        sides = [_read_side(_session(sc), data_path, rank) for data_path in data_paths]
         partitions = max(sc.defaultParallelism, *(rows.getNumPartitions() for rows in sides))
         partitioner = HashPartitioner(partitions)
         for rows in sides:
@@ -143,6 +181,28 @@ def read_model(sc: SparkContext, path: str) -> SavedModel:
             table.blocks.unpersist()
         raise
     return SavedModel(rank, tables[0], tables[1], settings, popular)
+
+
+def _parts(sc: SparkContext, path: str) -> tuple[str, str, str]:
+    """Where the metadata, users and products of the model at `path` are.
+
+    MLlib quotes a path as a URL does before it saves to it, and its data's path twice; what it
+    has saved at "a b" is at "a%20b" and "a%2520b".
+    """
+    places = (f"{path}/metadata", f"{path}/data/user", f"{path}/data/product")
+    try:
+        folder = sc._jvm.org.apache.hadoop.fs.Path(path)
+        files = folder.getFileSystem(sc._jsc.hadoopConfiguration())
+        once = folder.toUri().toString()
+        quoted = sc._jvm.org.apache.hadoop.fs.Path(once)
+        twice = quoted.toUri().toString()
+        if once == path or files.exists(sc._jvm.org.apache.hadoop.fs.Path(places[0])):
+            return places
+        if files.exists(sc._jvm.org.apache.hadoop.fs.Path(f"{once}/metadata")):
+            return f"{once}/metadata", f"{twice}/data/user", f"{twice}/data/product"
+    except Py4JJavaError:  # reading it says what is wrong
+        pass
+    return places
 
 
 def _own(document: Any, path: str) -> tuple[Settings | None, tuple[Popularity, Popularity] | None]:

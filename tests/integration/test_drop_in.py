@@ -141,10 +141,12 @@ def test_a_script_finds_itself_as_ever(script, tmp_path):
         "import sys, helper, __main__\n"
         "print(sys.argv, __name__, __file__, helper.NAME, sys.path[0])\n"
         "print(__main__.__dict__ is globals(), __doc__, __package__)\n"
+        "print(type(__loader__), __loader__.path, __cached__)\n"
     )
-    plain = run(path, "--rank", "-m", cwd="/")
-    assert run("-m", "rddals", path, "--rank", "-m", cwd="/") == plain
-    assert plain[0] == 0
+    for name, folder in ((path, "/"), ("app.py", tmp_path)):
+        plain = run(name, "--rank", "-m", cwd=folder)
+        assert run("-m", "rddals", name, "--rank", "-m", cwd=folder) == plain
+        assert plain[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_a_script_finds_itself_as_ever(script, tmp_path):
     ],
 )
 def test_exit_codes_and_tracebacks_are_the_script_s_own(script, tmp_path, body):
-    path = script(body)
+    path = script(body).name
     code, out, err = run(path, cwd=tmp_path)
     assert run("-m", "rddals", path, cwd=tmp_path) == (code, out, err)
 

@@ -204,18 +204,25 @@ def test_unknown_products_are_named_or_dropped(sc, footprint):
     with pytest.raises(UnknownIdError, match=r"productId: 777 not found .* unknownProducts='drop'"):
         model.foldIn(ratings)
     dropped = model.foldIn(ratings, unknownProducts="drop")
-    wanted = rows(model.foldIn(sc.parallelize(NEW, 2)))
-    found = rows(dropped)
+    whole = model.foldIn(sc.parallelize(NEW, 2))
+    wanted, found = rows(whole), rows(dropped)
     assert found.keys() == wanted.keys()
     np.testing.assert_allclose(found[500], wanted[500], atol=1e-6)
+    whole.unpersist()
     dropped.unpersist()
+    # Of 500 and of user 7 nothing is left: both stay as they were.
+    unknown = sc.parallelize([(500, 777, 5.0), (7, 777, 1.0)], 1)
+    same = model.foldIn(unknown, unknownProducts="drop")
+    model.unpersist()
+    assert rows(same).keys() == wanted.keys() - {500, -9}
+    same.unpersist()
+    assert not footprint.left()
 
 
 @pytest.mark.parametrize(
     ("ratings", "how", "error", "words"),
     [
-        ([], {}, RatingError, "RDD is empty"),
-        ([(500, 777, 5.0)], {"unknownProducts": "drop"}, RatingError, "RDD is empty"),
+        ([], {}, RatingError, "RDD is empty: there is nothing to fold in"),
         ([(500, 10, float("nan"))], {}, RatingError, "row 0: rating nan"),
         ([("ann", 10, 5.0)], {"unknownProducts": "drop"}, RatingError, "user id 'ann'"),
         ([(500, 10, 5.0)], {"unknownProducts": "skip"}, SettingError, "'raise' or 'drop' but got"),

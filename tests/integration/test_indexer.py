@@ -248,11 +248,17 @@ def test_what_was_seen_is_told_by_keys(sc, keyed):
     for seen, words in (
         (indexed, "an RDD or a DataFrame, but got .*IndexedRatings"),
         (indexed.ratings, r"excludeSeen holds RatingBlock.*; pass ratings \(user key, product key"),
-        (sc.parallelize([("user 7", BIG)]), r"excludeSeen holds \('user 7', 1000000000000\); pass"),
+        (
+            sc.parallelize([("user 7", BIG)]),
+            r"excludeSeen holds \('user 7', 1000000000000\) \(partition",
+        ),
         (list(NAMED), "an RDD or a DataFrame, but got <class 'list'>"),
     ):
         with pytest.raises(RatingTypeError, match=words):
             model.recommendProductsForUsers(2, excludeSeen=seen)
+    later = sc.parallelize([("user 7", BIG, 1.0), ("user 7", None, 1.0)], 1)
+    with pytest.raises(RatingTypeError, match=r"None, 1.0\) \(partition 0, row 1\); pass"):
+        model.recommendUsersForProducts(2, excludeSeen=later)
     nothing = model.recommendProductsForUsers(2, excludeSeen=sc.emptyRDD())
     assert nothing.collect() == model.recommendProductsForUsers(2).collect()
 

@@ -252,6 +252,14 @@ def test_words_that_only_python_reads_as_numbers(spark, word):
     assert read(frame) == [(12, 4, 2.5)]
 
 
+@pytest.mark.parametrize("word", ["0x10", "0X10", "-0xF"])
+def test_hexadecimal_is_no_number(spark, word):
+    rows = [("1", "2", "3.0"), (word, "4", "2.5")]
+    frame = frame_of(spark, rows, *[StringType()] * 3).coalesce(1)
+    with pytest.raises(RatingError, match=f"row 1: user id '{word}' is not an integer"):
+        ALS.train(frame, 2)
+
+
 @needs_arrow
 def test_a_bad_word_is_named_with_its_batch_and_row(spark):
     rows = [(str(user), str(product), str(rating)) for user, product, rating in small.RATINGS]

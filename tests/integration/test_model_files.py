@@ -88,6 +88,28 @@ def test_a_model_is_saved_only_where_it_is_found_again(model, sc, tmp_path, name
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["is it", "[1]", "a%20b"])
+def test_mllib_quotes_paths_and_its_models_are_found(ratings, sc, tmp_path, name):
+    theirs = MLlibALS.train(sc.parallelize(ratings, 2), RANK, 1, seed=1)
+    path = str(tmp_path / name)
+    theirs.save(sc, path)
+    assert not (tmp_path / name / "metadata").exists()
+    ours = MatrixFactorizationModel.load(sc, path)
+    assert ours.predict(2, 23) == pytest.approx(theirs.predict(2, 23), rel=1e-6)
+
+
+def test_what_cannot_be_written_is_told_of(model, sc, tmp_path):
+    (tmp_path / "file").touch()
+    for path, words in (
+        (str(tmp_path / "file" / "model"), "file"),
+        (str(tmp_path / ("n" * 300)), "nnn"),
+        ("nowhere://x/model", 'No FileSystem for scheme "nowhere"'),
+        ("a:b", "Relative path in absolute URI"),
+    ):
+        with pytest.raises(SettingError, match=f"cannot be saved at .*{words}.* Pass a directory"):
+            model.save(sc, path)
+
+
 def test_mllib_s_words_for_bad_arguments(model, sc):
     for call in (model.save, MatrixFactorizationModel.load):
         with pytest.raises(TypeError, match="sc should be a SparkContext, got type <class 'str'>"):

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from enum import Enum, IntEnum
 
 import numpy as np
 import pytest
@@ -41,6 +42,19 @@ def test_every_bucket_gets_its_share():
 def test_what_is_a_key(key, checked):
     assert checked_key(key) == checked
     assert type(checked_key(key)) is type(checked)
+
+
+class Colour(str, Enum):
+    RED = "red"
+
+
+class Size(IntEnum):
+    LARGE = 3
+
+
+def test_a_member_of_an_enum_is_its_value():
+    assert checked_key(Colour.RED) == "red" and type(checked_key(Colour.RED)) is str
+    assert checked_key(Size.LARGE) == 3 and type(checked_key(Size.LARGE)) is int
 
 
 @pytest.mark.parametrize("key", [None, 1.0, True, b"ann", 2**63, ("a",), float("nan"), "\ud800"])

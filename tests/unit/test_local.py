@@ -45,6 +45,7 @@ def test_some_are_left_out(model):
     assert model.recommend(7, 9, exclude=PRODUCTS.ids) == []
     assert model.recommend(7, 9, candidates=[]) == []
     assert len(model.recommend(7, 9, exclude=np.array([2**64 - 10], dtype=np.uint64))) == 4
+    assert len(model.recommend(7, 9, exclude=(id_ for id_ in (2**70, -1, 10, -(2**63) - 1)))) == 3
 
 
 def test_popular_first_then_what_the_average_user_likes(model):
@@ -79,11 +80,12 @@ def test_unknown_ids_are_named(model, unknown):
         ({"user": "ann", "num": 1}, "user must be an integer but got 'ann'"),
         ({"user": 7, "num": -1}, "num must be a nonnegative integer"),
         ({"user": 7, "num": 1, "exclude": "10"}, "exclude must be a sequence of integer ids"),
+        ({"user": 7, "num": 1, "exclude": b"10"}, "exclude must be a sequence of integer ids"),
+        ({"user": 7, "num": 1, "exclude": [2**70, True]}, "exclude must be a sequence of integer"),
         ({"user": 7, "num": 1, "exclude": 10}, "exclude must be a sequence of integer ids but"),
         ({"user": 7, "num": 1, "exclude": [1.5]}, "exclude must be a sequence of integer ids but"),
         ({"user": 7, "num": 1, "candidates": [[1]]}, "candidates must be a sequence of integer"),
         ({"user": 7, "num": 1, "candidates": [[1], [2, 3]]}, "candidates must be a sequence of"),
-        ({"user": 7, "num": 1, "candidates": [2**70]}, "candidates must be a sequence of"),
         ({"user": 7, "num": 1, "fallback": "mean"}, "fallback must be 'popular', or None"),
         ({"user": 7, "num": 1, "fallback": True}, "fallback must be 'popular', or None"),
     ],
