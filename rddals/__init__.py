@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from rddals.blocks.ratings import RatingBlock
     from rddals.drop_in import install, uninstall
     from rddals.errors import (
+        EventLogError,
         InconsistentRatingsError,
+        MeterError,
         ModelExistsError,
         ModelFormatError,
         ModelReleasedError,
@@ -32,14 +34,17 @@ if TYPE_CHECKING:
         UnknownIdError,
     )
     from rddals.model import MatrixFactorizationModel
+    from rddals.planning import plan
     from rddals.training import HalfStepDone, LinksBuilt, TrainingDone
 
 __all__ = [
     "ALS",
+    "EventLogError",
     "HalfStepDone",
     "InconsistentRatingsError",
     "LinksBuilt",
     "MatrixFactorizationModel",
+    "MeterError",
     "ModelExistsError",
     "ModelFormatError",
     "ModelReleasedError",
@@ -54,6 +59,7 @@ __all__ = [
     "TrainingDone",
     "UnknownIdError",
     "install",
+    "plan",
     "uninstall",
 ]
 
@@ -67,6 +73,7 @@ _HOMES = {
     "RatingBlock": "rddals.blocks.ratings",
     "TrainingDone": "rddals.training",
     "install": "rddals.drop_in",
+    "plan": "rddals.planning",
     "uninstall": "rddals.drop_in",
 }
 

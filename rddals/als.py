@@ -9,16 +9,11 @@ from typing import Any
 
 from pyspark import RDD
 
-from partitioners import (
-    DegreeBalancedPartitioner,
-    FunctionPartitioner,
-    HashPartitioner,
-    Partitioner,
-    RangePartitioner,
-)
+from partitioners import Partitioner
 from rddals.config import Settings, block_count
 from rddals.errors import SettingError
 from rddals.model import MatrixFactorizationModel
+from rddals.placement import checked_placement
 from rddals.rdds.degrees import Degrees, count_degrees
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns
@@ -26,8 +21,6 @@ from rddals.rdds.ingest import rating_source
 from rddals.training import Listener, train
 
 __all__ = ["ALS"]
-
-PARTITIONERS = ("hash", "range", "balanced")
 
 
 class ALS:
@@ -159,11 +152,11 @@ class ALS:
             checkpoint_interval=checkpointInterval,
             tol=tol,
         )
-        placement = _Placement(
+        placements = _Placements(
             blocks, userBlocks, productBlocks, userPartitioner, productPartitioner
         )
         columns = Columns.checked(userCol, itemCol, ratingCol)
-        return _train(ratings, columns, settings, placement, initialModel, listeners)
+        return _train(ratings, columns, settings, placements, initialModel, listeners)
 
     @classmethod
     def trainImplicit(
@@ -236,25 +229,25 @@ class ALS:
             checkpoint_interval=checkpointInterval,
             tol=tol,
         )
-        placement = _Placement(
+        placements = _Placements(
             blocks, userBlocks, productBlocks, userPartitioner, productPartitioner
         )
         columns = Columns.checked(userCol, itemCol, ratingCol)
-        return _train(ratings, columns, settings, placement, initialModel, listeners)
+        return _train(ratings, columns, settings, placements, initialModel, listeners)
 
 
 def _train(
     ratings: Any,
     columns: Columns,
     settings: Settings,
-    placement: _Placement,
+    placements: _Placements,
     initial_model: MatrixFactorizationModel | None,
     listeners: Sequence[Listener] | None,
 ) -> MatrixFactorizationModel:
     listeners = _default_listeners(settings) if listeners is None else _checked(listeners)
     source = rating_source(ratings, columns)
     known = _known_factors(initial_model, settings)
-    partitioners = placement.partitioners(source)
+    partitioners = placements.partitioners(source)
     trained = train(source, partitioners, settings, listeners, known)
     return MatrixFactorizationModel(
         settings.objective.rank,
@@ -266,64 +259,39 @@ def _train(
     )
 
 
-class _Placement:
-    """Where ids are to live, as asked for; checked, but not yet fitted to any ratings."""
+class _Placements:
+    """Where the ids of both sides are to live, as asked for."""
 
     def __init__(
         self, blocks: Any, user_blocks: Any, product_blocks: Any, user: Any, product: Any
     ) -> None:
         both = block_count("Number of blocks", blocks)
-        self.blocks = (
-            block_count("userBlocks", user_blocks) or both,
-            block_count("productBlocks", product_blocks) or both,
-        )
-        self.asked = (
-            _partitioner_asked("userPartitioner", user, self.blocks[0], "userBlocks"),
-            _partitioner_asked("productPartitioner", product, self.blocks[1], "productBlocks"),
+        self.sides = (
+            checked_placement(
+                "userPartitioner",
+                user,
+                block_count("userBlocks", user_blocks) or both,
+                "userBlocks and blocks",
+            ),
+            checked_placement(
+                "productPartitioner",
+                product,
+                block_count("productBlocks", product_blocks) or both,
+                "productBlocks and blocks",
+            ),
         )
 
     def partitioners(self, source: RDD[Any]) -> tuple[Partitioner, Partitioner]:
         """The partitioners, fitted to the ratings where that was asked for."""
         default = max(source.context.defaultParallelism, source.getNumPartitions() // 2)
-        counts = [blocks or default for blocks in self.blocks]
         degrees: Sequence[Degrees | None] = (None, None)
-        if any(asked in ("range", "balanced") for asked in self.asked if isinstance(asked, str)):
+        if any(placement.fitted for placement in self.sides):
             degrees = count_degrees(source)
         user, product = (
-            _partitioner(*side) for side in zip(self.asked, counts, degrees, strict=True)
+            placement.partitioner(default, own)
+            for placement, own in zip(self.sides, degrees, strict=True)
         )
         return user, product
-
-
-def _partitioner_asked(name: str, asked: Any, blocks: int | None, blocks_name: str) -> Any:
-    if isinstance(asked, Partitioner):
-        if blocks is not None and blocks != asked.num_blocks:
-            raise SettingError(
-                f"{name} has {asked.num_blocks} blocks but {blocks} were asked for; "
-                f"leave out {blocks_name} and blocks, or make them agree."
-            )
-        return asked
-    if asked is None:
-        return "hash"
-    if callable(asked) or (isinstance(asked, str) and asked in PARTITIONERS):
-        return asked
-    raise SettingError(
-        f"{name} must be a Partitioner, a function from id to block, or one of "
-        f"{', '.join(PARTITIONERS)}, but got {asked!r}."
-    )
-
-
-def _partitioner(asked: Any, blocks: int, degrees: Degrees | None) -> Partitioner:
-    if isinstance(asked, Partitioner):
-        return asked
-    if asked == "hash":
-        return HashPartitioner(blocks)
-    if callable(asked):
-        return FunctionPartitioner(blocks, asked)
-    assert degrees is not None
-    if asked == "range":
-        return RangePartitioner.fit(degrees.ids, blocks)
-    return DegreeBalancedPartitioner.fit(degrees.ids, degrees.counts, blocks)
 
 
 def _seed(seed: Any) -> Any:

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
+    "EventLogError",
     "InconsistentRatingsError",
+    "MeterError",
     "ModelExistsError",
     "ModelFormatError",
     "ModelReleasedError",

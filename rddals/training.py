@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark import RDD, SparkContext
+from pyspark import RDD
 
 from partitioners import Partitioner
 from rddals.blocks.factors import FactorBlock
@@ -32,7 +32,7 @@ from rddals.exchange import (
 )
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.links import PRODUCTS, USERS, Links, build_links
-from rddals.rdds.spark import discard, labelled
+from rddals.rdds.spark import discard, executors_of, labelled
 from rddals.rdds.start import Start, start_by_id, start_from, start_of_mllib
 from rddals.steps import first_step, solve_step
 
@@ -312,11 +312,5 @@ def _sizes(source: Links, destination: Links, rank: int) -> HalfStepSizes:
         needed_rows=sum(s.receives for s in destination.summaries),
         ratings=sum(s.ratings for s in destination.summaries),
         rank=rank,
-        executors=_executors(source.rdd.context),
+        executors=executors_of(source.rdd.context),
     )
-
-
-def _executors(sc: SparkContext) -> int:
-    """Executors that hold a copy of what is broadcast; the driver is one only in local mode."""
-    registered = sc._jsc.sc().getExecutorMemoryStatus().size()
-    return max(1, registered - (0 if (sc.master or "").startswith("local") else 1))

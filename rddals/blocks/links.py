@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 from partitioners import Partitioner
 from rddals.blocks.ratings import RatingBlock
 
-__all__ = ["Group", "InBlock", "LinkBlock", "OutBlock", "link", "ratings_digest"]
+__all__ = [
+    "Group",
+    "InBlock",
+    "LinkBlock",
+    "OutBlock",
+    "distinct",
+    "link",
+    "needed_rows",
+    "ratings_digest",
+]
 
 #: Rows whose degrees lie this close together are solved as one padded batch.
 PADDING = 0.04
@@ -144,8 +153,8 @@ def link(block: int, own: RatingBlock, side: int, other_partitioner: Partitioner
         Places the ids of the other side.
     """
     mine, others = (own.users, own.products) if side == 0 else (own.products, own.users)
-    ids, row_of = _distinct(mine)
-    other_ids, other_of = _distinct(others)
+    ids, row_of = distinct(mine)
+    other_ids, other_of = distinct(others)
     other_blocks = other_partitioner.block_of(other_ids)
 
     canonical = np.argsort(other_blocks, kind="stable")  # ids ascend within a block already
@@ -202,7 +211,7 @@ def ratings_digest(ratings: RatingBlock) -> int:
     return int(mixed.sum(dtype=np.uint64))
 
 
-def _distinct(ids: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def distinct(ids: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Distinct ids, ascending, and the position of every entry among them."""
     if not len(ids):
         return ids, np.empty(0, dtype=np.int64)
@@ -253,9 +262,25 @@ def _coded(
     return ratings, None
 
 
-def _out_block(
+def needed_rows(
     row_of: NDArray[np.int64], destinations: NDArray[Any], rows: int, blocks: int
-) -> OutBlock:
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which rows which blocks need: every such pair once, by block and then by row.
+
+    Parameters
+    ----------
+    row_of : ndarray of int64, shape (nnz,)
+        The row of every rating.
+    destinations : ndarray of int, shape (nnz,)
+        The block of the rating's other id.
+    rows, blocks : int
+        How many there are.
+
+    Returns
+    -------
+    tuple of ndarray of int64
+        Rows, and the blocks that need them.
+    """
     pairs = destinations.astype(np.int64) * rows + row_of
     if blocks * rows <= 8 * len(pairs):
         needed = np.zeros(blocks * rows, dtype=bool)
@@ -263,10 +288,17 @@ def _out_block(
         pairs = np.flatnonzero(needed)
     else:
         pairs = np.unique(pairs)
-    counts = np.bincount(pairs // max(rows, 1), minlength=blocks)
+    return pairs % max(rows, 1), pairs // max(rows, 1)
+
+
+def _out_block(
+    row_of: NDArray[np.int64], destinations: NDArray[Any], rows: int, blocks: int
+) -> OutBlock:
+    positions, needing = needed_rows(row_of, destinations, rows, blocks)
+    counts = np.bincount(needing, minlength=blocks)
     return OutBlock(
         pointers=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        positions=(pairs % max(rows, 1)).astype(np.int32),
+        positions=positions.astype(np.int32),
     )
 
 

@@ -37,13 +37,6 @@ class ShuffleMeter:
     ----------
     sc : SparkContext
 
-    Examples
-    --------
-    >>> with ShuffleMeter(sc) as meter:                                  # doctest: +SKIP
-    ...     pairs.partitionBy(8).count()
-    >>> meter.measured.total.written                                     # doctest: +SKIP
-    105414
-
     Notes
     -----
     Spark's own writer of event logs is made to listen, to a file that goes when the meter does.

@@ -13,7 +13,7 @@ from rddals.errors import RatingError, RddalsError
 from rddals.rdds.ingest import read_batches
 from rddals.rdds.spark import spared
 
-__all__ = ["Degrees", "count_degrees"]
+__all__ = ["Degrees", "count_degrees", "merged_degrees"]
 
 
 class Degrees(NamedTuple):
@@ -32,7 +32,7 @@ def count_degrees(source: RDD[Any]) -> tuple[Degrees, Degrees]:
     if not results:
         raise RatingError("RDD is empty: there is nothing to train on.")
     users, products = zip(*results, strict=True)
-    return _merged(users), _merged(products)
+    return merged_degrees(users), merged_degrees(products)
 
 
 @spared
@@ -51,10 +51,11 @@ def _count(partition: int, elements: Iterable[Any]) -> Iterator[Any]:
         return
     if counted:
         users, products = zip(*counted, strict=True)
-        yield _merged(users), _merged(products)
+        yield merged_degrees(users), merged_degrees(products)
 
 
-def _merged(parts: Iterable[Degrees]) -> Degrees:
+def merged_degrees(parts: Iterable[Degrees]) -> Degrees:
+    """Degrees of several parts together, which may share ids."""
     parts = list(parts)
     ids, inverse = np.unique(np.concatenate([p.ids for p in parts]), return_inverse=True)
     counts = np.bincount(inverse, weights=np.concatenate([p.counts for p in parts]))

@@ -14,10 +14,10 @@ from pyspark import RDD
 
 from partitioners import Partitioner
 from rddals.blocks.links import LinkBlock, link
+from rddals.blocks.places import place
 from rddals.blocks.popularity import Popularity
-from rddals.blocks.ratings import RatingBlock
-from rddals.errors import InconsistentRatingsError, RatingError, RddalsError, SettingError
-from rddals.rdds.ingest import read_batches
+from rddals.errors import InconsistentRatingsError, RatingError, RddalsError
+from rddals.rdds.pieces import PRODUCTS, USERS, Piece, own_ratings, send_pieces
 from rddals.rdds.spark import (
     ReportBook,
     Shuffle,
@@ -34,14 +34,13 @@ __all__ = [
     "LinkSummary",
     "LinkedRatings",
     "Links",
+    "NoRatingsError",
     "build_links",
     "check_digest",
     "one_per_block",
     "same_ratings",
 ]
 
-USERS, PRODUCTS = 0, 1
-_Piece = tuple[int, tuple[int, int], RatingBlock]
 SIDE_NAMES = ("users", "products")
 
 REMEDY = (
@@ -49,6 +48,10 @@ REMEDY = (
     "sample does (or a partitioner places the same id differently each time). Persist it, or "
     "better checkpoint() it or write it to files, and train on that."
 )
+
+
+class NoRatingsError(RatingError):
+    """There is not a single rating."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +183,8 @@ def build_links(
     """
     sc = source.context
     partitioners = (user_partitioner, product_partitioner)
-    partitions = max(p.num_blocks for p in partitioners)
     book = ReportBook(sc)
-    pieces = source.mapPartitionsWithIndex(partial(_split, partitioners, book))
-    shuffle = Shuffle(pieces, partitions)
+    shuffle = send_pieces(source, partitioners, book)
     built: list[Links] = []
     try:
         for side in (USERS, PRODUCTS):
@@ -200,7 +201,7 @@ def build_links(
             summaries = one_per_block(book.take(side), partitioners[side])
             built[side] = Links(side, partitioners[side], rdd, summaries)
         if sum(s.ratings for s in built[USERS].summaries) == 0:
-            raise RatingError("RDD is empty: there is nothing to train on.")
+            raise NoRatingsError("RDD is empty: there is nothing to train on.")
         same_ratings(*built)
     except BaseException:
         for links in built:
@@ -243,85 +244,24 @@ def check_digest(block: LinkBlock, digest: int) -> None:
 
 
 @spared
-def _split(
-    partitioners: tuple[Partitioner, Partitioner],
-    book: ReportBook,
-    partition: int,
-    elements: Iterable[Any],
-) -> Iterator[tuple[int, _Piece]]:
-    """Pieces ``(block, (side, place, ratings))`` of one partition's ratings, each rating twice.
-
-    The place, of which batch of which partition they are, puts the pieces in order again.
-    """
-    try:
-        for number, batch in enumerate(read_batches(partition, elements)):
-            for side, ids in ((USERS, batch.users), (PRODUCTS, batch.products)):
-                for block, piece in _pieces(batch, _placed(partitioners[side], ids)):
-                    yield block, (side, (partition, number), piece)
-    except RddalsError as error:
-        # Raised here, Spark would try again and then bury it in a Java traceback.
-        book.file("error", partition, error)
-
-
-def _placed(partitioner: Partitioner, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Block numbers of `ids`, from a partitioner that may be anybody's."""
-    try:
-        blocks = np.asarray(partitioner.block_of(ids))
-    except (TypeError, ValueError) as error:  # with which ours say what is wrong
-        raise SettingError(f"{partitioner!r}: {error}") from error
-    except Exception as error:
-        raise SettingError(
-            f"{partitioner!r} raised {error!r}; block_of must place every id."
-        ) from error
-    if blocks.shape != ids.shape or blocks.dtype.kind not in "iu":
-        raise SettingError(
-            f"{partitioner!r} gave {blocks.dtype} of shape {blocks.shape} for {len(ids)} ids; "
-            "block_of must return one integer per id."
-        )
-    outside = (blocks < 0) | (blocks >= partitioner.num_blocks)
-    if outside.any():
-        first = int(np.argmax(outside))
-        raise SettingError(
-            f"{partitioner!r} placed id {ids[first]} in block {blocks[first]}; "
-            f"blocks are 0 to {partitioner.num_blocks - 1}."
-        )
-    return blocks.astype(np.int32, copy=False)
-
-
-def _pieces(batch: RatingBlock, blocks: NDArray[np.int32]) -> Iterator[tuple[int, RatingBlock]]:
-    """`batch` split by block number; blocks without ratings get no piece."""
-    narrow = blocks.astype(np.uint16) if blocks.max(initial=0) < 2**16 else blocks
-    order = np.argsort(narrow, kind="stable")  # a radix sort, for 16 bits
-    counts = np.bincount(blocks)
-    stops = np.cumsum(counts)
-    for block in np.flatnonzero(counts).tolist():
-        rows = order[stops[block] - counts[block] : stops[block]]
-        yield (
-            block,
-            RatingBlock(batch.users[rows], batch.products[rows], batch.ratings[rows]),
-        )
-
-
-@spared
 def _link_partition(
     side: int,
     partitioners: tuple[Partitioner, Partitioner],
     duplicates: str,
     book: ReportBook,
     partition: int,
-    pieces: Iterable[tuple[int, _Piece]],
+    pieces: Iterable[tuple[int, Piece]],
 ) -> Iterator[LinkBlock]:
     start = perf_counter()
-    mine = {place: piece for _, (of, place, piece) in pieces if of == side}
-    if partition >= partitioners[side].num_blocks:
-        return
     try:
-        own = RatingBlock.concatenate([mine[place] for place in sorted(mine)]).combined(duplicates)
+        own = own_ratings(pieces, side, duplicates)
+        if partition >= partitioners[side].num_blocks:  # the other side has more blocks
+            return
         try:
             block = link(partition, own, side, partitioners[1 - side])
         except Exception:
             # If the other side's partitioner is at fault, this says how.
-            _placed(partitioners[1 - side], own.products if side == USERS else own.users)
+            place(partitioners[1 - side], own.products if side == USERS else own.users)
             raise
     except RddalsError as error:
         book.file("error", partition, error)

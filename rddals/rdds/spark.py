@@ -36,6 +36,7 @@ __all__ = [
     "co_partitioned",
     "cut_lineage",
     "discard",
+    "executors_of",
     "head",
     "is_local",
     "is_stopped",
@@ -95,6 +96,12 @@ def is_local(sc: SparkContext) -> bool:
     """Whether the workers share the driver's machine and Python, as local-cluster's may not."""
     master = sc.master or ""
     return master.startswith("local") and "cluster" not in master
+
+
+def executors_of(sc: SparkContext) -> int:
+    """Executors that hold a copy of what is broadcast; the driver is one only in local mode."""
+    registered = sc._jsc.sc().getExecutorMemoryStatus().size()
+    return max(1, registered - (0 if (sc.master or "").startswith("local") else 1))
 
 
 def arrow_batches(frame: DataFrame) -> RDD[bytes]:

@@ -24,6 +24,7 @@ import partitioners
 import rddals
 import rddals.indexer
 import rddals.local
+import rddals.measure
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -143,13 +144,21 @@ def test_the_reference_states_true_signatures():
     exec("from __future__ import annotations\n" + stubs, stated)
     classes = [node.name for node in ast.parse(stubs).body if isinstance(node, ast.ClassDef)]
     assert classes
-    actual = {**vars(rddals.indexer), "LocalModel": rddals.local.LocalModel}
+    actual = {
+        **vars(rddals.indexer),
+        **vars(rddals.measure),
+        "LocalModel": rddals.local.LocalModel,
+        "plan": rddals.plan,
+    }
     for name in classes:
         owner = getattr(rddals, name) if name in rddals.__all__ else actual[name]
         assert signatures(stated[name]) == signatures(owner), name
-    own, ours = (inspect.signature(m["index_ratings"]).parameters for m in (stated, actual))
-    assert [(p.name, p.kind, p.default) for p in own.values()] == [
-        (p.name, p.kind, p.default) for p in ours.values()
-    ]
-    for name in (*rddals.__all__, *rddals.indexer.__all__, *partitioners.__all__):
+    functions = [n.name for n in ast.parse(stubs).body if isinstance(n, ast.FunctionDef)]
+    for name in functions:
+        own, ours = (inspect.signature(m[name]).parameters for m in (stated, actual))
+        assert [(p.name, p.kind, p.default) for p in own.values()] == [
+            (p.name, p.kind, p.default) for p in ours.values()
+        ], name
+    places = (rddals, rddals.indexer, rddals.measure, partitioners)
+    for name in (name for place in places for name in place.__all__):
         assert f"`{name}`" in text or name in classes, f"api.md does not tell of {name}"

@@ -6,7 +6,9 @@ import pytest
 
 from rddals import errors
 from rddals.errors import (
+    EventLogError,
     InconsistentRatingsError,
+    MeterError,
     ModelExistsError,
     ModelFormatError,
     ModelReleasedError,
@@ -20,7 +22,9 @@ from rddals.errors import (
 )
 
 BUILT_IN = {
+    EventLogError: ValueError,
     InconsistentRatingsError: RuntimeError,
+    MeterError: RuntimeError,
     ModelExistsError: FileExistsError,
     ModelFormatError: ValueError,
     ModelReleasedError: RuntimeError,

@@ -10,10 +10,12 @@ import rddals
 def test_the_public_names():
     assert rddals.__all__ == [
         "ALS",
+        "EventLogError",
         "HalfStepDone",
         "InconsistentRatingsError",
         "LinksBuilt",
         "MatrixFactorizationModel",
+        "MeterError",
         "ModelExistsError",
         "ModelFormatError",
         "ModelReleasedError",
@@ -28,6 +30,7 @@ def test_the_public_names():
         "TrainingDone",
         "UnknownIdError",
         "install",
+        "plan",
         "uninstall",
     ]
     assert all(hasattr(rddals, name) for name in rddals.__all__)

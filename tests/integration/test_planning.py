@@ -1,0 +1,184 @@
+"""Plans: against trainings that are measured, and what cannot be planned."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+import rddals
+from partitioners import HashPartitioner, RangePartitioner
+from rddals import ALS, LinksBuilt, RatingError, RatingTypeError, SettingError
+from rddals.measure import ShuffleMeter
+
+RANK = 10
+
+
+def skewed(users, products, count, seed=3):
+    """Ratings as batches; a few products have most of them."""
+    rng = np.random.default_rng(seed)
+    return (
+        rng.integers(0, users, count).astype(np.int32),
+        (rng.random(count) ** 4 * products).astype(np.int32),
+        rng.integers(1, 6, count).astype(np.float32),
+    )
+
+
+@pytest.fixture(scope="module", params=["dense", "skewed", "sparse"])
+def source(_spark, request):
+    batch = {
+        "dense": skewed(60, 40, 2_000),
+        "skewed": skewed(900, 300, 20_000),
+        "sparse": skewed(5_000, 5_000, 6_000),
+    }[request.param]
+    rdd = _spark.parallelize([batch], 1).persist()
+    yield rdd
+    rdd.unpersist()
+
+
+@pytest.fixture(scope="module")
+def plan(source):
+    return rddals.plan(source, RANK, partitioners=("hash", "balanced"), blocks=(4, 8, 32))
+
+
+@pytest.mark.parametrize("blocks", [4, 8, 32])
+@pytest.mark.parametrize("partitioner", ["hash", "balanced"])
+def test_a_shuffle_moves_what_is_planned_to_the_byte(sc, source, plan, blocks, partitioner):
+    told = []
+    with ShuffleMeter(sc) as meter:
+        ALS.train(
+            source, RANK, 1, 0.1, blocks, seed=1, exchange="shuffle",
+            userPartitioner=partitioner, productPartitioner=partitioner, listeners=[told.append],
+        ).unpersist()  # fmt: skip
+    (planned,) = [
+        p for p in plan.placements if (p.partitioner, p.blocks[0]) == (partitioner, blocks)
+    ]
+    users_send, products_send = planned.half_steps["shuffle"]
+    steps = {step.step: step.done for step in meter.measured.steps}
+    for half_step, received in (
+        (users_send, steps["1 products"]),
+        (products_send, steps["1 users"]),
+    ):
+        assert received.read == half_step.least_bytes == half_step.most_bytes
+        assert received.read_records == half_step.records
+    links = next(event for event in told if isinstance(event, LinksBuilt))
+    assert (plan.ratings, plan.users, plan.products) == (
+        links.ratings, links.users, links.products,
+    )  # fmt: skip
+    for half_step, sizes in zip(planned.half_steps["shuffle"], links.sizes, strict=True):
+        assert (half_step.rows_held, half_step.rows_sent) == (
+            sizes.source_rows,
+            sizes.needed_rows,
+        )
+
+
+@pytest.mark.parametrize("blocks", [4, 32])
+def test_a_join_moves_what_its_bounds_say(sc, source, plan, blocks):
+    with ShuffleMeter(sc) as meter:
+        ALS.train(source, RANK, 1, 0.1, blocks, seed=1, exchange="join", listeners=()).unpersist()
+    planned = next(p for p in plan.placements if (p.partitioner, p.blocks[0]) == ("hash", blocks))
+    steps = {step.step: step.done for step in meter.measured.steps}
+    for half_step, received in zip(
+        planned.half_steps["join"], (steps["1 products"], steps["1 users"]), strict=True
+    ):
+        assert half_step.least_bytes < received.read <= half_step.most_bytes
+        assert received.read_records == half_step.records
+
+
+def test_the_choice_is_that_of_a_training(sc, source, plan):
+    told = []
+    ALS.train(source, RANK, 0, 0.1, 8, listeners=[told.append]).unpersist()
+    planned = next(p for p in plan.placements if (p.partitioner, p.blocks[0]) == ("hash", 8))
+    assert told[0].exchange == planned.choice
+
+
+def test_a_plan_reads_the_ratings_once_and_leaves_nothing(sc, small_matrix, footprint, tmp_path):
+    folder = tmp_path / "read"
+    folder.mkdir()
+
+    def noted(partition, rows):
+        (folder / f"{partition} {time.time_ns()}").touch()
+        return rows
+
+    source = sc.parallelize(small_matrix, 3).mapPartitionsWithIndex(noted)
+    rddals.plan(source, 2, partitioners=("range", "balanced"), blocks=(1, 2, 3))
+    assert sorted(path.name[0] for path in folder.iterdir()) == ["0", "1", "2"]
+    assert not footprint.left("persisted RDD", "shuffle file", "broadcast file", "thread")
+
+
+def test_the_small_matrix_by_hand(sc, small_matrix):
+    # Even products are rated by five users, odd ones by six (tests/unit/test_plan.py).
+    found = rddals.plan(sc.parallelize(small_matrix, 2), 3, blocks=2, executors=4)
+    (placement,) = found.placements
+    users_send = {name: steps[0] for name, steps in placement.half_steps.items()}
+    assert {name: step.payload for name, step in users_send.items()} == {
+        "shuffle": 11 * 12,
+        "broadcast": 7 * 12 * 5,
+        "join": 21 * 24,
+    }
+    assert users_send["shuffle"].replication == pytest.approx(11 / 7)
+    assert placement.products.rows == (5.5, 6)
+    assert placement.products.ratings.mean == 21 / 2
+    assert (found.rank, found.ratings, found.users, found.products) == (3, 21, 7, 8)
+    assert placement.bytes_per_iteration("broadcast") == (7 + 8) * 12 * 5
+    assert found.document()["placements"][0]["blocks"] == (2, 2)
+
+
+def test_sides_may_be_placed_differently(sc, small_matrix):
+    source = sc.parallelize(small_matrix, 2)
+    pair = (HashPartitioner(3), RangePartitioner([20, 50]))
+
+    def parity(id_):
+        return id_ % 2
+
+    found = rddals.plan(source, 2, partitioners=[pair, ("hash", parity)], exchanges="shuffle")
+    assert [p.partitioner for p in found.placements] == [
+        "HashPartitioner, RangePartitioner",
+        "hash, parity",
+    ]
+    assert found.placements[0].blocks == (3, 3)
+    assert list(found.placements[0].half_steps) == ["shuffle"]
+
+
+def test_duplicates_count_as_in_training(sc):
+    twice = [(1, 2, 3.0), (1, 2, 4.0), (1, 3, 1.0)]
+    source = sc.parallelize(twice, 2)
+    assert rddals.plan(source, 2, blocks=1).ratings == 3
+    assert rddals.plan(source, 2, blocks=1, duplicates="last").ratings == 2
+
+
+def outside(id_):
+    return 7
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rank": 0}, "Rank of the feature matrices must be positive but got 0"),
+        ({"exchanges": ["shuffle", "post"]}, "of shuffle, broadcast, join, but got 'post'"),
+        ({"partitioners": ["hash", "modulo"]}, "partitioners must be .* but got 'modulo'"),
+        ({"partitioners": []}, "nothing to plan: partitioners or blocks are empty"),
+        ({"partitioners": [("hash",)]}, r"is no pair of one for users"),
+        ({"blocks": 0}, "blocks must be -1 or positive but got 0"),
+        ({"blocks": [4, "8"]}, "blocks must be an integer but got '8'"),
+        ({"blocks": 4, "partitioners": HashPartitioner(3)}, "has 3 blocks but 4 were asked for"),
+        ({"executors": 0}, "executors must be a positive integer but got 0"),
+        ({"duplicates": "first"}, "duplicates must be .keep. or"),
+        ({"partitioners": outside, "blocks": 2}, r"outside.* returned block 7 for id \d+"),
+    ],
+)
+def test_what_cannot_be_planned(sc, small_matrix, options, words, footprint):
+    with pytest.raises(SettingError, match=words):
+        rddals.plan(sc.parallelize(small_matrix, 1), **{"rank": 2, **options})
+    assert not footprint.left("persisted RDD", "shuffle file", "thread")
+
+
+def test_ratings_that_cannot_be_planned(sc):
+    with pytest.raises(RatingTypeError, match="an RDD or a DataFrame"):
+        rddals.plan([(1, 2, 3.0)], 2)
+    with pytest.raises(RatingError, match="rating nan is not a finite"):
+        rddals.plan(sc.parallelize([(1, 2, float("nan"))]), 2)
+    for empty in (sc.emptyRDD(), sc.parallelize([], 2)):
+        with pytest.raises(RatingError, match="RDD is empty: there is nothing to plan"):
+            rddals.plan(empty, 2, partitioners=("hash", "balanced"))

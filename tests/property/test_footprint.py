@@ -1,0 +1,77 @@
+"""Footprints, against the link blocks that the same ratings make."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partitioners import HashPartitioner, RangePartitioner
+from rddals.blocks.links import link
+from rddals.blocks.ratings import RatingBlock
+from rddals.exchange.footprint import Footprint, footprints
+from rddals.exchange.forecast import half_step_sizes, half_steps, load_of
+from rddals.kernels.work import flops
+
+RANK = 3
+ids = st.integers(-20, 20)
+rated = st.lists(st.tuples(ids, ids), min_size=1, max_size=60)
+partitioners = st.one_of(
+    st.builds(HashPartitioner, st.integers(1, 5)),
+    st.builds(RangePartitioner, st.lists(ids, max_size=4).map(sorted)),
+)
+
+
+def linked(pairs, mine, other, side):
+    """The link block of every block of one side."""
+    columns = np.array(pairs, dtype=np.int32).T
+    blocks = mine.block_of(columns[side])
+    return [
+        link(
+            block,
+            RatingBlock(
+                *(column[blocks == block] for column in columns),
+                np.ones((blocks == block).sum(), dtype=np.float32),
+            ),
+            side,
+            other,
+        )
+        for block in range(mine.num_blocks)
+    ]
+
+
+@given(pairs=rated, users=partitioners, products=partitioners, cut=ids)
+def test_footprints_are_those_of_the_link_blocks(pairs, users, products, cut):
+    columns = np.array(pairs, dtype=np.int32).T
+    blocks = [linked(pairs, users, products, 0), linked(pairs, products, users, 1)]
+    placements = [(users, products), (products, users)]
+    sides = []
+    for side in (0, 1):
+        own, other = columns[side], columns[1 - side]
+        # However the ids are spread, the parts add up.
+        parts = [
+            footprints(own[part], other[part], [placements[side]], RANK)[0]
+            for part in (own < cut, own >= cut)
+        ]
+        whole = Footprint.total(parts)
+        sides.append(whole)
+        links = blocks[side]
+        assert whole.sent.toarray().tolist() == [b.out_block.counts.tolist() for b in links]
+        assert whole.ids.tolist() == [len(b.in_block.ids) for b in links]
+        assert whole.ratings.tolist() == [len(b.in_block.codes) for b in links]
+        np.testing.assert_allclose(
+            whole.work, [flops(b.in_block.degrees, RANK).sum() for b in links]
+        )
+    received = [[len(b.in_block.source_ids) for b in links] for links in blocks]
+    for solved in (0, 1):
+        load = load_of(sides[solved], sides[1 - solved], RANK, 1e-9)
+        assert load.rows.most == max(received[solved])
+        assert load.rows.mean * len(received[solved]) == np.float64(sum(received[solved]))
+    for sender, step in enumerate(
+        half_steps("shuffle", (sides[0], sides[1]), half_step_sizes((sides[0], sides[1]), RANK, 2))
+    ):
+        assert step.rows_sent == sum(received[1 - sender])
+        assert step.records == sum(
+            int(np.count_nonzero(block.out_block.counts)) for block in blocks[sender]
+        )
+        assert step.payload == 4 * RANK * step.rows_sent < step.least_bytes == step.most_bytes

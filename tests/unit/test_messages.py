@@ -1,0 +1,28 @@
+"""The size of a message, against Python's own pickling; Spark's framing is measured elsewhere."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from rddals.exchange.messages import FRAMED, shuffled_bytes
+
+
+def varint(number):
+    """Bytes of a length as Kryo writes it: seven bits each."""
+    return max(1, -(-number.bit_length() // 7))
+
+
+@pytest.mark.parametrize("rank", [1, 10, 63, 64, 200])
+@pytest.mark.parametrize("rows", [1, 2, 6, 7, 82, 83, 255, 256, 1638, 1639, 5000, 65535, 65536])
+def test_a_message_has_the_size_that_is_foretold(rows, rank):
+    payload = bytes(4 * rows * rank)
+    pickled = len(pickle.dumps([(3, (200, (rows, payload)))], pickle.HIGHEST_PROTOCOL))
+    assert shuffled_bytes(np.array([rows]), rank)[0] == pickled + FRAMED + varint(pickled)
+
+
+def test_messages_are_looked_at_one_by_one():
+    rows = np.array([[1, 300], [70_000, 6]])
+    found = shuffled_bytes(rows, 10)
+    assert found.shape == (2, 2)
+    assert found[1, 1] == shuffled_bytes(np.array([6]), 10)[0]
