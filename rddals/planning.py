@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from functools import cache, partial
 from time import perf_counter
 from typing import Any
@@ -14,14 +13,16 @@ from pyspark import RDD
 from partitioners import HashPartitioner, Partitioner
 from rddals.config import Settings, block_count
 from rddals.errors import RatingError, RddalsError, SettingError
-from rddals.exchange import EXCHANGES, Choice, choose
+from rddals.exchange import EXCHANGES, choose
 from rddals.exchange.footprint import Footprint, footprints
 from rddals.exchange.forecast import (
-    PlannedHalfStep,
-    PlannedSide,
+    Plan,
+    PlannedPlacement,
+    exchanges_asked,
     half_step_sizes,
     half_steps,
     load_of,
+    several,
 )
 from rddals.kernels.work import seconds_per_flop
 from rddals.placement import Placement, checked_placement
@@ -31,66 +32,7 @@ from rddals.rdds.ingest import rating_source
 from rddals.rdds.pieces import PRODUCTS, USERS, Piece, own_ratings, send_pieces
 from rddals.rdds.spark import ReportBook, Shuffle, executors_of, spared
 
-__all__ = ["Plan", "PlannedPlacement", "plan"]
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedPlacement:
-    """One way to place users and products, and what every exchange would make of it.
-
-    Attributes
-    ----------
-    partitioner : str
-        The partitioner's name, or both sides' where they differ.
-    blocks : pair of int
-        Of users and of products.
-    fit_seconds : float
-        What it took to fit the partitioners to the ratings.
-    users, products : PlannedSide
-        How evenly the work of solving either side is spread.
-    half_steps : dict of str to pair of PlannedHalfStep
-        By exchange: those in which users, and products, send.
-    choice : Choice
-        What ``exchange="auto"`` would take, and why.
-    """
-
-    partitioner: str
-    blocks: tuple[int, int]
-    fit_seconds: float
-    users: PlannedSide
-    products: PlannedSide
-    half_steps: dict[str, tuple[PlannedHalfStep, PlannedHalfStep]]
-    choice: Choice
-
-    def bytes_per_iteration(self, exchange: str) -> int:
-        """At most so many bytes are moved by both half-steps together."""
-        return sum(half_step.most_bytes for half_step in self.half_steps[exchange])
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What trainings on some ratings would move.
-
-    Attributes
-    ----------
-    rank, ratings, users, products, executors : int
-    placements : tuple of PlannedPlacement
-        Every partitioner with every number of blocks, in the order in which they were asked for.
-    seconds : float
-        What planning took.
-    """
-
-    rank: int
-    ratings: int
-    users: int
-    products: int
-    executors: int
-    placements: tuple[PlannedPlacement, ...]
-    seconds: float
-
-    def document(self) -> dict[str, Any]:
-        """All of it as JSON has it."""
-        return asdict(self)
+__all__ = ["plan"]
 
 
 def plan(
@@ -143,7 +85,7 @@ def plan(
     )
     rank = settings.objective.rank
     asked = _placements(partitioners, blocks)
-    names = _exchanges(exchanges)
+    names = exchanges_asked(exchanges)
     source = rating_source(ratings, Columns.checked(userCol, itemCol, ratingCol))
     executors = _executors(executors, source)
     default = max(source.context.defaultParallelism, source.getNumPartitions() // 2)
@@ -169,8 +111,8 @@ def plan(
 
 def _placements(partitioners: Any, blocks: Any) -> list[tuple[Placement, Placement]]:
     """Users' and products' placement: every partitioner with every number of blocks."""
-    counts = [block_count("blocks", count) for count in _several("blocks", blocks)]
-    listed = _several("partitioners", partitioners)
+    counts = [block_count("blocks", count) for count in several(blocks)]
+    listed = several(partitioners)
     if not listed or not counts:
         raise SettingError("There is nothing to plan: partitioners or blocks are empty.")
     asked = []
@@ -189,30 +131,12 @@ def _placements(partitioners: Any, blocks: Any) -> list[tuple[Placement, Placeme
     return asked
 
 
-def _exchanges(exchanges: Any) -> list[str]:
-    listed = _several("exchanges", exchanges)
-    for name in listed:
-        if name not in EXCHANGES:
-            raise SettingError(
-                f"exchanges must be of {', '.join(EXCHANGES)}, but got {name!r}; leave it out for "
-                "all of them."
-            )
-    return listed
-
-
 def _executors(asked: Any, source: RDD[Any]) -> int:
     if asked is None:
         return executors_of(source.context)
     if isinstance(asked, (int, np.integer)) and not isinstance(asked, bool) and asked > 0:
         return int(asked)
     raise SettingError(f"executors must be a positive integer but got {asked!r}.")
-
-
-def _several(name: str, values: Any) -> list[Any]:
-    """The values of an argument that may be one."""
-    if isinstance(values, (str, Partitioner)) or callable(values) or not np.iterable(values):
-        return [values]
-    return list(values)
 
 
 class _Sides:

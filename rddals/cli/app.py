@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import rddals
-from rddals.cli import commands, demo
+from rddals.cli import commands, demo, plans
 from rddals.cli.failures import exit_codes
 from rddals.cli.options import Evaluation, SparkOptions, Training, column_names, needs_implicit
 from rddals.cli.output import Output
@@ -26,6 +26,9 @@ from rddals.cli.parameters import (
 )
 
 __all__ = ["app"]
+
+#: Of options, in the help.
+WITHOUT = "Without ratings"
 
 EXIT_CODES = (
     "Exit codes: 0 it worked; 1 it failed while running; 2 an option or the input is wrong; "
@@ -211,6 +214,100 @@ def evaluate_command(
         spark = SparkOptions.checked(master, conf, verbose)
         evaluation = Evaluation((top or 10) if implicit else None, seen, column_names(columns))
         commands.evaluate(spark, Output(as_json), model, ratings, evaluation)
+
+
+@app.command("plan", epilog=EXIT_CODES)
+def plan_command(
+    ratings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RATINGS",
+            show_default=False,
+            help="Files, directories or globs, as for train; or none, with --users, --products "
+            "and --ratings.",
+        ),
+    ] = None,
+    rank: Annotated[int, typer.Option(min=1, help="Length of a factor.")] = 10,
+    exchange: Annotated[
+        str, typer.Option(metavar="NAMES", help="all, or some of shuffle,broadcast,join.")
+    ] = "all",
+    partitioner: Annotated[
+        str, typer.Option(metavar="NAMES", help="all, or some of hash,range,balanced.")
+    ] = "hash",
+    blocks: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="Blocks of either side: 4,8,16 for three plans.")
+    ] = "-1",
+    executors: Annotated[
+        float | None,
+        typer.Option(min=1, show_default=False, help="Executors that a broadcast would go to."),
+    ] = None,
+    users: Annotated[
+        float | None,
+        typer.Option(
+            min=1, rich_help_panel=WITHOUT, show_default=False, help="How many; 1e9 is understood."
+        ),
+    ] = None,
+    products: Annotated[
+        float | None,
+        typer.Option(min=1, rich_help_panel=WITHOUT, show_default=False, help="How many."),
+    ] = None,
+    count: Annotated[
+        float | None,
+        typer.Option(
+            "--ratings", min=1, rich_help_panel=WITHOUT, show_default=False, help="How many."
+        ),
+    ] = None,
+    degrees: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHAPE",
+            rich_help_panel=WITHOUT,
+            show_default="lognormal:1",
+            help="How ratings are spread over ids: constant, lognormal:SIGMA or pareto:EXPONENT.",
+        ),
+    ] = None,
+    columns: Columns = None,
+    as_json: Json = False,
+    master: Master = None,
+    conf: Conf = None,
+    verbose: Verbose = False,
+) -> None:
+    """Count what trainings would move, without training."""
+    with exit_codes(verbose):
+        grid = plans.Grid.checked(rank, exchange, partitioner, blocks)
+        sizes = {"users": users, "products": products, "ratings": count, "executors": executors}
+        if ratings:
+            plans.only_without_data(users=users, products=products, ratings=count, degrees=degrees)
+            spark = SparkOptions.checked(master, conf, verbose)
+            plans.plan(
+                spark,
+                Output(as_json),
+                ratings,
+                grid,
+                plans.whole("--executors", executors),
+                column_names(columns),
+            )
+        else:
+            plans.expect(Output(as_json), grid, sizes, degrees or "lognormal:1")
+
+
+@app.command("measure", epilog=EXIT_CODES)
+def measure_command(
+    log: Annotated[
+        str,
+        typer.Argument(
+            metavar="EVENT_LOG",
+            show_default=False,
+            help="What a program wrote that ran with spark.eventLog.enabled: a file, or the "
+            "directory of a log that is rolled.",
+        ),
+    ],
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say what a program has moved, from the log of its events."""
+    with exit_codes(verbose):
+        plans.measure(Output(as_json), log)
 
 
 @app.command("package", epilog=EXIT_CODES)

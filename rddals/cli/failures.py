@@ -13,6 +13,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from rddals.errors import (
+    EventLogError,
     ModelFormatError,
     OverflowingRatingsError,
     RatingError,
@@ -32,6 +33,7 @@ class InputError(RddalsError, ValueError):
 
 
 _INPUT_ERRORS = (
+    EventLogError,
     InputError,
     ModelFormatError,
     OverflowingRatingsError,

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from partitioners import Partitioner
+from rddals.errors import SettingError
 from rddals.exchange.footprint import Footprint
 from rddals.exchange.messages import JOIN_ENVELOPE, shuffled_bytes
-from rddals.exchange.plan import HalfStepSizes, bytes_moved
+from rddals.exchange.plan import Choice, HalfStepSizes, bytes_moved
 
-__all__ = ["Load", "PlannedHalfStep", "PlannedSide", "half_step_sizes", "half_steps", "load_of"]
+__all__ = [
+    "SIDES",
+    "Load",
+    "Plan",
+    "PlannedHalfStep",
+    "PlannedPlacement",
+    "PlannedSide",
+    "exchanges_asked",
+    "half_step",
+    "half_step_sizes",
+    "half_steps",
+    "link_bytes",
+    "load_of",
+    "several",
+]
 
 SIDES = ("users", "products")
+NAMES = ("shuffle", "broadcast", "join")
 FLOAT = 4
 
 
-class Load(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Load:
     """Something that every block has, on average and at most."""
 
     mean: float
@@ -87,6 +105,84 @@ class PlannedSide:
     task_bytes: Load
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedPlacement:
+    """One way to place users and products, and what every exchange would make of it.
+
+    Attributes
+    ----------
+    partitioner : str
+        The partitioner's name, or both sides' where they differ.
+    blocks : pair of int
+        Of users and of products.
+    fit_seconds : float
+        What it took to fit the partitioners to the ratings.
+    users, products : PlannedSide
+        How evenly the work of solving either side is spread.
+    half_steps : dict of str to pair of PlannedHalfStep
+        By exchange: those in which users, and products, send.
+    choice : Choice
+        What ``exchange="auto"`` would take, and why.
+    """
+
+    partitioner: str
+    blocks: tuple[int, int]
+    fit_seconds: float
+    users: PlannedSide
+    products: PlannedSide
+    half_steps: dict[str, tuple[PlannedHalfStep, PlannedHalfStep]]
+    choice: Choice
+
+    def bytes_per_iteration(self, exchange: str) -> int:
+        """At most so many bytes are moved by both half-steps together."""
+        return sum(half_step.most_bytes for half_step in self.half_steps[exchange])
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What trainings on some ratings would move.
+
+    Attributes
+    ----------
+    rank, ratings, users, products, executors : int
+    placements : tuple of PlannedPlacement
+        Every partitioner with every number of blocks, in the order in which they were asked for.
+    seconds : float
+        What planning took.
+    """
+
+    rank: int
+    ratings: int
+    users: int
+    products: int
+    executors: int
+    placements: tuple[PlannedPlacement, ...]
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """All of it as JSON has it."""
+        return asdict(self)
+
+
+def exchanges_asked(exchanges: Any) -> list[str]:
+    """Names of exchanges, checked."""
+    listed = several(exchanges)
+    for name in listed:
+        if name not in NAMES:
+            raise SettingError(
+                f"exchanges must be of {', '.join(NAMES)}, but got {name!r}; leave it out for all "
+                "of them."
+            )
+    return listed
+
+
+def several(values: Any) -> list[Any]:
+    """The values of an argument that may be one."""
+    if isinstance(values, (str, Partitioner)) or callable(values) or not np.iterable(values):
+        return [values]
+    return list(values)
+
+
 def half_step_sizes(
     pair: tuple[Footprint, Footprint], rank: int, executors: int
 ) -> tuple[HalfStepSizes, HalfStepSizes]:
@@ -109,27 +205,38 @@ def half_steps(
 ) -> tuple[PlannedHalfStep, PlannedHalfStep]:
     """The half-steps in which users, and products, send."""
     users, products = (
-        _half_step(exchange, sender, side, own)
+        half_step(
+            exchange,
+            sender,
+            own,
+            len(side.sent.data),
+            int(shuffled_bytes(side.sent.data, own.rank).sum()),
+        )
         for sender, side, own in zip(SIDES, pair, sizes, strict=True)
     )
     return users, products
 
 
-def _half_step(
-    exchange: str, sender: str, side: Footprint, sizes: HalfStepSizes
+def half_step(
+    exchange: str, sender: str, sizes: HalfStepSizes, messages: int, shuffled: int
 ) -> PlannedHalfStep:
+    """One half-step.
+
+    Parameters
+    ----------
+    exchange, sender : str
+    sizes : HalfStepSizes
+    messages, shuffled : int
+        Pairs of blocks that share a rating, and the bytes of what the shuffle sends between them.
+    """
     payload = least = most = bytes_moved(sizes)[exchange]
-    messages = side.sent.data
-    records = len(messages)
     if exchange == "shuffle":
-        sent = sizes.needed_rows
-        least = most = int(shuffled_bytes(messages, sizes.rank).sum())
+        sent, least, most = sizes.needed_rows, shuffled, shuffled
     elif exchange == "broadcast":
-        sent, records = sizes.source_rows * (1 + sizes.executors), 0
+        sent, messages = sizes.source_rows * (1 + sizes.executors), 0
     else:
-        sent = sizes.ratings
-        most = payload + JOIN_ENVELOPE * records
-    return PlannedHalfStep(sender, sizes.source_rows, sent, records, payload, least, most)
+        sent, most = sizes.ratings, payload + JOIN_ENVELOPE * messages
+    return PlannedHalfStep(sender, sizes.source_rows, sent, messages, payload, least, most)
 
 
 def load_of(
@@ -146,15 +253,7 @@ def load_of(
     """
     received = np.asarray(source.sent.sum(axis=0)).ravel()
     sent = np.asarray(solved.sent.sum(axis=1)).ravel()
-    other_blocks = solved.sent.shape[1]
-    positions = np.where(received < 1 << 16, 2, 4)
-    links = (
-        20 * solved.ids  # ids, their order, pointers and counts of positive ratings
-        + (positions + FLOAT) * solved.ratings  # or 3 bytes less, where few values occur
-        + 4 * received
-        + 4 * sent
-        + 12 * other_blocks
-    )
+    links = link_bytes(solved.ids, solved.ratings, received, sent, solved.sent.shape[1])
     rows = FLOAT * rank * (received + solved.ids)
     return PlannedSide(
         ratings=Load.of(solved.ratings),
@@ -162,4 +261,23 @@ def load_of(
         seconds=Load.of(solved.work * seconds_per_flop),
         link_bytes=Load.of(links),
         task_bytes=Load.of(links + rows),
+    )
+
+
+def link_bytes(ids: Any, ratings: Any, received: Any, sent: Any, other_blocks: int) -> Any:
+    """At most so many bytes has the link block (`rddals.blocks.links`) of a block with so many.
+
+    Parameters
+    ----------
+    ids, ratings, received, sent : int or ndarray
+        Ids, their ratings, rows that the block needs, and rows that it sends.
+    other_blocks : int
+    """
+    positions = np.where(received < 1 << 16, 2, 4)
+    return (
+        20 * ids  # ids, their order, pointers and counts of positive ratings
+        + (positions + FLOAT) * ratings  # or 3 bytes less, where few values occur
+        + 4 * received
+        + 4 * sent
+        + 12 * other_blocks
     )

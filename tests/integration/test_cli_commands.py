@@ -12,6 +12,7 @@ import math
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from pathlib import Path
 
 import pytest
 
-from rddals import MatrixFactorizationModel
+from rddals import ALS, MatrixFactorizationModel
 from rddals.cli.app import app
+from rddals.measure import ShuffleMeter
 
 RDDALS = str(Path(sys.executable).with_name("rddals"))
 TRAIN = ("--rank", "3", "--iterations", "4", "--lambda", "0.1", "--seed", "5", "--blocks", "2")
@@ -153,6 +155,52 @@ def test_evaluate(rddals, folder, trained, model):
     assert (document["ratings"], document["predicted"], document["unknown"]) == (3, 2, 1)
 
 
+def test_plan(rddals, csv, ratings):
+    asked = ("--rank", "3", "--partitioner", "all", "--blocks", "2,4")
+    document = json.loads(succeeded(rddals("plan", csv, *asked, "--executors", "2", "--json")))
+    free = {"broadcast", "shuffle", "join"}  # names of exchanges
+    placements = document["placements"]
+    told = [half_step for p in placements for half_step in p["half_steps"].values()]
+    assert documented("plan", {k: v for k, v in document.items() if k != "placements"})
+    assert documented("plan", [{k: v for k, v in placements[0].items() if k != "half_steps"}])
+    assert documented("plan", told[0]) and free == set(placements[0]["half_steps"])
+    assert (document["ratings"], document["executors"]) == (len(ratings), 2)
+    assert [(p["partitioner"], p["blocks"]) for p in placements] == [
+        (name, [count, count]) for name in ("hash", "range", "balanced") for count in (2, 4)
+    ]
+    lines = succeeded(rddals("plan", csv, *asked, "--exchange", "shuffle")).splitlines()
+    users_send = placements[0]["half_steps"]["shuffle"][0]
+    row = next(line for line in lines if re.match("hash +2  shuffle", line))
+    assert f"{users_send['most_bytes'] / 1024:,.1f} KiB" in row
+    assert "join" not in "".join(lines)
+
+
+def test_plan_without_ratings(rddals):
+    sizes = ("--users", "1e9", "--products", "1e8", "--ratings", "1e11", "--executors", "2000")
+    document = json.loads(
+        succeeded(rddals("plan", *sizes, "--rank", "100", "--degrees", "lognormal:1.2", "--json"))
+    )
+    assert (document["degrees"], document["users"]) == ("lognormal:1.2", 10**9)
+    assert len(document["placements"]) == 3
+    said = succeeded(rddals("plan", *sizes, "--rank", "100", "--blocks", "2000"))
+    assert re.search(r"^hash +2,000  shuffle +\d\d\.\d TiB", said, re.MULTILINE)
+
+
+def test_measure(rddals, sc, tmp_path):
+    log = tmp_path / "log"
+    with ShuffleMeter(sc) as meter:
+        source = sc.parallelize([(1, 2, 3.0), (2, 2, 1.0), (2, 3, 4.0)], 2)
+        ALS.train(source, 2, 1, blocks=2, exchange="shuffle", listeners=()).unpersist()
+        found = json.loads(json.dumps(meter.measured.document()))
+        shutil.copy(*meter._folder.iterdir(), log)
+    document = json.loads(succeeded(rddals("measure", str(log), "--json")))
+    assert documented("measure", document)
+    assert document == {"log": str(log), **found}
+    said = succeeded(rddals("measure", str(log)))
+    assert re.search(r"^1 products +2 +\d+ B", said, re.MULTILINE)
+    assert re.search(rf"^in all +\S+ \S+ written .* in {found['total']['tasks']} tasks", said, re.M)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -160,6 +208,8 @@ def test_evaluate(rddals, folder, trained, model):
         (("train", "{csv}", "--rank", "2"), "--out"),
         (("train", "{csv}", "--out", "{new}", "--exchange", "carrier-pigeon"), "carrier-pigeon"),
         (("recommend", "{model}", "--user", "x"), "--user"),
+        (("plan", "{csv}", "--rank", "0"), "--rank"),
+        (("measure",), "EVENT_LOG"),
         (("wander",), "wander"),
     ],
 )
@@ -176,6 +226,7 @@ RUN_ALL = """
 import contextlib, io, json, sys
 from pyspark import SparkContext
 from rddals.cli.app import app
+from rddals.measure import ShuffleMeter
 
 for arguments in json.loads(sys.argv[1]):
     with contextlib.redirect_stderr(io.StringIO()) as said:
@@ -191,6 +242,13 @@ WRONG_SETTINGS = {
     ("evaluate", "{model}", "{csv}", "--seen", "{csv}"): "--seen .* --implicit",
     ("evaluate", "{model}", "{csv}", "--top", "5"): "--top .* --implicit",
     ("train", "{csv}", "--out", "{new}", "--alpha", "5"): "--alpha .* --implicit",
+    ("plan", "{csv}", "--exchange", "shuffle,post"): "--exchange post: pass all, or some of shuf",
+    ("plan", "{csv}", "--partitioner", "modulo"): "--partitioner modulo: pass all, or some of hash",
+    ("plan", "{csv}", "--blocks", "4,0"): "--blocks 0: pass a positive whole number",
+    ("plan", "{csv}", "--executors", "1.5"): r"--executors 1\.5: pass a positive whole number",
+    ("plan", "{csv}", "--users", "9"): "--users describes ratings that are not there",
+    ("plan", "--users", "9"): "pass RATINGS, or --products and what else",
+    ("plan", "--partitioner", "range"): "pass RATINGS, or --users",
 }
 
 
@@ -227,6 +285,9 @@ def test_a_wrong_setting_is_the_exit_code_of_the_process(folder, csv):
         (("recommend", "{csv}", "--user", "1"), "ratings.csv"),
         (("recommend", "{new}", "--user", "1"), "no such directory"),
         (("evaluate", "{model}", "{empty}"), "empty.csv"),
+        (("plan", "{bad}"), "nan"),
+        (("plan", "{empty}", "--partitioner", "balanced"), "empty.csv holds no rating"),
+        (("measure", "{csv}"), "ratings.csv is no event log of Spark"),
     ],
 )
 def test_what_cannot_be_used_is_named(rddals, trained, csv, folder, arguments, says):

@@ -10,6 +10,7 @@ import pytest
 import rddals
 from partitioners import HashPartitioner, RangePartitioner
 from rddals import ALS, LinksBuilt, RatingError, RatingTypeError, SettingError
+from rddals.exchange.forecast import Load
 from rddals.measure import ShuffleMeter
 
 RANK = 10
@@ -118,7 +119,7 @@ def test_the_small_matrix_by_hand(sc, small_matrix):
         "join": 21 * 24,
     }
     assert users_send["shuffle"].replication == pytest.approx(11 / 7)
-    assert placement.products.rows == (5.5, 6)
+    assert placement.products.rows == Load(mean=5.5, most=6.0)
     assert placement.products.ratings.mean == 21 / 2
     assert (found.rank, found.ratings, found.users, found.products) == (3, 21, 7, 8)
     assert placement.bytes_per_iteration("broadcast") == (7 + 8) * 12 * 5
