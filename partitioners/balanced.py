@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from partitioners.base import Partitioner
-from partitioners.checks import as_counts, as_fit_ids, as_ids, as_num_blocks
+from partitioners.checks import as_counts, as_fit_ids, as_ids, as_num_blocks, require_unique
 from partitioners.levelling import level_cuts, longest_first, scramble
 from partitioners.ranges import RangePartitioner
 
@@ -74,7 +74,7 @@ class DegreeBalancedPartitioner(Partitioner):
             )
         order = np.argsort(keys)
         self._ids, self._blocks = keys[order], values[order].astype(np.int32)
-        _require_unique(self._ids)
+        require_unique(self._ids)
         self._ids.flags.writeable = self._blocks.flags.writeable = False
 
     @classmethod
@@ -123,7 +123,7 @@ class DegreeBalancedPartitioner(Partitioner):
         weights = as_counts(counts, unsorted)
         order = np.argsort(unsorted)
         keys, weights = unsorted[order], weights[order]
-        _require_unique(keys)
+        require_unique(keys)
 
         heavy = weights > TOLERANCE * weights.sum() / size
         blocks, loads = longest_first(weights[heavy], size)
@@ -142,13 +142,3 @@ class DegreeBalancedPartitioner(Partitioner):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_blocks={self.num_blocks}, table_size={self._ids.size})"
-
-
-def _require_unique(ascending: npt.NDArray[np.int64]) -> None:
-    repeats = ascending[1:] == ascending[:-1]
-    if repeats.any():
-        twice = ascending[int(repeats.argmax())]
-        raise ValueError(
-            f"ids must be unique, got {twice} {np.count_nonzero(ascending == twice)} times: merge "
-            "them, e.g. ids, counts = np.unique(rated_ids, return_counts=True)"
-        )

@@ -111,3 +111,14 @@ def as_counts(counts: npt.ArrayLike, ids: npt.NDArray[np.int64]) -> npt.NDArray[
         if np.isinf(array.sum()):
             refuse(int(array.argmax()))
     return array
+
+
+def require_unique(ascending: npt.NDArray[np.int64]) -> None:
+    """Check that ascending ids hold none twice."""
+    repeats = ascending[1:] == ascending[:-1]
+    if repeats.any():
+        twice = ascending[int(repeats.argmax())]
+        raise ValueError(
+            f"ids must be unique, got {twice} {np.count_nonzero(ascending == twice)} times: merge "
+            "them, e.g. ids, counts = np.unique(rated_ids, return_counts=True)"
+        )

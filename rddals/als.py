@@ -14,7 +14,7 @@ from rddals.config import Settings, block_count
 from rddals.errors import SettingError
 from rddals.model import MatrixFactorizationModel
 from rddals.placement import checked_placement
-from rddals.rdds.degrees import Degrees, count_degrees
+from rddals.rdds.degrees import Degrees, collect_pairs, count_degrees
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
@@ -33,8 +33,10 @@ class ALS:
     ----------
     userPartitioner, productPartitioner : Partitioner, callable or str, optional
         Where ids live. A callable takes an id and gives its block. "hash" (the default) places
-        ids as MLlib does; "range" and "balanced" are fitted to the ratings in one more pass over
-        them: contiguous ids, and equal numbers of ratings per block.
+        ids as MLlib does; the others are fitted to the ratings in one more pass over them:
+        "range" gives contiguous ids, "balanced" equal numbers of ratings per block, "locality"
+        blocks that share as many ratings as can be (all ids pass through the driver, 8 bytes a
+        rating, and some 100 while it fits).
     userBlocks, productBlocks : int
         Blocks of either side; -1 takes `blocks`.
     exchange : {"auto", "shuffle", "broadcast", "join"}
@@ -285,13 +287,16 @@ class _Placements:
         """The partitioners, fitted to the ratings where that was asked for."""
         default = max(source.context.defaultParallelism, source.getNumPartitions() // 2)
         degrees: Sequence[Degrees | None] = (None, None)
-        if any(placement.fitted for placement in self.sides):
+        if any(placement.needs_degrees for placement in self.sides):
             degrees = count_degrees(source)
-        user, product = (
-            placement.partitioner(default, own)
-            for placement, own in zip(self.sides, degrees, strict=True)
+        pairs = None
+        if any(placement.needs_pairs for placement in self.sides):
+            pairs = collect_pairs(source)
+        users, products = self.sides
+        return (
+            users.partitioner(default, degrees[0], pairs),
+            products.partitioner(default, degrees[1], pairs and pairs[::-1]),
         )
-        return user, product
 
 
 def _seed(seed: Any) -> Any:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from partitioners import (
     DegreeBalancedPartitioner,
     FunctionPartitioner,
     HashPartitioner,
+    LocalityPartitioner,
     Partitioner,
     RangePartitioner,
 )
@@ -18,7 +22,7 @@ from rddals.rdds.degrees import Degrees
 __all__ = ["PARTITIONERS", "Placement", "checked_placement"]
 
 #: Those that have a name; all but the first are fitted to the ratings.
-PARTITIONERS = ("hash", "range", "balanced")
+PARTITIONERS = ("hash", "range", "balanced", "locality")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,14 @@ class Placement:
     blocks: int | None
 
     @property
-    def fitted(self) -> bool:
-        """Whether it depends on how many ratings each id has."""
-        return self.asked in ("range", "balanced") if isinstance(self.asked, str) else False
+    def needs_degrees(self) -> bool:
+        """Whether it is fitted to how many ratings each id has."""
+        return isinstance(self.asked, str) and self.asked in ("range", "balanced")
+
+    @property
+    def needs_pairs(self) -> bool:
+        """Whether it is fitted to who has rated what."""
+        return isinstance(self.asked, str) and self.asked == "locality"
 
     @property
     def name(self) -> str:
@@ -50,15 +59,22 @@ class Placement:
             return type(self.asked).__name__
         return str(getattr(self.asked, "__name__", type(self.asked).__name__))
 
-    def partitioner(self, default: int, degrees: Degrees | None) -> Partitioner:
+    def partitioner(
+        self,
+        default: int,
+        degrees: Degrees | None = None,
+        pairs: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None,
+    ) -> Partitioner:
         """The partitioner.
 
         Parameters
         ----------
         default : int
             How many blocks, if nothing is said.
-        degrees : Degrees or None
-            What it is `fitted` to, if it is.
+        degrees : Degrees, optional
+            Of this side's ids, if it needs them.
+        pairs : pair of ndarray of int32, optional
+            This side's and the other side's id of every rating, if it needs them.
         """
         blocks = self.blocks or default
         if isinstance(self.asked, Partitioner):
@@ -67,6 +83,9 @@ class Placement:
             return HashPartitioner(blocks)
         if callable(self.asked):
             return FunctionPartitioner(blocks, self.asked)
+        if self.asked == "locality":
+            assert pairs is not None
+            return LocalityPartitioner.fit(*pairs, blocks)
         assert degrees is not None
         if self.asked == "range":
             return RangePartitioner.fit(degrees.ids, blocks)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache, partial
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pyspark import RDD
 
 from partitioners import HashPartitioner, Partitioner
@@ -24,7 +25,7 @@ from rddals.exchange.forecast import (
     load_of,
     several,
 )
-from rddals.kernels.work import seconds_per_flop
+from rddals.kernels.speed import seconds_per_flop
 from rddals.placement import Placement, checked_placement
 from rddals.rdds.degrees import Degrees, merged_degrees
 from rddals.rdds.frames import Columns
@@ -90,8 +91,7 @@ def plan(
     executors = _executors(executors, source)
     default = max(source.context.defaultParallelism, source.getNumPartitions() // 2)
     with _Sides(source, default, settings.duplicates) as sides:
-        degrees = cache(sides.degrees)
-        fitted = [_fitted(pair, default, degrees) for pair in asked]
+        fitted = [_fitted(pair, default, sides) for pair in asked]
         counted = sides.footprints([pair for pair, _ in fitted], rank)
     placements = [
         _planned(sides_asked, pair, seconds, counts, names, rank, executors)
@@ -162,6 +162,17 @@ class _Sides:
         self._shuffle.release()
         self._book.close()
 
+    @cached_property
+    def pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """User and product of every rating, on the driver."""
+        task = partial(_pairs, self._duplicates)
+        users, products = zip(*self._shuffle.rdd.mapPartitions(task).collect(), strict=True)
+        found = np.concatenate(users), np.concatenate(products)
+        if not len(found[0]):
+            raise _nothing()
+        return found
+
+    @cached_property
     def degrees(self) -> tuple[Degrees, Degrees]:
         """Degrees of all users and of all products."""
         task = partial(_degrees, self._duplicates)
@@ -190,6 +201,14 @@ class _Sides:
 
 def _nothing() -> RatingError:
     return RatingError("RDD is empty: there is nothing to plan.")
+
+
+@spared
+def _pairs(
+    duplicates: str, pieces: Iterable[tuple[int, Piece]]
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+    rated = own_ratings(pieces, USERS, duplicates)
+    yield rated.users, rated.products
 
 
 @spared
@@ -227,17 +246,20 @@ def _footprints(
 
 
 def _fitted(
-    placements: tuple[Placement, Placement],
-    default: int,
-    degrees: Callable[[], tuple[Degrees, Degrees]],
+    placements: tuple[Placement, Placement], default: int, sides: _Sides
 ) -> tuple[tuple[Partitioner, Partitioner], float]:
     """Both sides' partitioners, and the seconds that fitting them took."""
+    degrees: Sequence[Degrees | None] = (None, None)
+    if any(placement.needs_degrees for placement in placements):
+        degrees = sides.degrees
+    pairs = sides.pairs if any(placement.needs_pairs for placement in placements) else None
     started = perf_counter()
-    users, products = (
-        placement.partitioner(default, degrees()[side] if placement.fitted else None)
-        for side, placement in enumerate(placements)
+    users, products = placements
+    fitted = (
+        users.partitioner(default, degrees[0], pairs),
+        products.partitioner(default, degrees[1], pairs and pairs[::-1]),
     )
-    return (users, products), perf_counter() - started
+    return fitted, perf_counter() - started
 
 
 def _planned(

@@ -232,7 +232,7 @@ def plan_command(
         str, typer.Option(metavar="NAMES", help="all, or some of shuffle,broadcast,join.")
     ] = "all",
     partitioner: Annotated[
-        str, typer.Option(metavar="NAMES", help="all, or some of hash,range,balanced.")
+        str, typer.Option(metavar="NAMES", help="all, or some of hash,range,balanced,locality.")
     ] = "hash",
     blocks: Annotated[
         str, typer.Option(metavar="NUMBERS", help="Blocks of either side: 4,8,16 for three plans.")

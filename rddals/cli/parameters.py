@@ -32,6 +32,7 @@ class Partitioner(Enum):
     hash = "hash"
     range = "range"
     balanced = "balanced"
+    locality = "locality"
 
 
 class Precision(Enum):

@@ -32,7 +32,8 @@ from rddals.exchange.forecast import (
 )
 from rddals.exchange.messages import shuffled_bytes
 from rddals.exchange.plan import HalfStepSizes, choose
-from rddals.kernels.work import flops, seconds_per_flop
+from rddals.kernels.speed import seconds_per_flop
+from rddals.kernels.work import flops
 
 __all__ = ["ExpectedSide", "degrees_asked", "expected_half_steps", "expected_load", "expected_plan"]
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from partitioners import Partitioner
 from rddals.blocks.links import distinct, needed_rows
@@ -26,30 +23,49 @@ class Footprint:
 
     Attributes
     ----------
-    sent : csr_array of int64, shape (own blocks, other blocks)
-        How many rows of each block each block of the other side needs.
+    pairs : ndarray of int64, shape (messages,)
+        Which blocks of the other side need rows of which own block, ascending: own block times
+        `other_blocks`, plus other block.
+    rows : ndarray of int64, shape (messages,)
+        How many rows, for each of them.
+    other_blocks : int
     ids, ratings : ndarray of int64, shape (own blocks,)
     work : ndarray of float64, shape (own blocks,)
         Floating-point operations that solving the block takes.
     """
 
-    sent: csr_array
+    pairs: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    other_blocks: int
     ids: NDArray[np.int64]
     ratings: NDArray[np.int64]
     work: NDArray[np.float64]
 
-    def __add__(self, other: Footprint) -> Footprint:
-        return Footprint(
-            self.sent + other.sent,
-            self.ids + other.ids,
-            self.ratings + other.ratings,
-            self.work + other.work,
-        )
+    @property
+    def sent(self) -> NDArray[np.int64]:
+        """Rows that each own block sends."""
+        sums = np.bincount(self.pairs // self.other_blocks, self.rows, minlength=len(self.ids))
+        return sums.astype(np.int64)
+
+    @property
+    def received(self) -> NDArray[np.int64]:
+        """Rows that each block of the other side needs."""
+        sums = np.bincount(self.pairs % self.other_blocks, self.rows, self.other_blocks)
+        return sums.astype(np.int64)
 
     @classmethod
     def total(cls, parts: Sequence[Footprint]) -> Footprint:
         """That of all ids; no id may be in two parts."""
-        return reduce(add, parts)
+        pairs, index = np.unique(np.concatenate([p.pairs for p in parts]), return_inverse=True)
+        rows = np.bincount(index, np.concatenate([p.rows for p in parts]), len(pairs))
+        return cls(
+            pairs,
+            rows.astype(np.int64),
+            parts[0].other_blocks,
+            np.sum([p.ids for p in parts], axis=0),
+            np.sum([p.ratings for p in parts], axis=0),
+            np.sum([p.work for p in parts], axis=0),
+        )
 
 
 def footprints(
@@ -83,15 +99,17 @@ def footprints(
             )
         rows, destinations = needed[other_partitioner]
         blocks = place(own_partitioner, ids)
-        shape = (own_partitioner.num_blocks, other_partitioner.num_blocks)
-        pairs = blocks[rows].astype(np.int64) * shape[1] + destinations
-        cells, counts = np.unique(pairs, return_counts=True)
+        own_blocks, other_blocks = own_partitioner.num_blocks, other_partitioner.num_blocks
+        pairs = blocks[rows].astype(np.int64) * other_blocks + destinations
+        messages, counts = np.unique(pairs, return_counts=True)
         found.append(
             Footprint(
-                csr_array((counts, np.divmod(cells, shape[1])), shape=shape, dtype=np.int64),
-                np.bincount(blocks, minlength=shape[0]),
-                np.bincount(blocks, weights=degrees, minlength=shape[0]).astype(np.int64),
-                np.bincount(blocks, weights=work, minlength=shape[0]).astype(np.float64),
+                messages,
+                counts,
+                other_blocks,
+                np.bincount(blocks, minlength=own_blocks),
+                np.bincount(blocks, weights=degrees, minlength=own_blocks).astype(np.int64),
+                np.bincount(blocks, weights=work, minlength=own_blocks).astype(np.float64),
             )
         )
     return found

@@ -190,7 +190,7 @@ def half_step_sizes(
     users, products = (
         HalfStepSizes(
             source_rows=int(side.ids.sum()),
-            needed_rows=int(side.sent.sum()),
+            needed_rows=int(side.rows.sum()),
             ratings=int(side.ratings.sum()),
             rank=rank,
             executors=executors,
@@ -209,8 +209,8 @@ def half_steps(
             exchange,
             sender,
             own,
-            len(side.sent.data),
-            int(shuffled_bytes(side.sent.data, own.rank).sum()),
+            len(side.rows),
+            int(shuffled_bytes(side.rows, own.rank).sum()),
         )
         for sender, side, own in zip(SIDES, pair, sizes, strict=True)
     )
@@ -251,9 +251,8 @@ def load_of(
     rank : int
     seconds_per_flop : float
     """
-    received = np.asarray(source.sent.sum(axis=0)).ravel()
-    sent = np.asarray(solved.sent.sum(axis=1)).ravel()
-    links = link_bytes(solved.ids, solved.ratings, received, sent, solved.sent.shape[1])
+    received = source.received
+    links = link_bytes(solved.ids, solved.ratings, received, solved.sent, solved.other_blocks)
     rows = FLOAT * rank * (received + solved.ids)
     return PlannedSide(
         ratings=Load.of(solved.ratings),

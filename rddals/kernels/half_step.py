@@ -40,6 +40,7 @@ from rddals.blocks.links import Group, InBlock
 from rddals.config import Objective
 from rddals.errors import OverflowingRatingsError, SingularSystemError
 from rddals.kernels.solvers import solve_nonnegative, solve_spd
+from rddals.kernels.work import DUAL_SHARE
 
 __all__ = ["Solution", "gram", "half_step", "penalty"]
 
@@ -49,8 +50,6 @@ Array = NDArray[Any]
 TILE_BYTES = 1 << 20
 #: Bytes of normal equations that are solved at a time.
 EQUATION_BYTES = 1 << 21
-#: The dual form pays below this share of the rank.
-DUAL_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from partitioners import HashPartitioner
-from rddals.blocks.links import link
-from rddals.blocks.ratings import RatingBlock
-from rddals.config import Objective
-from rddals.kernels.half_step import DUAL_SHARE, half_step
+__all__ = ["DUAL_SHARE", "flops"]
 
-__all__ = ["flops", "seconds_per_flop"]
+#: The dual form pays below this share of the rank.
+DUAL_SHARE = 0.9
 
 
 def flops(degrees: NDArray[Any], rank: int) -> NDArray[np.float64]:
@@ -40,21 +35,3 @@ def flops(degrees: NDArray[Any], rank: int) -> NDArray[np.float64]:
     inner = np.where(d < DUAL_SHARE * rank, rank, d)
     work: NDArray[np.float64] = d * rank + order**2 * inner + order**3 / 3 + 4 * d * rank
     return work
-
-
-@cache
-def seconds_per_flop(rank: int) -> float:
-    """What an operation takes here, of a half-step of rows of 20 and of 200 ratings; measured."""
-    users = np.repeat(np.arange(40), np.tile([20, 200], 20)).astype(np.int32)
-    products = np.concatenate([np.arange(d) for d in np.tile([20, 200], 20)]).astype(np.int32)
-    ratings = RatingBlock(users, products, np.ones(len(users), dtype=np.float32))
-    in_block = link(0, ratings, 0, HashPartitioner(1)).in_block
-    rows = np.random.default_rng(1).random((200, rank), dtype=np.float32)
-    objective = Objective(rank=rank, lambda_=0.1)
-    work = flops(in_block.degrees, rank).sum()
-    seconds = []
-    for _ in range(3):
-        start = perf_counter()
-        half_step(in_block, rows, objective)
-        seconds.append(perf_counter() - start)
-    return float(min(seconds) / work)

@@ -1,4 +1,4 @@
-"""How many ratings each id has: what a partitioner is fitted from."""
+"""How many ratings each id has, and with whom: what partitioners are fitted to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rddals.errors import RatingError, RddalsError
 from rddals.rdds.ingest import read_batches
 from rddals.rdds.spark import spared
 
-__all__ = ["Degrees", "count_degrees", "merged_degrees"]
+__all__ = ["Degrees", "collect_pairs", "count_degrees", "merged_degrees"]
 
 
 class Degrees(NamedTuple):
@@ -33,6 +33,27 @@ def count_degrees(source: RDD[Any]) -> tuple[Degrees, Degrees]:
         raise RatingError("RDD is empty: there is nothing to train on.")
     users, products = zip(*results, strict=True)
     return merged_degrees(users), merged_degrees(products)
+
+
+def collect_pairs(source: RDD[Any]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """User and product of every rating, on the driver."""
+    parts = source.mapPartitionsWithIndex(_pairs).collect()
+    for part in parts:
+        if isinstance(part, RddalsError):
+            raise part
+    if not parts:
+        raise RatingError("RDD is empty: there is nothing to train on.")
+    users, products = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return users, products
+
+
+@spared
+def _pairs(partition: int, elements: Iterable[Any]) -> Iterator[Any]:
+    try:
+        for batch in read_batches(partition, elements):
+            yield batch.users, batch.products
+    except RddalsError as error:
+        yield error
 
 
 @spared

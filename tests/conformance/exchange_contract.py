@@ -28,7 +28,7 @@ from rddals.training import half_step_sizes
 
 RANK, LAMBDA, ALPHA, SEED, ITERATIONS = 3, 0.1, 2.0, 11, 2
 
-PARTITIONERS = ("hash", "range", "balanced", "function")
+PARTITIONERS = ("hash", "range", "balanced", "locality", "function")
 
 
 def asked(name, blocks):
@@ -149,7 +149,7 @@ class ExchangeContract(ABC):
 
     @pytest.mark.parametrize(
         ("users", "products"),
-        [(("hash", 7), ("range", 3)), (("function", 1), ("balanced", 7))],
+        [(("hash", 7), ("range", 3)), (("locality", 2), ("balanced", 7))],
         ids=["fewer-products", "fewer-users"],
     )
     def test_unequal_blocks(self, sc, ratings, expected, users, products):

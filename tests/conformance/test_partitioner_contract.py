@@ -12,6 +12,7 @@ from partitioners import (
     DegreeBalancedPartitioner,
     FunctionPartitioner,
     HashPartitioner,
+    LocalityPartitioner,
     Partitioner,
     RangePartitioner,
 )
@@ -59,6 +60,22 @@ class TestDegreeBalancedFittedFromMany(PartitionerContract):
 
     def make_different(self):
         return DegreeBalancedPartitioner.fit(MANY, self.counts[::-1], 100)
+
+
+class TestLocality(PartitionerContract):
+    def make(self):
+        return LocalityPartitioner([5, -3, 2**40], [0, 2, 1], 5)
+
+    def make_different(self):
+        return LocalityPartitioner([5, -3, 2**40], [0, 2, 0], 5)
+
+
+class TestLocalityFittedFromMany(PartitionerContract):
+    def make(self):
+        return LocalityPartitioner.fit(MANY, MANY // 9, 100)
+
+    def make_different(self):
+        return LocalityPartitioner.fit(MANY, MANY // 9, 101)
 
 
 def last_digit(id_: int) -> int:

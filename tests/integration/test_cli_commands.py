@@ -166,7 +166,9 @@ def test_plan(rddals, csv, ratings):
     assert documented("plan", told[0]) and free == set(placements[0]["half_steps"])
     assert (document["ratings"], document["executors"]) == (len(ratings), 2)
     assert [(p["partitioner"], p["blocks"]) for p in placements] == [
-        (name, [count, count]) for name in ("hash", "range", "balanced") for count in (2, 4)
+        (name, [count, count])
+        for name in ("hash", "range", "balanced", "locality")
+        for count in (2, 4)
     ]
     lines = succeeded(rddals("plan", csv, *asked, "--exchange", "shuffle")).splitlines()
     users_send = placements[0]["half_steps"]["shuffle"][0]

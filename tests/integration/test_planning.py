@@ -40,11 +40,11 @@ def source(_spark, request):
 
 @pytest.fixture(scope="module")
 def plan(source):
-    return rddals.plan(source, RANK, partitioners=("hash", "balanced"), blocks=(4, 8, 32))
+    return rddals.plan(source, RANK, partitioners=("hash", "locality"), blocks=(4, 8, 32))
 
 
 @pytest.mark.parametrize("blocks", [4, 8, 32])
-@pytest.mark.parametrize("partitioner", ["hash", "balanced"])
+@pytest.mark.parametrize("partitioner", ["hash", "locality"])
 def test_a_shuffle_moves_what_is_planned_to_the_byte(sc, source, plan, blocks, partitioner):
     told = []
     with ShuffleMeter(sc) as meter:
@@ -103,7 +103,7 @@ def test_a_plan_reads_the_ratings_once_and_leaves_nothing(sc, small_matrix, foot
         return rows
 
     source = sc.parallelize(small_matrix, 3).mapPartitionsWithIndex(noted)
-    rddals.plan(source, 2, partitioners=("range", "balanced"), blocks=(1, 2, 3))
+    rddals.plan(source, 2, partitioners=("range", "balanced", "locality"), blocks=(1, 2, 3))
     assert sorted(path.name[0] for path in folder.iterdir()) == ["0", "1", "2"]
     assert not footprint.left("persisted RDD", "shuffle file", "broadcast file", "thread")
 
@@ -183,3 +183,5 @@ def test_ratings_that_cannot_be_planned(sc):
     for empty in (sc.emptyRDD(), sc.parallelize([], 2)):
         with pytest.raises(RatingError, match="RDD is empty: there is nothing to plan"):
             rddals.plan(empty, 2, partitioners=("hash", "balanced"))
+        with pytest.raises(RatingError, match="RDD is empty: there is nothing to plan"):
+            rddals.plan(empty, 2, partitioners="locality")

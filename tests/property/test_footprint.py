@@ -56,7 +56,10 @@ def test_footprints_are_those_of_the_link_blocks(pairs, users, products, cut):
         whole = Footprint.total(parts)
         sides.append(whole)
         links = blocks[side]
-        assert whole.sent.toarray().tolist() == [b.out_block.counts.tolist() for b in links]
+        counts = np.concatenate([b.out_block.counts for b in links])
+        assert whole.pairs.tolist() == np.flatnonzero(counts).tolist()
+        assert whole.rows.tolist() == counts[counts > 0].tolist()
+        assert whole.sent.tolist() == [b.out_block.counts.sum() for b in links]
         assert whole.ids.tolist() == [len(b.in_block.ids) for b in links]
         assert whole.ratings.tolist() == [len(b.in_block.codes) for b in links]
         np.testing.assert_allclose(

@@ -55,6 +55,7 @@ def test_the_public_names_of_partitioners():
         "DegreeBalancedPartitioner",
         "FunctionPartitioner",
         "HashPartitioner",
+        "LocalityPartitioner",
         "Partitioner",
         "RangePartitioner",
     ]
