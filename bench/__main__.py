@@ -1,6 +1,6 @@
 """Run the benchmarks, keep their figures as JSON and print them as tables.
 
-``python -m bench [kernels|training|recommend|links] [pytest options]``
+``python -m bench [kernels|training|recommend|exchange|...] [pytest options]``
 """
 
 from __future__ import annotations

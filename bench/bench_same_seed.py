@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyspark
 import pytest
 from pyspark.mllib.recommendation import ALS as MLlibALS
 
-from bench.data import ratings
-from rddals import ALS, RatingBlock
+from bench.data import DATA
+from rddals import ALS
 
 RANK, ITERATIONS = 10, 5
 #: Users and products whose predictions are compared, at most.
@@ -22,33 +18,6 @@ TRAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "explicit": ("train", {"lambda_": 0.05}),
     "implicit": ("trainImplicit", {"lambda_": 0.1, "alpha": 2.0}),
     "nonnegative": ("train", {"lambda_": 0.05, "nonnegative": True}),
-}
-
-
-def from_lines(path: Path, separator: str) -> RatingBlock:
-    rows = (line.split(separator)[:3] for line in path.read_text().splitlines())
-    return RatingBlock.from_rows(list(map(tuple, rows)))
-
-
-def sample() -> RatingBlock:
-    folder = Path(pyspark.__file__).parent / "data/mllib/als"
-    return from_lines(folder / "sample_movielens_ratings.txt", "::")
-
-
-def movielens() -> RatingBlock:
-    if "RDDALS_ML100K" not in os.environ:
-        pytest.skip("RDDALS_ML100K does not say where MovieLens 100K is")
-    return from_lines(Path(os.environ["RDDALS_ML100K"]), "\t")
-
-
-def synthetic() -> RatingBlock:
-    return ratings(users=20_000, products=5_000, count=1_050_000)
-
-
-DATA: dict[str, Callable[[], RatingBlock]] = {
-    "bundled sample": sample,
-    "MovieLens 100K": movielens,
-    "1 million synthetic": synthetic,
 }
 
 

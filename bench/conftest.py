@@ -34,15 +34,22 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
 
 @pytest.fixture(scope="session")
 def session(request: pytest.FixtureRequest) -> Iterator[Any]:
+    spark = started(request.config)
+    yield spark
+    spark.stop()
+
+
+def started(config: pytest.Config, **settings: str) -> Any:
+    """A Spark session; settings' dots are underscores."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # Spark's guide asks for one BLAS thread per task, since tasks share the cores already.
-    threads = request.config.getoption("--blas-threads")
+    threads = config.getoption("--blas-threads")
     if threads != "default":
         for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[name] = threads
     from pyspark.sql import SparkSession
 
-    spark = (
+    builder = (
         SparkSession.builder.master(f"local[{CORES}]")
         .appName("rddals bench")
         .config("spark.driver.memory", "8g")
@@ -50,13 +57,14 @@ def session(request: pytest.FixtureRequest) -> Iterator[Any]:
         .config("spark.ui.showConsoleProgress", "false")
         # PySpark 4.1 and later; rddals.rdds.spark.spare_the_worker says what TCP costs.
         .config("spark.python.unix.domain.socket.enabled", "true")
-        .getOrCreate()
     )
+    for name, value in settings.items():
+        builder = builder.config(name.replace("_", "."), value)
+    spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     versions["PySpark"] = spark.version
     versions["MLlib's BLAS"] = f"{mllib_blas(spark)}, threads: {threads}"
-    yield spark
-    spark.stop()
+    return spark
 
 
 def mllib_blas(spark: Any) -> str:

@@ -1,13 +1,19 @@
-"""Synthetic ratings with the degree distribution of real ones."""
+"""Ratings: real ones, and synthetic ones with the degree distribution of real ones."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
+import pyspark
+import pytest
 from numpy.typing import NDArray
 
 from rddals import RatingBlock
 
-__all__ = ["ratings"]
+__all__ = ["DATA", "ratings"]
 
 
 def ratings(
@@ -46,3 +52,30 @@ def ratings(
 def _unit_rows(random: np.random.Generator, count: int) -> NDArray[np.float64]:
     rows = random.normal(size=(count, 8))
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def from_lines(path: Path, separator: str) -> RatingBlock:
+    rows = (line.split(separator)[:3] for line in path.read_text().splitlines())
+    return RatingBlock.from_rows(list(map(tuple, rows)))
+
+
+def sample() -> RatingBlock:
+    folder = Path(pyspark.__file__).parent / "data/mllib/als"
+    return from_lines(folder / "sample_movielens_ratings.txt", "::")
+
+
+def movielens() -> RatingBlock:
+    if "RDDALS_ML100K" not in os.environ:
+        pytest.skip("RDDALS_ML100K does not say where MovieLens 100K is")
+    return from_lines(Path(os.environ["RDDALS_ML100K"]), "\t")
+
+
+def synthetic() -> RatingBlock:
+    return ratings(users=20_000, products=5_000, count=1_050_000)
+
+
+DATA: dict[str, Callable[[], RatingBlock]] = {
+    "bundled sample": sample,
+    "MovieLens 100K": movielens,
+    "1 million synthetic": synthetic,
+}

@@ -7,16 +7,16 @@ from typing import SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from partitioners.base import Partitioner
 from partitioners.checks import as_counts, as_fit_ids, as_ids, as_num_blocks, require_unique
 from partitioners.levelling import level_cuts, longest_first, scramble
 from partitioners.ranges import RangePartitioner
+from partitioners.table import TablePartitioner
 
 TOLERANCE = 0.05
 """How far the fullest block may exceed the mean load, as a fraction of it."""
 
 
-class DegreeBalancedPartitioner(Partitioner):
+class DegreeBalancedPartitioner(TablePartitioner):
     """Level the ratings per block: a small table of heavy ids, a fitted hash for all others.
 
     Usually made by `fit`. The table is looked up by binary search; an id outside it is
@@ -58,24 +58,7 @@ class DegreeBalancedPartitioner(Partitioner):
 
     def __init__(self, ids: npt.ArrayLike, blocks: npt.ArrayLike, cuts: npt.ArrayLike) -> None:
         self._tail = RangePartitioner(as_ids(cuts, name="cuts"))
-        super().__init__(self._tail.num_blocks)
-        keys, values = as_ids(ids), as_ids(blocks, name="blocks")
-        if keys.shape != values.shape:
-            raise ValueError(
-                f"blocks must hold one block per id, got {keys.size} ids and {values.size} "
-                "blocks: pass arrays of equal length"
-            )
-        outside = (values < 0) | (values >= self.num_blocks)
-        if outside.any():
-            at = int(outside.argmax())
-            raise ValueError(
-                f"blocks must be from 0 to {self.num_blocks - 1}, got {values[at]} for id "
-                f"{keys[at]}: pass one cut fewer than there are blocks"
-            )
-        order = np.argsort(keys)
-        self._ids, self._blocks = keys[order], values[order].astype(np.int32)
-        require_unique(self._ids)
-        self._ids.flags.writeable = self._blocks.flags.writeable = False
+        super().__init__(ids, blocks, self._tail.num_blocks)
 
     @classmethod
     def fit(
@@ -132,13 +115,5 @@ class DegreeBalancedPartitioner(Partitioner):
         astray = RangePartitioner(cuts).block_of(scramble(keys[heavy])) != blocks
         return cls(keys[heavy][astray], blocks[astray], cuts)
 
-    def _place(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        placed = self._tail.block_of(scramble(ids))
-        if self._ids.size:
-            row = np.minimum(np.searchsorted(self._ids, ids), self._ids.size - 1)
-            listed = self._ids[row] == ids
-            placed[listed] = self._blocks[row[listed]]
-        return placed
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(num_blocks={self.num_blocks}, table_size={self._ids.size})"
+    def _elsewhere(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        return self._tail.block_of(scramble(ids))

@@ -7,13 +7,13 @@ from typing import SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from partitioners.base import Partitioner
 from partitioners.bisection import bisected
-from partitioners.checks import as_fit_ids, as_ids, as_num_blocks, require_unique
+from partitioners.checks import as_fit_ids, as_ids, as_num_blocks
 from partitioners.levelling import scramble
+from partitioners.table import TablePartitioner
 
 
-class LocalityPartitioner(Partitioner):
+class LocalityPartitioner(TablePartitioner):
     """Place ids so that few blocks need the row of an id of the other side.
 
     Usually made by `fit`. Ids are looked up in a table by binary search; an id outside it is
@@ -42,28 +42,6 @@ class LocalityPartitioner(Partitioner):
     >>> bool(first == second), bool(third == fourth)
     (True, True)
     """
-
-    def __init__(
-        self, ids: npt.ArrayLike, blocks: npt.ArrayLike, num_blocks: SupportsIndex
-    ) -> None:
-        super().__init__(num_blocks)
-        keys, values = as_ids(ids), as_ids(blocks, name="blocks")
-        if keys.shape != values.shape:
-            raise ValueError(
-                f"blocks must hold one block per id, got {keys.size} ids and {values.size} "
-                "blocks: pass arrays of equal length"
-            )
-        outside = (values < 0) | (values >= self.num_blocks)
-        if outside.any():
-            at = int(outside.argmax())
-            raise ValueError(
-                f"blocks must be from 0 to {self.num_blocks - 1}, got {values[at]} for id "
-                f"{keys[at]}: pass a larger num_blocks"
-            )
-        order = np.argsort(keys)
-        self._ids, self._blocks = keys[order], values[order].astype(np.int32)
-        require_unique(self._ids)
-        self._ids.flags.writeable = self._blocks.flags.writeable = False
 
     @classmethod
     def fit(
@@ -124,15 +102,9 @@ class LocalityPartitioner(Partitioner):
         blocks = bisected(vertices, nets, loads, size, tolerance=tolerance, seed=seed)
         return cls(distinct, blocks, size)
 
-    def _place(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    def _elsewhere(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         high = scramble(ids).view(np.uint64) >> np.uint64(32)
-        high = high * np.uint64(self.num_blocks) >> np.uint64(32)
-        placed: npt.NDArray[np.int32] = high.astype(np.int32)
-        if self._ids.size:
-            row = np.minimum(np.searchsorted(self._ids, ids), self._ids.size - 1)
-            listed = self._ids[row] == ids
-            placed[listed] = self._blocks[row[listed]]
+        placed: npt.NDArray[np.int32] = (high * np.uint64(self.num_blocks) >> np.uint64(32)).astype(
+            np.int32
+        )
         return placed
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(num_blocks={self.num_blocks}, table_size={self._ids.size})"

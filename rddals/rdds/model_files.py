@@ -61,18 +61,6 @@ def write_model(
     What MLlib's format has no place for is under a key of the metadata that MLlib passes over.
     """
     check_free(sc, path, ("metadata", *(f"data/{side}" for side in SIDES)))
-    with written(path):
-        _write(sc, path, rank, tables, settings, popular)
-
-
-def _write(
-    sc: SparkContext,
-    path: str,
-    rank: int,
-    tables: Iterable[FactorTable],
-    settings: Settings | None,
-    popular: tuple[Popularity, Popularity],
-) -> None:
     schema = StructType(
         [
             StructField("id", IntegerType(), nullable=False),
@@ -85,13 +73,14 @@ def _write(
             "settings": settings.document(),
             "popular": [[side.ids.tolist(), side.counts.tolist()] for side in popular],
         }
-    sc.parallelize([json.dumps(metadata)], 1).saveAsTextFile(f"{path}/metadata")
-    session = _session(sc)
-    for side, table in zip(SIDES, tables, strict=True):
-        rows = table.blocks.mapPartitions(_as_rows)
-        session.createDataFrame(rows, schema, verifySchema=False).write.parquet(
-            f"{path}/data/{side}"
-        )
+    with written(path):
+        sc.parallelize([json.dumps(metadata)], 1).saveAsTextFile(f"{path}/metadata")
+        session = _session(sc)
+        for side, table in zip(SIDES, tables, strict=True):
+            rows = table.blocks.mapPartitions(_as_rows)
+            session.createDataFrame(rows, schema, verifySchema=False).write.parquet(
+                f"{path}/data/{side}"
+            )
 
 
 def check_free(sc: SparkContext, path: str, parts: Iterable[str]) -> None:
