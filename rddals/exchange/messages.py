@@ -17,7 +17,7 @@ PICKLED = 30
 #: What Kryo adds, beside the length of what it frames.
 FRAMED = 11
 #: At most, what pickling and framing add to a message of the join.
-JOIN_ENVELOPE = 320
+JOIN_ENVELOPE = 400
 
 
 def shuffled_bytes(rows: NDArray[np.int64], rank: int) -> NDArray[np.int64]:

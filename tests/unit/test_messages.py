@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from rddals.exchange.messages import FRAMED, shuffled_bytes
+from rddals.exchange.messages import FRAMED, JOIN_ENVELOPE, shuffled_bytes
 
 
 def varint(number):
@@ -19,6 +19,15 @@ def test_a_message_has_the_size_that_is_foretold(rows, rank):
     payload = bytes(4 * rows * rank)
     pickled = len(pickle.dumps([(3, (200, (rows, payload)))], pickle.HIGHEST_PROTOCOL))
     assert shuffled_bytes(np.array([rows]), rank)[0] == pickled + FRAMED + varint(pickled)
+
+
+@pytest.mark.parametrize("rows", [1, 300, 20_000, 200_000])
+def test_what_the_join_adds_to_a_message_is_bounded(rows):
+    ids, ratings = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
+    factors = np.zeros((rows, 50), np.float32)
+    payload = 4 * rows * (50 + 3)
+    pickled = len(pickle.dumps([(300, (70_000, (ids, ids + 1, ratings, factors)))], 5))
+    assert pickled + FRAMED + varint(pickled) - payload <= JOIN_ENVELOPE
 
 
 def test_messages_are_looked_at_one_by_one():
