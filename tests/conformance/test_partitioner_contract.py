@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,3 +147,20 @@ def cloudpickle():
     except ImportError:
         cloudpickle = pytest.importorskip("pyspark.cloudpickle")
     return cloudpickle
+
+
+def shelves():
+    """What the how-to shows, as a user would have it in a file."""
+    page = Path(__file__).parents[2] / "docs/how-to/write-a-partitioner.md"
+    examples = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    names = {"__name__": "shelves"}
+    for example in examples:
+        if "class " in example:
+            exec(example, names)
+    return names["TestShelves"]
+
+
+class TestTheHowTo(shelves()):
+    @staticmethod
+    def dumps(value):
+        return cloudpickle().dumps(value)  # no process could import its class
