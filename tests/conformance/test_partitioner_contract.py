@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import io
 import re
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -154,9 +156,10 @@ def shelves():
     page = Path(__file__).parents[2] / "docs/how-to/write-a-partitioner.md"
     examples = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     names = {"__name__": "shelves"}
-    for example in examples:
-        if "class " in example:
-            exec(example, names)
+    with redirect_stdout(io.StringIO()):
+        for example in examples:
+            if "class " in example:
+                exec(example, names)
     return names["TestShelves"]
 
 
