@@ -8,6 +8,7 @@ from functools import partial
 from itertools import starmap
 from typing import Any, NamedTuple
 
+import numpy as np
 from pyspark import RDD, Broadcast, SparkContext
 
 from rddals.blocks.keys import Key, checked_key
@@ -30,6 +31,7 @@ __all__ = ["PRODUCTS", "USERS", "KeyedModel", "KeyedRating", "ids_without_key"]
 
 USERS, PRODUCTS = 0, 1
 SIDES = ("user", "product")
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class KeyedRating(NamedTuple):
@@ -325,13 +327,23 @@ def _in_keys(*asked: tuple[int, Key]) -> Iterator[None]:
         raise
 
 
+def _is_rating(row: Any) -> bool:
+    """Whether `row` is two keys and a number that is finite in float32."""
+    if not (isinstance(row, (tuple, list)) and len(row) == 3):
+        return False
+    try:
+        finite = abs(float(row[2])) <= FLOAT32_MAX  # as NaN is not
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return finite and is_key_pair(row[:2]) and is_key_pair(row[1:])
+
+
 @spared
 def _users_and_products(
     book: ReportBook, partition: int, rows: Iterable[Any]
 ) -> Iterator[tuple[Any, Any]]:
     for number, row in enumerate(rows):
-        whole = isinstance(row, (tuple, list)) and len(row) == 3
-        if not (whole and is_key_pair(row[:2]) and is_key_pair(row[1:])):
+        if not _is_rating(row):
             error = RatingTypeError(
                 f"excludeSeen holds {row!r} (partition {partition}, row {number}); pass ratings "
                 "(user key, product key, rating)."

@@ -259,6 +259,10 @@ def test_what_was_seen_is_told_by_keys(sc, keyed):
     later = sc.parallelize([("user 7", BIG, 1.0), ("user 7", None, 1.0)], 1)
     with pytest.raises(RatingTypeError, match=r"None, 1.0\) \(partition 0, row 1\); pass"):
         model.recommendUsersForProducts(2, excludeSeen=later)
+    for value in (float("nan"), 1e39, "many", None):
+        unrated = sc.parallelize([("user 7", BIG, value)], 1)
+        with pytest.raises(RatingTypeError, match=r"excludeSeen holds .* row 0\); pass ratings"):
+            model.recommendProductsForUsers(2, excludeSeen=unrated)
     nothing = model.recommendProductsForUsers(2, excludeSeen=sc.emptyRDD())
     assert nothing.collect() == model.recommendProductsForUsers(2).collect()
 
