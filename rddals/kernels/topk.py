@@ -43,15 +43,21 @@ class ItemIndex:
         Euclidean norms of `rows`, falling.
     by_id : (m,) intp
         Places of the items by ascending id.
+    columns : (r, m) float32, optional
+        `rows`, transposed in memory: a single query scores contiguous columns some three times as
+        fast as short rows. It is worth its memory where queries come one at a time.
     """
 
     ids: NDArray[np.int32]
     rows: NDArray[np.float32]
     norms: NDArray[np.float64]
     by_id: NDArray[np.intp]
+    columns: NDArray[np.float32] | None = None
 
     @classmethod
-    def build(cls, ids: NDArray[np.int32], rows: NDArray[np.float32]) -> ItemIndex:
+    def build(
+        cls, ids: NDArray[np.int32], rows: NDArray[np.float32], *, columns: bool = False
+    ) -> ItemIndex:
         """Order items for scanning.
 
         Parameters
@@ -60,6 +66,8 @@ class ItemIndex:
             Distinct; negative ones are fine.
         rows : (m, r) float32
             ``rows[i]`` is the factor of ``ids[i]``.
+        columns : bool
+            Whether to hold the rows as columns too.
 
         Raises
         ------
@@ -72,8 +80,9 @@ class ItemIndex:
             raise ValueError(f"ids and rows must pair up, got {len(ids)} ids and {len(rows)} rows")
         norms = _norms("item rows", rows)
         order = np.lexsort((ids, -norms))
-        ids = ids[order]
-        return cls(ids, rows[order], norms[order], np.argsort(ids))
+        ids, rows = ids[order], rows[order]
+        transposed = np.ascontiguousarray(rows.T) if columns else None
+        return cls(ids, rows, norms[order], np.argsort(ids), transposed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +221,14 @@ def top_k(
     for start in range(0, n, query_tile):
         tile = slice(start, start + query_tile)
         out = excluded.of_queries(start, start + query_tile)
-        keys = _scan(queries[tile], norms[tile], errors[tile], items, width, item_tile, buffer, out)
+        if n == 1 and items.columns is not None:
+            keys = _scan_columns(
+                queries[0], norms[0], errors[0], items, width, item_tile, out.places
+            )
+        else:
+            keys = _scan(
+                queries[tile], norms[tile], errors[tile], items, width, item_tile, buffer, out
+            )
         ids[tile], scores[tile] = _rescore(queries[tile], keys, items, k)
         if width < m:  # Something was dropped: from which queries could it have been one too many?
             floors = _key_scores(keys[:, -k]).astype(np.float64) - 2 * errors[tile]
@@ -278,6 +294,39 @@ def _scan(
     return best
 
 
+def _scan_columns(
+    query: NDArray[np.float32],
+    norm: float,
+    error: float,
+    items: ItemIndex,
+    width: int,
+    item_tile: int,
+    excluded: NDArray[np.intp],
+) -> NDArray[np.int64]:
+    """Do what `_scan` does for one query, with the columns of the items; `excluded` ascends."""
+    assert items.columns is not None
+    best = np.full(width, _NOTHING)
+    threshold = _key_scores(best[:1])
+    start, reach = 0, len(items.ids)
+    while start < reach:
+        # The first tile finds a threshold. Each step costs as much as the scores of some 10,000
+        # items, so there are few, each much longer than all before it.
+        stop = min(max(item_tile, 16 * start), reach)
+        scores = query @ items.columns[:, start:stop]
+        if excluded.size:
+            low, high = np.searchsorted(excluded, [start, stop])
+            scores[excluded[low:high] - start] = -np.inf
+        hits = np.flatnonzero(scores > threshold)
+        keys = np.concatenate([best, _pack(scores[hits], start + hits)])
+        keys.partition(hits.size)
+        best = keys[hits.size :]  # the lowest of them first
+        threshold, start = _key_scores(best[:1]), stop
+        if norm > 0 and start < reach:
+            reach = min(reach, _long_enough(items, (float(threshold[0]) - error) / norm))
+    best.sort()
+    return best[None, :]
+
+
 def _reach(
     items: ItemIndex,
     norms: NDArray[np.float64],
@@ -288,6 +337,11 @@ def _reach(
     """Return how many items are long enough to improve any of the live queries."""
     with np.errstate(divide="ignore", invalid="ignore"):  # a query of zeros reaches all or nothing
         shortest = ((thresholds[live] - errors[live]) / norms[live]).min()
+    return _long_enough(items, shortest)
+
+
+def _long_enough(items: ItemIndex, shortest: float) -> int:
+    """Return how many items have at least the norm `shortest`; all if it is no finite number."""
     if not np.isfinite(shortest):
         return len(items.ids)
     return len(items.ids) - int(np.searchsorted(items.norms[::-1], shortest, side="left"))

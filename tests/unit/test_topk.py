@@ -38,6 +38,11 @@ def check(queries, ids, rows, k, **tiles):
     want_ids, want_scores = reference(queries, ids, rows, k)
     np.testing.assert_array_equal(got_ids, np.reshape(want_ids, shape))
     np.testing.assert_array_equal(got_scores, np.reshape(want_scores, shape))
+    columns = ItemIndex.build(ids, rows, columns=True)
+    for row, query in enumerate(queries):
+        alone_ids, alone_scores = top_k(query[None], columns, k, **tiles)
+        np.testing.assert_array_equal(alone_ids[0], want_ids[row])
+        np.testing.assert_array_equal(alone_scores[0], want_scores[row])
 
 
 # By hand: three items of which 7 and 3 tie for the first query, and all scores of the second
@@ -185,14 +190,12 @@ def test_well_separated_scores_are_not_done_twice(monkeypatch):
     check(as_rows([[1], [2]]), np.arange(1000, dtype=np.int32), rows, 10, item_tile=64)
 
 
-def test_items_out_of_reach_are_not_scored():
+@pytest.mark.parametrize("columns", [False, True])
+def test_items_out_of_reach_are_not_scored(columns):
     """Rows that belie their norms would win, if they were looked at."""
-    index = ItemIndex(
-        as_ids(range(8)),
-        as_rows([[9], [8], [7], [6]] + [[100]] * 4),
-        np.array([9.0] * 4 + [1] * 4),
-        np.arange(8),
-    )
+    rows = as_rows([[9], [8], [7], [6]] + [[100]] * 4)
+    norms = np.array([9.0] * 4 + [1] * 4)
+    index = ItemIndex(as_ids(range(8)), rows, norms, np.arange(8), rows.T if columns else None)
     query = as_rows([[1]])
     assert top_k(query, index, 1, item_tile=4)[0].tolist() == [[0]]
     assert top_k(query, index, 1, item_tile=8)[0].tolist() == [[4]]
@@ -262,6 +265,17 @@ def test_top_k_refuses(queries, k, tiles, message):
 def test_scores_beyond_float32_are_told_of():
     with pytest.raises(OverflowingRatingsError, match=r"overflow float32: .* 3e\+38 and .*Scale"):
         top_k(as_rows([[3e38, 0]]), ItemIndex.build(IDS, ROWS), 1)
+
+
+@pytest.mark.parametrize("item_tile", [3, 2048])
+def test_what_is_excluded_for_one_query_with_columns(item_tile):
+    ids, rows = np.arange(100, dtype=np.int32), normal((100, 4), seed=1)
+    query, out = normal((1, 4)), np.arange(0, 100, 2)
+    index = ItemIndex.build(ids, rows, columns=True)
+    excluded = Excluded.of(np.zeros(50, np.intp), out, index)
+    got = top_k(query, index, 7, excluded=excluded, item_tile=item_tile)
+    want = reference(query, ids[1::2], rows[1::2], 7)
+    np.testing.assert_array_equal(got, want)
 
 
 def test_what_is_excluded_by_hand():
