@@ -74,8 +74,16 @@ def bench_exchange(benchmark, data, exchange, partitioner, blocks):
         benchmark.pedantic(train, rounds=1)
     steps = {step.step: step.done for step in meter.measured.steps}
     read = [steps["2 products"].read, steps["2 users"].read]
-    if exchange == "broadcast":  # which is no shuffle; of starting factors too, and of tasks
-        read = [meter.measured.broadcast // ITERATIONS, 0]
+    if exchange == "broadcast":  # which is no shuffle: to the driver, and from there to executors
+        sent = {
+            event.side: event.broadcast_id
+            for event in history
+            if isinstance(event, HalfStepDone) and event.iteration == 2
+        }
+        read = [
+            steps[f"2 {side}"].results + meter.measured.broadcasts[sent[side]]
+            for side in ("users", "products")
+        ]
     foreseen = [half_step.most_bytes for half_step in planned.half_steps[exchange]]
     seconds = [event.seconds for event in history if isinstance(event, HalfStepDone)][2:-2]
     benchmark.extra_info |= {

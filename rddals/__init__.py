@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         RddalsError,
         SettingError,
         SingularSystemError,
+        StudyError,
         UnknownIdError,
     )
     from rddals.model import MatrixFactorizationModel
@@ -56,6 +57,7 @@ __all__ = [
     "RddalsError",
     "SettingError",
     "SingularSystemError",
+    "StudyError",
     "TrainingDone",
     "UnknownIdError",
     "install",

@@ -21,6 +21,7 @@ __all__ = [
     "RddalsError",
     "SettingError",
     "SingularSystemError",
+    "StudyError",
     "UnknownIdError",
 ]
 
@@ -100,6 +101,10 @@ class EventLogError(RddalsError, ValueError):
 
 class MeterError(RddalsError, RuntimeError):
     """A meter cannot measure: it is on already, or has nothing to measure."""
+
+
+class StudyError(RddalsError, ValueError):
+    """A folder cannot take a study: it holds something else, or another one."""
 
 
 class ModelFormatError(RddalsError, ValueError):

@@ -282,4 +282,5 @@ def _planned(
         products=load_of(pair[1], pair[0], rank, speed),
         half_steps={name: half_steps(name, pair, sizes) for name in exchanges},
         choice=choose(*sizes),
+        footprints=pair,
     )

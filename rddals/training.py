@@ -82,6 +82,9 @@ class HalfStepDone:
     task_seconds : dict of str to float
         Summed over the blocks: "receive", "gather", "gram" and "solve", and "other" for the rest
         of the step.
+    broadcast_id : int or None
+        Spark's number for the broadcast that carries the new factors, if one does; events name it
+        so.
     """
 
     iteration: int
@@ -89,6 +92,7 @@ class HalfStepDone:
     loss: float
     seconds: float
     task_seconds: dict[str, float]
+    broadcast_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +269,7 @@ class _Alternation:
             loss=squared_errors + self.penalties[1 - side],
             seconds=perf_counter() - started,
             task_seconds=parts,
+            broadcast_id=None if self.delivery is None else self.delivery.broadcast_id,
         )
         self.history.append(done)
         self._tell(done)

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 import rddals
-from rddals.cli import commands, demo, plans
+from rddals.cli import commands, demo, plans, studies
 from rddals.cli.failures import exit_codes
+from rddals.cli.lists import numbers, whole, words
 from rddals.cli.options import Evaluation, SparkOptions, Training, column_names, needs_implicit
 from rddals.cli.output import Output
 from rddals.cli.parameters import (
@@ -24,6 +25,10 @@ from rddals.cli.parameters import (
     RatingsPaths,
     Verbose,
 )
+from rddals.exchange.forecast import NAMES
+from rddals.placement import PARTITIONERS
+from rddals.study.grid import Grid
+from rddals.study.runs import Settings
 
 __all__ = ["app"]
 
@@ -284,7 +289,7 @@ def plan_command(
                 Output(as_json),
                 ratings,
                 grid,
-                plans.whole("--executors", executors),
+                whole("--executors", executors),
                 column_names(columns),
             )
         else:
@@ -308,6 +313,71 @@ def measure_command(
     """Say what a program has moved, from the log of its events."""
     with exit_codes(verbose):
         plans.measure(Output(as_json), log)
+
+
+@app.command("study", epilog=EXIT_CODES)
+def study_command(
+    ratings: RatingsPaths,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            show_default=False,
+            help="Where the report goes; a study that was interrupted goes on there.",
+        ),
+    ],
+    exchange: Annotated[
+        str, typer.Option(metavar="NAMES", help="all, or some of shuffle,broadcast,join.")
+    ] = "all",
+    partitioner: Annotated[
+        str, typer.Option(metavar="NAMES", help="all, or some of hash,range,balanced,locality.")
+    ] = "all",
+    blocks: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="Blocks of either side, one number or several.")
+    ] = "4,8,16",
+    rank: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="Length of a factor, one number or several.")
+    ] = "10",
+    mllib: Annotated[
+        bool, typer.Option("--mllib", help="Train with MLlib's own ALS too, for comparison.")
+    ] = False,
+    iterations: Annotated[int, typer.Option(min=2, help="Of every training.")] = 5,
+    lambda_: Annotated[float, typer.Option("--lambda", min=0.0, help="Weight of the penalty.")] = (
+        0.1
+    ),
+    seed: Annotated[int, typer.Option(help="For the starting factors.")] = 0,
+    precision: Annotated[
+        Precision, typer.Option(help="In which precision equations are solved.")
+    ] = Precision.double,
+    columns: Columns = None,
+    as_json: Json = False,
+    master: Master = None,
+    conf: Conf = None,
+    verbose: Verbose = False,
+) -> None:
+    """Train with every combination, measure what moves, and write a report."""
+    with exit_codes(verbose):
+        grid = Grid(
+            words("--exchange", exchange, NAMES),
+            words("--partitioner", partitioner, PARTITIONERS),
+            numbers("--blocks", blocks),
+            numbers("--rank", rank),
+            mllib,
+        )
+        settings = Settings(iterations, lambda_, seed, precision.value)
+        spark = SparkOptions.checked(master, conf, verbose)
+        studies.study(
+            spark,
+            Output(as_json),
+            ratings,
+            grid,
+            settings,
+            out,
+            column_names(columns),
+            rddals_version(),
+        )
 
 
 @app.command("package", epilog=EXIT_CODES)

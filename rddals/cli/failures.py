@@ -20,6 +20,7 @@ from rddals.errors import (
     RatingTypeError,
     RddalsError,
     SettingError,
+    StudyError,
     UnknownIdError,
 )
 
@@ -40,6 +41,7 @@ _INPUT_ERRORS = (
     RatingError,
     RatingTypeError,
     SettingError,
+    StudyError,
     UnknownIdError,
 )
 

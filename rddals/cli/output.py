@@ -9,11 +9,19 @@ import json
 import math
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -129,6 +137,48 @@ class Output:
                 bar.close()
         else:
             yield _Lines(iterations, self._print)
+
+    @contextmanager
+    def steps(self, total: int) -> Iterator[Callable[[str], None]]:
+        """What tells of one of so many steps: a line each, and on a terminal a bar below."""
+        if not self.terminal:
+            count = 0
+
+            def tell(text: str) -> None:
+                nonlocal count
+                count += 1
+                self.fact(f"{count}/{total}", text)
+
+            yield tell
+            return
+        # Drawn when a step is done: see _say for why there is no thread.
+        with Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+        ) as progress:
+            task = progress.add_task("", total=total)
+            progress.refresh()
+
+            def advance(text: str) -> None:
+                progress.console.print(Text(text))
+                progress.advance(task)
+                progress.refresh()
+
+            yield advance
+
+    def line(self, text: str) -> None:
+        """A sentence."""
+        self._clear()
+        if self.terminal:
+            self._console.print(Text(f"- {text}"))
+        else:
+            self._print(f"- {text}")
 
     def result(self, document: dict[str, Any]) -> None:
         """The whole result, for machines; nothing unless they asked for it."""

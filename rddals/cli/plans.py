@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import rddals
 from rddals.cli.failures import InputError
+from rddals.cli.lists import numbers, words
 from rddals.cli.options import SparkOptions
 from rddals.cli.output import Output
 from rddals.cli.readers import read_ratings
@@ -18,7 +18,7 @@ from rddals.exchange.plan import readable_bytes
 from rddals.measure import Measured, Traffic, read_event_log
 from rddals.placement import PARTITIONERS
 
-__all__ = ["Grid", "expect", "measure", "only_without_data", "plan", "whole"]
+__all__ = ["Grid", "expect", "measure", "only_without_data", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,40 +35,10 @@ class Grid:
         """Lists as the command line has them, separated by commas."""
         return cls(
             rank,
-            _words("--exchange", exchanges, NAMES),
-            _words("--partitioner", partitioners, PARTITIONERS),
-            tuple(_number("--blocks", word) for word in _listed("--blocks", blocks)),
+            words("--exchange", exchanges, NAMES),
+            words("--partitioner", partitioners, PARTITIONERS),
+            numbers("--blocks", blocks, least=-1),
         )
-
-
-def _listed(option: str, text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",")]
-    if not all(words):
-        raise InputError(f"{option} {text}: pass values separated by commas")
-    return words
-
-
-def _words(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
-    if text == "all":
-        return tuple(known)
-    words = _listed(option, text)
-    for word in words:
-        if word not in known:
-            raise InputError(f"{option} {word}: pass all, or some of {', '.join(known)}")
-    return tuple(words)
-
-
-def _number(option: str, text: str) -> int:
-    with contextlib.suppress(ValueError, OverflowError):
-        number = float(text)
-        if number == int(number) and number != 0 and number >= -1:
-            return int(number)
-    raise InputError(f"{option} {text}: pass a positive whole number")
-
-
-def whole(option: str, number: float | None) -> int | None:
-    """A number that may be written as 1e9."""
-    return None if number is None else _number(option, repr(number))
 
 
 def plan(

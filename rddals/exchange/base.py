@@ -51,7 +51,15 @@ class Step(Protocol):
 
 
 class Delivery(ABC):
-    """Rows that are on their way to the blocks of the other side."""
+    """Rows that are on their way to the blocks of the other side.
+
+    Attributes
+    ----------
+    broadcast_id : int or None
+        Spark's number for the broadcast that carries them, if one does.
+    """
+
+    broadcast_id: int | None = None
 
     @abstractmethod
     def release(self) -> None:

@@ -33,6 +33,7 @@ class BroadcastRows(Delivery):
 
     def __init__(self, sc: SparkContext, blocks: list[FactorBlock]) -> None:
         self.broadcast: Broadcast[list[FactorBlock]] = sc.broadcast(blocks)
+        self.broadcast_id = int(self.broadcast._jbroadcast.id())
 
     def release(self) -> None:
         self.broadcast.destroy()

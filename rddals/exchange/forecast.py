@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -123,6 +123,9 @@ class PlannedPlacement:
         By exchange: those in which users, and products, send.
     choice : Choice
         What ``exchange="auto"`` would take, and why.
+    footprints : pair of Footprint or None
+        Users' and products' counts, block by block, from which all this is; none if there were no
+        ratings to count.
     """
 
     partitioner: str
@@ -132,6 +135,32 @@ class PlannedPlacement:
     products: PlannedSide
     half_steps: dict[str, tuple[PlannedHalfStep, PlannedHalfStep]]
     choice: Choice
+    footprints: tuple[Footprint, Footprint] | None = field(default=None, repr=False, compare=False)
+
+    def rows_between(self, sender: str) -> NDArray[np.int64]:
+        """How many rows each block sends to each block of the other side, by the shuffle.
+
+        Parameters
+        ----------
+        sender : {"users", "products"}
+
+        Returns
+        -------
+        ndarray of int64, shape (own blocks, other blocks)
+
+        Raises
+        ------
+        SettingError
+            For another sender, or if the plan was made without ratings.
+        """
+        if sender not in SIDES:
+            raise SettingError(f"sender must be users or products but got {sender!r}.")
+        if self.footprints is None:
+            raise SettingError("A plan made without ratings has no blocks; plan with ratings.")
+        side = self.footprints[SIDES.index(sender)]
+        rows = np.zeros(len(side.ids) * side.other_blocks, np.int64)
+        rows[side.pairs] = side.rows
+        return rows.reshape(len(side.ids), side.other_blocks)
 
     def bytes_per_iteration(self, exchange: str) -> int:
         """At most so many bytes are moved by both half-steps together."""
@@ -160,8 +189,12 @@ class Plan:
     seconds: float
 
     def document(self) -> dict[str, Any]:
-        """All of it as JSON has it."""
-        return asdict(self)
+        """All of it as JSON has it, but for the counts block by block."""
+        summed = tuple(replace(placement, footprints=None) for placement in self.placements)
+        document = asdict(replace(self, placements=summed))
+        for placement in document["placements"]:
+            del placement["footprints"]
+        return document
 
 
 def exchanges_asked(exchanges: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -19,6 +20,7 @@ EVENTS = frozenset(
     "SparkListener" + name
     for name in ("StageSubmitted", "StageCompleted", "TaskEnd", "BlockUpdated", "LogStart")
 )
+BROADCAST_PIECE = re.compile(r"broadcast_(\d+)_piece")
 MILLISECOND, NANOSECOND = 1e-3, 1e-9
 
 
@@ -137,16 +139,22 @@ class Measured:
     ----------
     stages : tuple of StageMeasure
         Those of which a task has ended, in the order in which they began.
-    broadcast : int
-        Bytes of broadcasts that arrived at executors; 0 if the events do not tell, as those of
-        Spark's own event log mostly do not.
+    broadcasts : dict of int to int
+        Bytes of every broadcast that arrived at executors, by Spark's number for it: values that
+        programs broadcast, and the code of stages, which Spark does. Empty if the events do not
+        tell, as those of Spark's own event log mostly do not.
     spark : str
         The version of Spark, if the events tell.
     """
 
     stages: tuple[StageMeasure, ...]
-    broadcast: int
+    broadcasts: dict[int, int]
     spark: str
+
+    @property
+    def broadcast(self) -> int:
+        """Bytes of all broadcasts."""
+        return sum(self.broadcasts.values())
 
     @property
     def steps(self) -> tuple[StepMeasure, ...]:
@@ -174,8 +182,11 @@ class Measured:
 
     def document(self) -> dict[str, Any]:
         """All of it as JSON has it."""
+        document = asdict(self)
+        del document["broadcasts"]
         return {
-            **asdict(self),
+            **document,
+            "broadcast": self.broadcast,
             "steps": [asdict(step) for step in self.steps],
             "total": asdict(self.total),
         }
@@ -200,7 +211,8 @@ def measured(lines: Iterable[str]) -> Measured:
         One event in JSON each, as Spark logs them.
     """
     stages: dict[int, _Stage] = defaultdict(_Stage)
-    broadcast, spark = 0, ""
+    broadcasts: dict[int, int] = defaultdict(int)
+    spark = ""
     for event in _events(lines):
         kind = event["Event"].removeprefix("SparkListener")
         if kind == "TaskEnd":
@@ -212,11 +224,14 @@ def measured(lines: Iterable[str]) -> Measured:
         elif kind == "StageCompleted":
             stages[event["Stage Info"]["Stage ID"]].tell(event["Stage Info"], None)
         elif kind == "BlockUpdated":
-            broadcast += _broadcast_bytes(event["Block Updated Info"])
+            info = event["Block Updated Info"]
+            piece = BROADCAST_PIECE.match(info["Block ID"])
+            if piece:  # of a broadcast, that an executor has now
+                broadcasts[int(piece[1])] += info["Memory Size"] + info["Disk Size"]
         else:
             spark = event.get("Spark Version", "")
     ran = [stage.summary(number) for number, stage in stages.items() if stage.ended]
-    return Measured(tuple(sorted(ran, key=lambda s: (s.began, s.stage))), broadcast, spark)
+    return Measured(tuple(sorted(ran, key=lambda s: (s.began, s.stage))), dict(broadcasts), spark)
 
 
 def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -227,13 +242,6 @@ def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         name = line[:60].partition('"Event":"')[2].partition('"')[0]
         if name in EVENTS and line.endswith("\n"):
             yield json.loads(line)
-
-
-def _broadcast_bytes(info: Mapping[str, Any]) -> int:
-    """Bytes of a piece of a broadcast that an executor has now; 0 for anything else."""
-    if not info["Block ID"].startswith("broadcast_") or "_piece" not in info["Block ID"]:
-        return 0
-    return int(info["Memory Size"] + info["Disk Size"])
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """The documentation holds what it says: examples run, links lead somewhere, commands exist.
 
 A fence of ``python`` is executed; what it prints is what the fence of ``text`` right behind it
-shows, or nothing. The fences of a page share one namespace, like one session. A fence of ``pyi``
-states signatures, a fence of ``sh`` shows commands.
+shows, or nothing. The fences of a page share one namespace, like one session. A fence of ``sh``
+shows commands; what a command of ours prints is what the fence of ``text`` right behind it shows,
+if one is there. A fence of ``pyi`` states signatures.
 """
 
 from __future__ import annotations
@@ -43,21 +44,36 @@ def fences(text, kind):
 @each_page
 def test_examples_print_what_the_page_shows(page, request, tmp_path, monkeypatch):
     text = page.read_text()
-    examples = fences(text, "python")
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
-    if any(re.search(r"\bsc\b", example[2]) for example in examples):
-        names["sc"] = request.getfixturevalue("sc")
-    for example in examples:
-        line = text.count("\n", 0, example.start(2))
-        # Blank lines in front make tracebacks give the page's own line numbers.
-        code = compile("\n" * line + example[2], str(page), "exec")
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            exec(code, names)
+    for example in FENCE.finditer(text):
         follows = FENCE.match(text, example.end() + len("\n"))
-        wanted = follows[2] if follows and follows[1] == "text" else ""
-        same = doctest.OutputChecker().check_output(wanted, printed.getvalue(), doctest.ELLIPSIS)
-        assert same, f"{page}:{line}: shown\n{wanted}\nbut printed\n{printed.getvalue()}"
+        shown = follows[2] if follows and follows[1] == "text" else None
+        python = example[1] == "python"
+        if not python and not (example[1] == "sh" and shown):
+            continue
+        if not python or re.search(r"\bsc\b", example[2]):
+            names["sc"] = request.getfixturevalue("sc")
+        line = text.count("\n", 0, example.start(2))
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            if python:
+                # Blank lines in front make tracebacks give the page's own line numbers.
+                exec(compile("\n" * line + example[2], str(page), "exec"), names)
+            else:
+                run_command(example[2])
+        wanted, got = shown or "", printed.getvalue().replace(f"{tmp_path}/", "")
+        same = doctest.OutputChecker().check_output(wanted, got, doctest.ELLIPSIS)
+        assert same, f"{page}:{line}: shown\n{wanted}\nbut printed\n{got}"
+
+
+def run_command(line):
+    """Run a command of ours here, on the running Spark, which started in another folder."""
+    program, *arguments = shlex.split(line)
+    assert program == "rddals"
+    arguments = [str(Path(each).resolve()) if Path(each).exists() else each for each in arguments]
+    with pytest.raises(SystemExit) as left:
+        importlib.import_module("rddals.cli.app").app(arguments, prog_name=program)
+    assert not left.value.code
 
 
 @pytest.mark.parametrize(

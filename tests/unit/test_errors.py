@@ -18,11 +18,13 @@ from rddals.errors import (
     RddalsError,
     SettingError,
     SingularSystemError,
+    StudyError,
     UnknownIdError,
 )
 
 BUILT_IN = {
     EventLogError: ValueError,
+    StudyError: ValueError,
     InconsistentRatingsError: RuntimeError,
     MeterError: RuntimeError,
     ModelExistsError: FileExistsError,

@@ -27,6 +27,7 @@ def test_the_public_names():
         "RddalsError",
         "SettingError",
         "SingularSystemError",
+        "StudyError",
         "TrainingDone",
         "UnknownIdError",
         "install",

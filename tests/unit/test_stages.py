@@ -101,7 +101,7 @@ def test_broadcasts_are_counted_where_they_arrive():
     blocks = {"broadcast_3_piece0": 700, "broadcast_3": 5000, "rdd_1_0": 900}
     infos = [{"Block ID": b, "Memory Size": n, "Disk Size": 1} for b, n in blocks.items()]
     found = measured([line("BlockUpdated", Block_Updated_Info=info) for info in infos])
-    assert (found.broadcast, found.stages) == (701, ())
+    assert (found.broadcasts, found.broadcast, found.stages) == ({3: 701}, 701, ())
 
 
 def test_a_line_that_is_being_written_is_left_out(tmp_path):

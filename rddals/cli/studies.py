@@ -1,0 +1,135 @@
+"""What the command study does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from rddals.cli.failures import InputError
+from rddals.cli.options import SparkOptions
+from rddals.cli.output import Output
+from rddals.cli.ratings import Ratings
+from rddals.cli.readers import read_ratings
+from rddals.exchange.plan import readable_bytes
+from rddals.rdds.ingest import rating_source
+from rddals.study.findings import findings
+from rddals.study.grid import Combination, Grid
+from rddals.study.record import Record
+from rddals.study.runs import Settings, Study
+
+__all__ = ["study"]
+
+#: Without compression, so that what is measured is what was sent.
+PLAIN = {"spark.shuffle.compress": "false", "spark.broadcast.compress": "false"}
+
+
+def study(
+    where: SparkOptions,
+    output: Output,
+    paths: Sequence[str],
+    grid: Grid,
+    settings: Settings,
+    out: Path,
+    columns: Sequence[str] | None,
+    version: str,
+) -> None:
+    """Run what has not been run of a grid, and write the report of all that has."""
+    page = _page()
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; pass a folder, a new one or that of a study")
+    where = replace(where, conf={**PLAIN, **where.conf})
+    with where.session(output) as spark:
+        with output.busy("looking at the ratings"):
+            ratings = read_ratings(spark, paths, columns)
+        output.fact("ratings", f"{ratings.name} ({ratings.description})")
+        with ratings.blamed(), _cached(ratings) as frame:
+            with output.busy("reading the ratings"):
+                subject = _subject(spark, ratings, frame, settings)
+            about = {
+                "rddals": version,
+                "paths": list(ratings.paths),
+                "format": ratings.description,
+            }
+            record = Record(out, subject, about)
+            missing = grid.missing(record.done)
+            output.fact("runs", _counted(len(grid.combinations()), len(missing)))
+            if missing:
+                _run(output, Study(frame, rating_source(frame), settings), missing, record)
+    csv = record.write_csv()
+    report = page.write_report(record.document, out)
+    found = findings(record.document)
+    output.section("Findings", "Computed from the figures in the report.")
+    for sentence in found:
+        output.line(sentence)
+    output.fact("written", f"{report}, {csv} and {out / 'study.json'}")
+    files = {"report": str(report), "csv": str(csv), "json": str(out / "study.json")}
+    output.result({**files, "runs": len(record.done), "findings": found})
+
+
+def _page() -> Any:
+    """The module that makes the report; asked for before anything long."""
+    try:
+        from rddals.study import page
+    except ImportError as error:
+        raise InputError(
+            f"the report needs {error.name}, which is not installed: pip install 'rddals[study]'"
+        ) from error
+    return page
+
+
+@contextmanager
+def _cached(ratings: Ratings) -> Iterator[DataFrame]:
+    frame = ratings.frame.cache()
+    try:
+        yield frame
+    finally:
+        frame.unpersist()
+
+
+def _subject(
+    spark: SparkSession, ratings: Ratings, frame: DataFrame, settings: Settings
+) -> dict[str, Any]:
+    """What all runs of a study must have in common."""
+    sc = spark.sparkContext
+    count, users, products, digest = frame.selectExpr(
+        "count(1)",
+        "count(distinct user)",
+        "count(distinct product)",
+        # The same whatever the order of lines and files.
+        "cast(sum(cast(xxhash64(user, product, rating) as decimal(38, 0))) as string)",
+    ).first() or (0, 0, 0, None)
+    if not count:
+        raise InputError(f"{ratings.name} holds no rating")
+    return {
+        "ratings": {"ratings": count, "users": users, "products": products, "digest": digest},
+        "settings": settings.document(),
+        "spark": sc.version,
+        "master": sc.master,
+        "cores": sc.defaultParallelism,
+        "compressed": sc.getConf().get("spark.shuffle.compress", "true") == "true",
+    }
+
+
+def _counted(runs: int, missing: int) -> str:
+    done = runs - missing
+    if not done:
+        return f"{runs}"
+    return f"{runs}, of which {done} were run before" if missing else f"{runs}, all run before"
+
+
+def _run(output: Output, study: Study, missing: Sequence[Combination], record: Record) -> None:
+    with output.busy("warming up"):
+        study.warm_up(missing[0].rank)
+    with output.steps(len(missing)) as progress:
+
+        def told(combination: Combination, run: dict[str, Any]) -> None:
+            moved = readable_bytes(run["measured"]["bytes"])
+            seconds = run["iteration_seconds"]
+            progress(f"{combination}: {moved} and {seconds:.2f} s an iteration")
+
+        study.run(missing, record, told)

@@ -1,0 +1,445 @@
+"""The figures of a report, from ``study.json`` alone; needs plotly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log2, log10
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from rddals.exchange.plan import readable_bytes
+from rddals.study.grid import MLLIB, Combination
+from rddals.study.record import PARTS
+
+__all__ = ["Figure", "figures"]
+
+Run = dict[str, Any]
+
+#: Okabe and Ito's colours, which people who see few of them can tell apart
+#: (https://jfly.uni-koeln.de/color/).
+COLOURS = {
+    "shuffle": "#0072B2",
+    "broadcast": "#009E73",
+    "join": "#D55E00",
+    MLLIB: "#777777",
+    "users": "#56B4E9",
+    "products": "#E69F00",
+    "links": "#999999",
+    "start": "#CC79A7",
+    "other": "#CCCCCC",
+}
+PART_COLOURS = dict(zip(PARTS, ("#0072B2", "#E69F00", "#CC79A7", "#D9D9D9"), strict=True))
+SYMBOLS = {"shuffle": "circle", "broadcast": "diamond", "join": "square", MLLIB: "x"}
+INK, GRID = "#222222", "#e6e6e6"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
+#: A heat map of more blocks than this is grey.
+MOST_CELLS = 128
+#: On an axis, about.
+TICKS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure, and what a reader needs to read it."""
+
+    name: str
+    title: str
+    about: str
+    plot: go.Figure
+
+
+def figures(document: dict[str, Any]) -> list[Figure]:
+    """All that a study has something for.
+
+    Parameters
+    ----------
+    document : dict
+    """
+    runs = document["runs"]
+    ours = [run for run in runs if run["exchange"] != MLLIB]
+    drawn: list[Figure | None] = []
+    if ours:
+        drawn += [_bytes(ours), _prediction(ours, document["compressed"])]
+    if document["placements"]:
+        drawn += [_heat(document["placements"]), _skew(document["placements"])]
+    if ours:
+        drawn += [_time(ours), _timeline(ours)]
+    if len(ours) < len(runs):
+        drawn.append(_mllib(runs))
+    return [figure for figure in drawn if figure is not None]
+
+
+def _values(runs: Sequence[Run], name: str) -> list[Any]:
+    """Different values, in the order in which they come."""
+    return list(dict.fromkeys(run[name] for run in runs))
+
+
+def _bytes(runs: Sequence[Run]) -> Figure:
+    ranks, blocks = sorted(_values(runs, "rank")), sorted(_values(runs, "blocks"))
+    plot = make_subplots(
+        len(ranks),
+        len(blocks),
+        shared_yaxes=True,
+        vertical_spacing=0.12,
+        horizontal_spacing=0.03,
+        subplot_titles=[f"rank {rank}, {count} blocks" for rank in ranks for count in blocks],
+    )
+    for row, rank in enumerate(ranks, 1):
+        for column, count in enumerate(blocks, 1):
+            here = [run for run in runs if (run["rank"], run["blocks"]) == (rank, count)]
+            for exchange in _values(runs, "exchange"):
+                of_exchange = [run for run in here if run["exchange"] == exchange]
+                # Points: the length of a bar would mean nothing on a logarithmic axis.
+                plot.add_scatter(
+                    x=[run["partitioner"] for run in of_exchange],
+                    y=[run["measured"]["bytes"] for run in of_exchange],
+                    mode="lines+markers",
+                    line={"width": 1, "dash": "dot", "color": COLOURS[exchange]},
+                    marker={"size": 11, "symbol": SYMBOLS[exchange], "color": COLOURS[exchange]},
+                    name=exchange,
+                    legendgroup=exchange,
+                    showlegend=(row, column) == (1, 1),
+                    hovertemplate=f"{exchange}, %{{x}}: %{{y:,}} B<extra></extra>",
+                    row=row,
+                    col=column,
+                )
+    _bytes_axis(plot, [run["measured"]["bytes"] for run in runs], axis="y")
+    plot.update_yaxes(title_text="bytes an iteration", col=1)
+    _dressed(plot, 130 + 250 * len(ranks))
+    return Figure(
+        "bytes",
+        "Bytes by exchange and placement",
+        "What an iteration moved, on a logarithmic scale. A broadcast goes to every executor "
+        "whole, whatever the blocks; a shuffle grows with the blocks, and shrinks with a placement "
+        "that keeps neighbours together; a join moves every rating.",
+        plot,
+    )
+
+
+def _prediction(runs: Sequence[Run], compressed: bool) -> Figure:
+    plot = go.Figure()
+    all_bytes = [run["measured"]["bytes"] for run in runs]
+    all_bytes += [run["planned"]["most_bytes"] for run in runs]
+    low, high = min(filter(None, all_bytes), default=1), max(all_bytes)
+    plot.add_scatter(
+        x=[low, high],
+        y=[low, high],
+        mode="lines",
+        line={"color": "#aaaaaa", "dash": "dot", "width": 1},
+        name="as planned",
+        hoverinfo="skip",
+    )
+    for exchange in _values(runs, "exchange"):
+        of_exchange = [run for run in runs if run["exchange"] == exchange]
+        plot.add_scatter(
+            x=[run["planned"]["most_bytes"] for run in of_exchange],
+            y=[run["measured"]["bytes"] for run in of_exchange],
+            text=[str(Combination.of(run)) for run in of_exchange],
+            mode="markers",
+            name=exchange,
+            marker={
+                "color": COLOURS[exchange],
+                "symbol": SYMBOLS[exchange],
+                "size": 9,
+                "opacity": 0.75,
+            },
+            hovertemplate="%{text}<br>planned %{x:,} B, moved %{y:,} B<extra></extra>",
+        )
+    _bytes_axis(plot, all_bytes, axis="x")
+    _bytes_axis(plot, all_bytes, axis="y")
+    plot.update_xaxes(title_text="planned, bytes an iteration")
+    plot.update_yaxes(title_text="moved, bytes an iteration")
+    _dressed(plot, 440)
+    squeezed = " Here Spark compressed what it moved." if compressed else ""
+    return Figure(
+        "prediction",
+        "Planned against measured",
+        "Every run is a point; those on the dotted line moved what was planned before they ran. "
+        "The plan is exact for the shuffle, an upper bound for the join, and the rows alone for "
+        "the broadcast, with which the results of tasks go to the driver." + squeezed,
+        plot,
+    )
+
+
+def _heat(placements: Sequence[Run]) -> Figure | None:
+    blocks = [p["blocks"] for p in placements if p["blocks"] <= MOST_CELLS]
+    if not blocks:
+        return None
+    shown = [p for p in placements if p["blocks"] == max(blocks)]
+    plot = make_subplots(
+        2,
+        len(shown),
+        vertical_spacing=0.16,
+        horizontal_spacing=0.05,
+        subplot_titles=[
+            f"{placement['partitioner']}, {side} send"
+            for side in ("users", "products")
+            for placement in shown
+        ],
+    )
+    for row, side in enumerate(("users", "products"), 1):
+        for column, placement in enumerate(shown, 1):
+            plot.add_heatmap(
+                z=placement[side]["rows_sent"],
+                coloraxis="coloraxis" if row == 1 else "coloraxis2",
+                hovertemplate=f"{side}' block %{{y}} to block %{{x}}: %{{z:,}} rows<extra></extra>",
+                row=row,
+                col=column,
+            )
+    bars = {"thickness": 12, "len": 0.42, "title": {"text": "rows"}}
+    plot.update_layout(
+        coloraxis={"colorscale": "Blues", "colorbar": {**bars, "y": 0.79}, "cmin": 0},
+        coloraxis2={"colorscale": "Oranges", "colorbar": {**bars, "y": 0.21}, "cmin": 0},
+    )
+    plot.update_yaxes(autorange="reversed")
+    plot.update_yaxes(title_text="from block", col=1)
+    plot.update_xaxes(title_text="to block", row=2)
+    _dressed(plot, 620)
+    return Figure(
+        "heat",
+        f"Who sends to whom, at {max(blocks)} blocks",
+        "Rows that a block sends to each block of the other side, in every half-step of a shuffle. "
+        "Hashing spreads them evenly. A placement that keeps neighbours together shows a few dark "
+        "cells and many light ones.",
+        plot,
+    )
+
+
+def _skew(placements: Sequence[Run]) -> Figure:
+    most = max(placement["blocks"] for placement in placements)
+    shown = [placement for placement in placements if placement["blocks"] == most]
+    plot = make_subplots(
+        1,
+        2,
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+        subplot_titles=["users' blocks", "products' blocks"],
+    )
+    for column, side in enumerate(("users", "products"), 1):
+        for placement in shown:
+            ratings = placement[side]["ratings"]
+            mean = sum(ratings) / len(ratings)
+            plot.add_box(
+                y=[count / mean for count in ratings],
+                customdata=ratings,
+                text=[f"block {block}" for block in range(len(ratings))],
+                name=placement["partitioner"],
+                boxpoints="all",
+                pointpos=0,
+                jitter=0.5,
+                fillcolor="rgba(0,0,0,0)",
+                line={"width": 0, "color": "rgba(0,0,0,0)"},  # of the box: the points are all
+                marker={"color": COLOURS[side], "size": 7, "opacity": 0.7},
+                showlegend=False,
+                hovertemplate="%{text}: %{customdata:,} ratings, %{y:.2f} of the mean"
+                "<extra></extra>",
+                row=1,
+                col=column,
+            )
+        plot.add_hline(y=1, line={"color": "#aaaaaa", "dash": "dot", "width": 1}, row=1, col=column)
+    plot.update_yaxes(rangemode="tozero")
+    plot.update_yaxes(title_text="ratings, as a multiple of the mean", col=1)
+    _dressed(plot, 400)
+    return Figure(
+        "skew",
+        f"Skew, at {most} blocks",
+        "Every block is a point: its ratings, over the mean of all blocks. The highest decides how "
+        "long a half-step takes when every block has a core of its own.",
+        plot,
+    )
+
+
+def _time(runs: Sequence[Run]) -> Figure:
+    ranks = sorted(_values(runs, "rank"))
+    plot = make_subplots(
+        1,
+        len(ranks),
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        subplot_titles=[f"rank {rank}" for rank in ranks],
+    )
+    rows = 0
+    for column, rank in enumerate(ranks, 1):
+        here = [run for run in runs if run["rank"] == rank]
+        names = [f"{run['exchange']}, {run['partitioner']}, {run['blocks']}" for run in here]
+        rows = max(rows, len(here))
+        for part in PARTS:
+            plot.add_bar(
+                y=names,
+                x=[run["task_seconds"][part] for run in here],
+                name=part,
+                legendgroup=part,
+                showlegend=column == 1,
+                orientation="h",
+                marker_color=PART_COLOURS[part],
+                hovertemplate=f"%{{y}} blocks<br>{part}: %{{x:.3f}} s<extra></extra>",
+                row=1,
+                col=column,
+            )
+        plot.add_scatter(
+            y=names,
+            x=[run["iteration_seconds"] for run in here],
+            mode="markers",
+            name="by the clock",
+            legendgroup="clock",
+            showlegend=column == 1,
+            marker={"symbol": "line-ns", "size": 11, "line": {"width": 2, "color": INK}},
+            hovertemplate="%{y} blocks<br>by the clock: %{x:.3f} s<extra></extra>",
+            row=1,
+            col=column,
+        )
+    plot.update_xaxes(title_text="seconds of all tasks of an iteration", rangemode="tozero")
+    plot.update_yaxes(tickfont={"size": 11}, range=[rows - 0.5, -0.5])  # the first on top
+    _dressed(plot, max(360, 160 + 20 * rows), barmode="stack", bargap=0.25)
+    return Figure(
+        "time",
+        "Where the time goes",
+        "Seconds of all tasks of an iteration together, by exchange, partitioner and blocks; the "
+        "median of all iterations but the first. Compute gathers rows, sums up and solves; "
+        "serialisation unpacks what arrives and packs what goes; shuffle waits for blocks and "
+        "writes them; the rest is Spark's: starting tasks, and moving bytes between Java and "
+        "Python. The black mark is the iteration by the clock.",
+        plot,
+    )
+
+
+def _timeline(runs: Sequence[Run]) -> Figure:
+    """Stages of one run of every exchange: the first, which has the fewest blocks."""
+    first: dict[str, Run] = {}
+    for run in runs:
+        first.setdefault(run["exchange"], run)
+    plot = make_subplots(
+        len(first),
+        1,
+        shared_xaxes=True,
+        vertical_spacing=0.1,
+        subplot_titles=[str(Combination.of(run)) for run in first.values()],
+    )
+    named: set[str] = set()
+    for row, run in enumerate(first.values(), 1):
+        for kind in ("links", "start", "products", "users", "other"):
+            stages = [stage for stage in run["stages"] if _kind(stage["step"]) == kind]
+            if not stages:
+                continue
+            plot.add_bar(
+                base=[stage["began"] for stage in stages],
+                x=[stage["ended"] - stage["began"] for stage in stages],
+                y=[kind] * len(stages),
+                text=[stage["step"] or stage["name"] for stage in stages],
+                customdata=[
+                    [stage["stage"], stage["tasks"], stage["read"], stage["written"]]
+                    for stage in stages
+                ],
+                textposition="none",
+                orientation="h",
+                name=kind,
+                legendgroup=kind,
+                showlegend=kind not in named,
+                marker={"color": COLOURS[kind], "line": {"width": 0.5, "color": "white"}},
+                hovertemplate="%{text}: stage %{customdata[0]}, %{customdata[1]} tasks<br>"
+                "%{x:.3f} s, from %{base:.3f} s<br>read %{customdata[2]:,} B, "
+                "wrote %{customdata[3]:,} B<extra></extra>",
+                row=row,
+                col=1,
+            )
+            named.add(kind)
+    plot.update_yaxes(autorange="reversed")
+    plot.update_xaxes(title_text="seconds since the first task", row=len(first), rangemode="tozero")
+    _dressed(plot, 120 + 190 * len(first), barmode="overlay", bargap=0.15)
+    return Figure(
+        "timeline",
+        "Stages in time",
+        "One training of every exchange: link blocks first, then the starting factors, then "
+        "products and users in turn. Gaps are the driver's and Spark's scheduler's.",
+        plot,
+    )
+
+
+def _kind(step: str | None) -> str:
+    """What a stage is for: its step, without the iteration."""
+    return "other" if step is None else step.split()[-1]
+
+
+def _mllib(runs: Sequence[Run]) -> Figure:
+    shown = [
+        run
+        for run in runs
+        if run["exchange"] == MLLIB or (run["partitioner"] == "hash" and run["exchange"] != "join")
+    ]
+    plot = make_subplots(
+        1,
+        2,
+        horizontal_spacing=0.1,
+        subplot_titles=["bytes an iteration", "seconds an iteration"],
+    )
+    for exchange in _values(shown, "exchange"):
+        of_exchange = [run for run in shown if run["exchange"] == exchange]
+        where = [f"rank {run['rank']}, {run['blocks']} blocks" for run in of_exchange]
+        moved = [run["measured"]["bytes"] for run in of_exchange]
+        took = [run["iteration_seconds"] for run in of_exchange]
+        for column, values, unit in ((1, moved, ":,} B"), (2, took, ":.3f} s")):
+            plot.add_bar(
+                x=where,
+                y=values,
+                name=exchange,
+                legendgroup=exchange,
+                showlegend=column == 1,
+                marker_color=COLOURS[exchange],
+                hovertemplate=f"{exchange}, %{{x}}: %{{y{unit}<extra></extra>",
+                row=1,
+                col=column,
+            )
+    plot.update_yaxes(rangemode="tozero")
+    _dressed(plot, 420, barmode="group")
+    return Figure(
+        "mllib",
+        "MLlib beside it",
+        "The same ratings, rank, blocks and placement (by hash) with MLlib's own ALS, in the same "
+        "Spark.",
+        plot,
+    )
+
+
+def _bytes_axis(plot: go.Figure, values: Sequence[int], axis: str) -> None:
+    """A logarithmic axis with powers of two for ticks; of bytes, unless all are zero."""
+    positive = [value for value in values if value]
+    if not positive:
+        return
+    low, high = log2(min(positive)) - 0.3, log2(max(positive)) + 0.3
+    step = max(1, round((high - low) / TICKS))
+    powers = range(ceil(low / step) * step, floor(high) + 1, step)
+    update = plot.update_yaxes if axis == "y" else plot.update_xaxes
+    update(
+        type="log",
+        range=[low * log10(2), high * log10(2)],
+        tickvals=[2**power for power in powers],
+        ticktext=[readable_bytes(2**power).replace(".0", "") for power in powers],
+    )
+
+
+def _dressed(plot: go.Figure, height: int, **layout: Any) -> None:
+    """What all figures look like."""
+    plot.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": 10, "r": 10, "t": 70, "b": 10},
+        font={"family": FONT, "size": 13, "color": INK},
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "traceorder": "normal",
+        },
+        hoverlabel={"font_family": FONT},
+        **layout,
+    )
+    plot.update_annotations(font_size=13)
+    plot.update_xaxes(title_font_size=12)
+    plot.update_yaxes(title_font_size=12)
+    plot.update_xaxes(automargin=True, gridcolor=GRID, zerolinecolor=GRID)
+    plot.update_yaxes(automargin=True, gridcolor=GRID, zerolinecolor=GRID)

@@ -1,0 +1,230 @@
+"""What the figures of a study come to, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import mean
+from typing import Any
+
+from rddals.exchange.plan import readable_bytes
+from rddals.study.grid import MLLIB, Combination
+from rddals.study.record import PARTS
+
+__all__ = ["findings"]
+
+Run = dict[str, Any]
+
+
+def findings(document: dict[str, Any]) -> list[str]:
+    """Sentences on a study, computed from its ``study.json`` alone.
+
+    Parameters
+    ----------
+    document : dict
+
+    Returns
+    -------
+    list of str
+        Those that the study's combinations allow.
+    """
+    runs = document["runs"]
+    ours = [run for run in runs if run["exchange"] != MLLIB]
+    if not ours:
+        return []
+    found = [
+        _extremes(ours),
+        _prediction(ours, document["compressed"]),
+        _placements(ours),
+        _growth(ours, document["placements"]),
+        _balance(document["placements"]),
+        _fastest(ours),
+        _time(ours),
+        _auto(ours),
+        _mllib(runs),
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def _bytes(run: Run) -> int:
+    return int(run["measured"]["bytes"])
+
+
+def _seconds(run: Run) -> float:
+    return float(run["iteration_seconds"])
+
+
+def _largest(runs: Sequence[Run]) -> list[Run]:
+    """Runs with the most blocks, at the highest rank, that the study has."""
+    most = max((run["rank"], run["blocks"]) for run in runs)
+    return [run for run in runs if (run["rank"], run["blocks"]) == most]
+
+
+def _extremes(runs: Sequence[Run]) -> str | None:
+    runs = _largest(runs)
+    least, most = min(runs, key=_bytes), max(runs, key=_bytes)
+    if _bytes(least) == _bytes(most):
+        return None
+    return (
+        f"At rank {least['rank']} in {least['blocks']} blocks, {_how(least)} moves the fewest "
+        f"bytes, {readable_bytes(_bytes(least))} an iteration, and {_how(most)} the most, "
+        f"{readable_bytes(_bytes(most))}: {_times(_bytes(most), _bytes(least))} as many."
+    )
+
+
+def _prediction(runs: Sequence[Run], compressed: bool) -> str | None:
+    shares = [
+        _bytes(run) / run["planned"]["most_bytes"]
+        for run in runs
+        if run["exchange"] == "shuffle" and run["planned"]["most_bytes"]
+    ]
+    if not shares:
+        return None
+    if compressed:
+        return (
+            f"Compressed, the shuffle moved {min(shares):.0%} to {max(shares):.0%} of the bytes "
+            "that were planned."
+        )
+    if min(shares) == max(shares) == 1:
+        return f"The shuffle moved what was planned, to the byte, {_in_all(shares)}."
+    worst = max(abs(share - 1) for share in shares)
+    return f"The shuffle moved what was planned within {worst:.1%} {_in_all(shares)}."
+
+
+def _in_all(runs: Sequence[Any]) -> str:
+    return f"in all {len(runs)} runs" if len(runs) > 1 else "in its one run"
+
+
+def _placements(runs: Sequence[Run]) -> str | None:
+    shuffled = {run["partitioner"]: run for run in _largest(runs) if run["exchange"] == "shuffle"}
+    hashed = shuffled.pop("hash", None)
+    if hashed is None or not shuffled or not _bytes(hashed):
+        return None
+    changes = [
+        f"{name} {_change(_bytes(run) / _bytes(hashed) - 1)}" for name, run in shuffled.items()
+    ]
+    return (
+        f"Compared with hashing, at {hashed['blocks']} blocks, the shuffle's bytes change by "
+        f"placement: {', '.join(changes)}."
+    )
+
+
+def _change(share: float) -> str:
+    return f"{share:+.0%}" if abs(share) >= 0.005 else "not at all"
+
+
+def _growth(runs: Sequence[Run], placements: Sequence[Run]) -> str | None:
+    rank = max(run["rank"] for run in runs)
+    hashed = {
+        run["blocks"]: run
+        for run in runs
+        if (run["exchange"], run["partitioner"], run["rank"]) == ("shuffle", "hash", rank)
+    }
+    few, many = min(hashed, default=0), max(hashed, default=0)
+    if few == many or not _bytes(hashed[few]):
+        return None
+    copies = {
+        placement["blocks"]: mean(_copies(placement[side]) for side in ("users", "products"))
+        for placement in placements
+        if placement["partitioner"] == "hash"
+    }
+    return (
+        f"From {few} to {many} blocks, the shuffle of hashed ids grows "
+        f"to {_times(_bytes(hashed[many]), _bytes(hashed[few]))} as many bytes: a row goes to "
+        f"{copies[many]:.1f} blocks on average instead of {copies[few]:.1f}."
+    )
+
+
+def _copies(side: Run) -> float:
+    return float(sum(map(sum, side["rows_sent"])) / max(sum(side["ids"]), 1))
+
+
+def _balance(placements: Sequence[Run]) -> str | None:
+    most = max(placement["blocks"] for placement in placements)
+    heaviest = {
+        placement["partitioner"]: max(
+            max(placement[side]["ratings"]) / mean(placement[side]["ratings"])
+            for side in ("users", "products")
+        )
+        for placement in placements
+        if placement["blocks"] == most
+    }
+    listed = ", ".join(f"{excess:.2f} ({name})" for name, excess in heaviest.items())
+    return f"The heaviest of {most} blocks has {listed} times the ratings of an average one."
+
+
+def _fastest(runs: Sequence[Run]) -> str | None:
+    runs = _largest(runs)
+    if len(runs) == 1:
+        return None
+    fastest, least = min(runs, key=_seconds), min(runs, key=_bytes)
+    told = f"The fastest iteration there, {_seconds(fastest):.2f} s, is that of {_how(fastest)}"
+    if fastest is least:
+        return f"{told}, which also moves the fewest bytes."
+    return (
+        f"{told}, which moves {_times(_bytes(fastest), _bytes(least))} the fewest bytes; on one "
+        "machine bytes cost little, and a network is what they cost time on."
+    )
+
+
+def _time(runs: Sequence[Run]) -> str | None:
+    totals = {part: sum(run["task_seconds"][part] for run in runs) for part in PARTS}
+    whole = sum(totals.values())
+    if not whole:
+        return None
+    shares = ", ".join(f"{part} {seconds / whole:.0%}" for part, seconds in totals.items())
+    return f"Of the time of all tasks: {shares}."
+
+
+def _auto(runs: Sequence[Run]) -> str | None:
+    """How often what ``exchange="auto"`` takes was the best of what was run beside it."""
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run["partitioner"], run["blocks"], run["rank"]), []).append(run)
+    judged = [
+        (group, chosen)
+        for group in groups.values()
+        for chosen in group
+        if len(group) > 1 and chosen["exchange"] == chosen["auto"]["exchange"]
+    ]
+    if not judged:
+        return None
+    fewest = sum(_bytes(chosen) == min(map(_bytes, group)) for group, chosen in judged)
+    return (
+        f'exchange="auto" would have taken the exchange with the fewest bytes in {fewest} of '
+        f"{len(judged)} placements."
+    )
+
+
+def _mllib(runs: Sequence[Run]) -> str | None:
+    theirs = {Combination.of(run): run for run in runs if run["exchange"] == MLLIB}
+    pairs = []
+    for run in runs:
+        if (run["exchange"], run["partitioner"]) == ("shuffle", "hash"):
+            peer = theirs.get(Combination(MLLIB, "hash", run["blocks"], run["rank"]))
+            if peer is not None and _bytes(run):
+                pairs.append((run, peer))
+    if not pairs:
+        return None
+    moved = _range(_bytes(peer) / _bytes(run) for run, peer in pairs)
+    took = _range(_seconds(peer) / _seconds(run) for run, peer in pairs)
+    return (
+        f"MLlib moves {moved} times the bytes of our shuffle with the same placement, and takes "
+        f"{took} times its time for an iteration."
+    )
+
+
+def _range(values: Iterable[float]) -> str:
+    ordered = sorted(values)
+    low, high = f"{ordered[0]:.2f}", f"{ordered[-1]:.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _how(run: Run) -> str:
+    return f"{run['exchange']} with {run['partitioner']}"
+
+
+def _times(more: float, fewer: float) -> str:
+    if not fewer:
+        return "any number of times"
+    ratio = more / fewer
+    return f"{ratio:.2f} times" if ratio < 10 else f"{ratio:,.0f} times"

@@ -1,0 +1,62 @@
+"""The report: one page that needs nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from rddals.exchange.plan import readable_bytes
+from rddals.study.figures import Figure, figures
+from rddals.study.findings import findings
+from rddals.study.record import replacing
+
+__all__ = ["write_report"]
+
+
+def write_report(document: dict[str, Any], folder: Path) -> Path:
+    """Write ``report.html``.
+
+    Parameters
+    ----------
+    document : dict
+        What ``study.json`` holds.
+    folder : Path
+
+    Returns
+    -------
+    Path
+        Of the report: figures, numbers and the code that draws them, all in one file.
+    """
+    environment = Environment(
+        loader=PackageLoader("rddals", "study"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["bytes"] = readable_bytes
+    page = environment.get_template("page.html").render(
+        study=document,
+        findings=findings(document),
+        figures=[(figure, _drawn(figure)) for figure in figures(document)],
+        plotly=Markup(get_plotlyjs()),
+    )
+    report = folder / "report.html"
+    with replacing(report) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return report
+
+
+def _drawn(figure: Figure) -> Markup:
+    """The figure as part of a page that has plotly already."""
+    html = figure.plot.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=figure.name,
+        config={"displaylogo": False, "responsive": True},
+    )
+    return Markup(html)

@@ -1,0 +1,278 @@
+"""``rddals study``: run, interrupted, gone on with; and its report in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyspark
+import pytest
+
+from rddals.cli.app import app
+from rddals.study.grid import MLLIB, Combination
+
+pytest.importorskip("plotly")
+
+ROOT = Path(__file__).parents[2]
+RDDALS = str(Path(sys.executable).with_name("rddals"))
+SAMPLE = str(Path(pyspark.__file__).parent / "data/mllib/als/sample_movielens_ratings.txt")
+GRID = ("--partitioner", "balanced", "--blocks", "3", "--rank", "2", "--iterations", "2")
+FIGURES = {"bytes", "prediction", "heat", "skew", "time", "timeline", "mllib"}
+
+
+def study(*arguments):
+    """Run the command here, on the running Spark; the exit code."""
+    with pytest.raises(SystemExit) as left:
+        app(("study", *arguments), prog_name="rddals")
+    return left.value.code
+
+
+@pytest.fixture(scope="module")
+def folder(_spark, tmp_path_factory):
+    """A study with everything in it, of four runs."""
+    folder = tmp_path_factory.mktemp("studies") / "study"
+    assert study(SAMPLE, *GRID, "--mllib", "-o", str(folder)) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def document(folder):
+    return json.loads((folder / "study.json").read_text())
+
+
+def test_every_combination_is_run_once(document):
+    runs = [Combination.of(run) for run in document["runs"]]
+    assert len(runs) == 4
+    assert set(runs) == {Combination(MLLIB, "hash", 3, 2)} | {
+        Combination(exchange, "balanced", 3, 2) for exchange in ("shuffle", "broadcast", "join")
+    }
+
+
+def test_what_moved_is_what_was_planned(document):
+    for run in document["runs"]:
+        if run["exchange"] == "shuffle":
+            for name in ("users_bytes", "products_bytes", "messages"):
+                assert run["measured"][name] == run["planned"][name]
+            assert run["measured"]["bytes"] == run["planned"]["most_bytes"]
+        if run["exchange"] == "join":
+            planned = run["planned"]
+            assert planned["least_bytes"] <= run["measured"]["bytes"] <= planned["most_bytes"]
+        if run["exchange"] == "broadcast":
+            # Beside the rows: their ids, and some kilobytes of measures of each of six tasks.
+            more = run["measured"]["bytes"] - run["planned"]["least_bytes"]
+            assert 0 < more < 6 * 8192
+
+
+def test_trainings_that_differ_in_exchange_and_placement_come_to_one_loss(document):
+    losses = [run["loss"] for run in document["runs"] if run["exchange"] != MLLIB]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
+
+
+def test_the_parts_of_a_half_step_are_its_tasks(document):
+    for run in document["runs"]:
+        for step in run["half_steps"]:
+            parts = [step[part] for part in ("compute", "serialisation", "shuffle", "rest")]
+            # Tasks run two at a time.
+            assert all(part >= 0 for part in parts) and 0 < sum(parts) <= 2 * step["seconds"]
+
+
+def test_placements_count_every_rating_and_row(document):
+    for placement in document["placements"]:
+        for side in ("users", "products"):
+            assert sum(placement[side]["ratings"]) == document["ratings"]["ratings"] == 1501
+            assert sum(placement[side]["ids"]) == document["ratings"][side]
+            assert len(placement[side]["rows_sent"]) == 3
+
+
+def test_the_reference_tells_of_every_field(document):
+    page = (ROOT / "docs" / "reference" / "study.md").read_text()
+    told = set(re.findall(r"`(\w+)`", page))
+
+    def fields(value):
+        if isinstance(value, dict):
+            return set(value).union(*map(fields, value.values()))
+        return set().union(*map(fields, value)) if isinstance(value, list) else set()
+
+    assert fields(document) <= told
+
+
+def test_nothing_is_run_again(folder, document, capsys):
+    before = (folder / "study.json").stat().st_mtime_ns
+    (folder / "report.html").unlink()
+    assert study(SAMPLE, *GRID, "-o", str(folder), "--json") == 0
+    said = capsys.readouterr()
+    assert "3, all run before" in said.err
+    assert json.loads(said.out)["runs"] == 4
+    assert (folder / "study.json").stat().st_mtime_ns == before
+    assert (folder / "report.html").exists()
+
+
+def test_nothing_is_left_behind(sc, footprint, tmp_path):
+    options = ("--exchange", "shuffle", "--partitioner", "hash", "--blocks", "2", "--rank", "1")
+    assert study(SAMPLE, *options, "--iterations", "2", "-o", str(tmp_path / "study")) == 0
+    assert not footprint.left("persisted RDD", "shuffle file", "broadcast file", "thread")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--exchange", "mail"), "--exchange mail: pass all, or some of shuffle, broadcast, join"),
+        (("--blocks", "0"), "--blocks 0: pass a positive whole number"),
+        (("--rank", "2,,3"), "--rank 2,,3: pass values separated by commas"),
+        (("--seed", "7"), "was made with settings.seed 0, and this is 7"),
+        (("--lambda", "inf"), "lambda"),
+    ],
+)
+def test_bad_options(folder, arguments, message, capsys):
+    before = (folder / "study.json").read_text()
+    assert study(SAMPLE, *GRID, "-o", str(folder), *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert (folder / "study.json").read_text() == before
+
+
+def test_bad_ratings(sc, tmp_path, capsys):
+    bad = tmp_path / "bad.csv"
+    bad.write_text("1,2,3\n1,x,3\n")
+    assert study(str(bad), "-o", str(tmp_path / "study")) == 2
+    assert "bad.csv, line 2" in capsys.readouterr().err
+    (tmp_path / "taken").touch()
+    assert study(SAMPLE, "-o", str(tmp_path / "taken")) == 2
+    assert "taken is a file" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_interrupted_and_gone_on_with(sc, tmp_path):
+    """What was finished before the signal stays as it is, and the rest is run."""
+    folder = tmp_path / "study"
+    arguments = [SAMPLE, *GRID, "--partitioner", "hash,balanced", "-o", str(folder)]
+    here = ["--master", sc.master, "--conf", "spark.ui.enabled=false"]
+    process = subprocess.Popen(
+        [RDDALS, "study", *arguments, *here], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "study.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, (said, errors)
+    assert not (folder / "report.html").exists()
+    before = json.loads((folder / "study.json").read_text())["runs"]
+    assert 1 <= len(before) < 6
+    assert study(*arguments) == 0
+    after = json.loads((folder / "study.json").read_text())["runs"]
+    assert after[: len(before)] == before
+    assert len(after) == 6
+    assert (folder / "report.html").exists()
+
+
+def browser():
+    """Chromium, from the system or Playwright's own."""
+    programs = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    return next(filter(None, programs), None)
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    """The report in a browser that has no network; what goes wrong there fails the test."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        try:
+            chromium = driver.chromium.launch(
+                executable_path=browser(), args=["--no-sandbox", "--disable-background-networking"]
+            )
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium (playwright install chromium): {error.message[:60]}")
+        page = chromium.new_context(offline=True).new_page()
+        complaints, requests = [], []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((folder / "report.html").as_uri())
+        page.wait_for_function(
+            f"document.querySelectorAll('.js-plotly-plot .main-svg').length >= {len(FIGURES)}"
+        )
+        yield page
+        chromium.close()
+        assert not complaints
+        assert [url for url in requests if not url.startswith("data:")] == [
+            (folder / "report.html").as_uri()
+        ]
+
+
+def test_every_figure_is_drawn(page):
+    drawn = {plot.get_attribute("id"): plot for plot in page.locator(".js-plotly-plot").all()}
+    assert set(drawn) == FIGURES
+    for name, plot in drawn.items():
+        box = plot.bounding_box()
+        assert box["width"] > 500 and box["height"] > 300, name
+        marks = plot.locator(".point, .points path, .hm image, .boxlayer .trace")
+        assert marks.count(), name
+    # Nothing is wider than the page.
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def plotted(page, figure):
+    """The traces of a figure as the browser has them: arrays that were packed are unpacked."""
+    return page.evaluate(
+        """id => document.getElementById(id)._fullData.map(trace => ({
+            name: trace.name,
+            x: trace.x && Array.from(trace.x),
+            y: trace.y && Array.from(trace.y),
+            z: trace.z && Array.from(trace.z, row => Array.from(row)),
+        }))""",
+        figure,
+    )
+
+
+def test_the_figures_show_the_numbers_of_the_study(page, document):
+    ours = [run for run in document["runs"] if run["exchange"] != MLLIB]
+    moved = {trace["name"]: trace for trace in plotted(page, "bytes")}
+    for exchange, trace in moved.items():
+        runs = [run for run in ours if run["exchange"] == exchange]
+        assert trace["x"] == [run["partitioner"] for run in runs]
+        assert trace["y"] == [run["measured"]["bytes"] for run in runs]
+    assert set(moved) == {"shuffle", "broadcast", "join"}
+    rows = [trace["z"] for trace in plotted(page, "heat")]
+    assert rows == [
+        placement[side]["rows_sent"]
+        for side in ("users", "products")
+        for placement in document["placements"]
+    ]
+    parts = {trace["name"]: trace["x"] for trace in plotted(page, "time")}
+    for part in ("compute", "serialisation", "shuffle", "rest"):
+        assert parts[part] == [run["task_seconds"][part] for run in ours]
+    planned = {trace["name"]: trace for trace in plotted(page, "prediction")}
+    for exchange in moved:
+        runs = [run for run in ours if run["exchange"] == exchange]
+        assert planned[exchange]["x"] == [run["planned"]["most_bytes"] for run in runs]
+    (theirs,) = [run for run in document["runs"] if run["exchange"] == MLLIB]
+    beside = [trace for trace in plotted(page, "mllib") if trace["name"] == MLLIB]
+    assert [trace["y"] for trace in beside] == [
+        [theirs["measured"]["bytes"]],
+        [theirs["iteration_seconds"]],
+    ]
+
+
+def test_the_table_holds_every_run(page, document):
+    rows = [
+        [cell.replace(",", "") for cell in row.locator("td").all_inner_texts()]
+        for row in page.locator("#runs tbody tr").all()
+    ]
+    assert len(rows) == len(document["runs"])
+    for row, run in zip(rows, document["runs"], strict=True):
+        assert row[:4] == [str(run[name]) for name in ("exchange", "partitioner", "blocks", "rank")]
+        assert row[5] == str(run["measured"]["bytes"])
+        assert row[8] == f"{run['iteration_seconds']:.3f}"
+
+
+def test_the_findings_are_in_the_page(page, document):
+    from rddals.study.findings import findings
+
+    assert page.locator("#findings").inner_text() == " ".join(findings(document))
