@@ -70,7 +70,7 @@ def run_command(line):
     """Run a command of ours here, on the running Spark, which started in another folder."""
     program, *arguments = shlex.split(line)
     assert program == "rddals"
-    arguments = [str(Path(each).resolve()) if Path(each).exists() else each for each in arguments]
+    arguments = [str(Path(each).resolve()) if Path(each).is_file() else each for each in arguments]
     with pytest.raises(SystemExit) as left:
         importlib.import_module("rddals.cli.app").app(arguments, prog_name=program)
     assert not left.value.code
