@@ -91,7 +91,7 @@ def _prediction(runs: Sequence[Run], compressed: bool) -> str | None:
 
 
 def _in_all(runs: Sequence[Any]) -> str:
-    return f"in all {len(runs)} runs" if len(runs) > 1 else "in its one run"
+    return {1: "in its one run", 2: "in both runs"}.get(len(runs), f"in all {len(runs)} runs")
 
 
 def _placements(runs: Sequence[Run]) -> str | None:
