@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import ceil
 from statistics import mean
 from typing import Any
 
@@ -13,6 +14,11 @@ from rddals.study.record import PARTS
 __all__ = ["findings"]
 
 Run = dict[str, Any]
+
+#: Bytes a second of a network that somebody else uses as well: one gigabit.
+NETWORK = 125e6
+#: Seconds of fitting.
+WORTH_TELLING = 0.05
 
 
 def findings(document: dict[str, Any]) -> list[str]:
@@ -35,6 +41,7 @@ def findings(document: dict[str, Any]) -> list[str]:
         _extremes(ours),
         _prediction(ours, document["compressed"]),
         _placements(ours),
+        *_payback(ours, document["placements"]),
         _growth(ours, document["placements"]),
         _balance(document["placements"]),
         _fastest(ours),
@@ -106,6 +113,30 @@ def _placements(runs: Sequence[Run]) -> str | None:
         f"Compared with hashing, at {hashed['blocks']} blocks, the shuffle's bytes change by "
         f"placement: {', '.join(changes)}."
     )
+
+
+def _payback(runs: Sequence[Run], placements: Sequence[Run]) -> list[str]:
+    """How many iterations it takes until fitting a placement was worth it, against hashing."""
+    shuffled = {run["partitioner"]: run for run in _largest(runs) if run["exchange"] == "shuffle"}
+    hashed = shuffled.pop("hash", None)
+    if hashed is None:
+        return []
+    fits = {
+        placement["partitioner"]: placement["fit_seconds"]
+        for placement in placements
+        if placement["blocks"] == hashed["blocks"]
+    }
+    return [
+        f"Fitting {name} took {fits[name]:.2f} s, which pays back here "
+        f"{_iterations(fits[name], _seconds(hashed) - _seconds(run))}, and by the bytes it saves, "
+        f"at {NETWORK / 1e6:.0f} MB a second, {_iterations(fits[name], saved / NETWORK)}."
+        for name, run in shuffled.items()
+        if (saved := _bytes(hashed) - _bytes(run)) > 0 and fits[name] >= WORTH_TELLING
+    ]
+
+
+def _iterations(cost: float, saved: float) -> str:
+    return f"after {ceil(cost / saved):,} iterations" if saved > 0 else "never"
 
 
 def _change(share: float) -> str:

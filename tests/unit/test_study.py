@@ -43,7 +43,7 @@ def run(exchange="shuffle", partitioner="hash", blocks=2, rank=2, moved=100, sec
     }  # fmt: skip
 
 
-def placement(partitioner="hash", blocks=2, heaviest=6):
+def placement(partitioner="hash", blocks=2, heaviest=6, fit_seconds=0.0):
     side = {
         "ids": [2] * blocks,
         "ratings": [heaviest] + [2] * (blocks - 1),
@@ -52,7 +52,7 @@ def placement(partitioner="hash", blocks=2, heaviest=6):
     return {
         "partitioner": partitioner,
         "blocks": blocks,
-        "fit_seconds": 0.0,
+        "fit_seconds": fit_seconds,
         "users": side,
         "products": side,
     }
@@ -166,6 +166,24 @@ def test_findings_by_hand():
         "MLlib moves 1.50 times the bytes of our shuffle with the same placement, and takes 2.00",
     ):
         assert sentence in told
+
+
+def test_what_a_placement_costs_and_saves():
+    runs = [
+        run(moved=10_000_000, seconds=2.0),
+        run(partitioner="locality", moved=5_000_000, seconds=1.5),
+        run(partitioner="balanced", moved=9_000_000, seconds=2.5),
+        run(partitioner="range", moved=9_000_000),
+    ]
+    placements = [placement(), placement("locality", fit_seconds=1.2)]
+    placements += [placement("balanced", fit_seconds=0.1), placement("range")]
+    told = [each for each in findings(study(runs, placements)) if "Fitting" in each]
+    assert told == [
+        "Fitting locality took 1.20 s, which pays back here after 3 iterations, and by the bytes "
+        "it saves, at 125 MB a second, after 30 iterations.",
+        "Fitting balanced took 0.10 s, which pays back here never, and by the bytes it saves, at "
+        "125 MB a second, after 13 iterations.",
+    ]
 
 
 def test_a_prediction_that_failed_is_told():
