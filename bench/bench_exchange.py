@@ -18,11 +18,12 @@ PARTITIONERS = ("hash", "range", "balanced", "locality")
 HALF_STEP = "flatMap at ALS.scala"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["false", "true"], ids=["plain", "compressed"])
 def spark(request):
-    """Nothing is compressed, so that bytes are those that were sent."""
+    """Nothing is compressed, so that bytes are those that were sent; or all is."""
+    compress = request.param
     session = started(
-        request.config, spark_shuffle_compress="false", spark_broadcast_compress="false"
+        request.config, spark_shuffle_compress=compress, spark_broadcast_compress=compress
     )
     yield session
     session.stop()
@@ -58,6 +59,9 @@ def data(spark, request):
 )
 def bench_exchange(benchmark, data, exchange, partitioner, blocks):
     name, source, _ = data
+    compressed = source.context.getConf().get("spark.shuffle.compress") == "true"
+    if compressed and (exchange, partitioner) != ("shuffle", "hash"):
+        pytest.skip("one of them shows what compression does")
     (planned,) = plan(
         source, RANK, exchanges=exchange, partitioners=partitioner, blocks=blocks
     ).placements
@@ -91,6 +95,7 @@ def bench_exchange(benchmark, data, exchange, partitioner, blocks):
         "blocks": blocks,
         "exchange": exchange,
         "partitioner": partitioner,
+        "compressed": compressed,
         "users send, B": read[0],
         "planned, B": foreseen[0],
         "products send, B": read[1],
@@ -104,6 +109,8 @@ def bench_exchange(benchmark, data, exchange, partitioner, blocks):
 @pytest.mark.parametrize("blocks", [4, 8, 32])
 def bench_mllib(benchmark, data, blocks):
     name, source, frame = data
+    if source.context.getConf().get("spark.shuffle.compress") == "true":
+        pytest.skip("compared without compression")
     estimator = MllibALS(
         rank=RANK, maxIter=ITERATIONS, regParam=0.1, seed=1, numUserBlocks=blocks,
         numItemBlocks=blocks,

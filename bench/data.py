@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rddals import RatingBlock
 
-__all__ = ["DATA", "ratings"]
+__all__ = ["DATA", "movielens", "planted", "ratings"]
 
 
 def ratings(
@@ -72,6 +72,21 @@ def movielens() -> RatingBlock:
 
 def synthetic() -> RatingBlock:
     return ratings(users=20_000, products=5_000, count=1_050_000)
+
+
+def planted(
+    communities: int = 32, users: int = 6_400, products: int = 3_200, mean: int = 25
+) -> RatingBlock:
+    """Users and products of equal communities; nine ratings of ten stay within one."""
+    random = np.random.default_rng(1)
+    user = np.repeat(np.arange(users), random.poisson(mean, users))
+    of_user, of_product = random.permutation(users), random.permutation(products)
+    members = np.argsort(of_product % communities, kind="stable").reshape(communities, -1)
+    own = members[of_user[user] % communities, random.integers(0, members.shape[1], len(user))]
+    any_ = random.integers(0, products, len(user))
+    product = np.where(random.random(len(user)) < 0.9, own, any_)
+    stars = random.integers(1, 6, len(user)).astype(np.float32)
+    return RatingBlock.from_columns(user, product, stars)
 
 
 DATA: dict[str, Callable[[], RatingBlock]] = {

@@ -332,6 +332,7 @@ def test_ctrl_c_exits_with_130_and_leaves_no_model(folder, csv):
     assert not out.exists()
 
 
+@pytest.mark.long
 def test_a_reader_who_leaves_costs_nothing(folder, csv, sc):
     out = folder / "unread"
     process = subprocess.Popen(

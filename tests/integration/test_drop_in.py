@@ -97,6 +97,7 @@ def test_a_script_prints_what_it_always_printed(printed, script):
         assert float(one) == pytest.approx(float(other), abs=1.01 * 10**-digits)
 
 
+@pytest.mark.long
 def test_spark_s_own_example(tmp_path):
     (tmp_path / "data").symlink_to(PYSPARK / "data")
     code, out, err = run("-m", "rddals", EXAMPLE, cwd=tmp_path)

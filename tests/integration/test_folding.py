@@ -143,6 +143,7 @@ def test_models_that_share_products_are_freed_one_by_one(sc, footprint):
     assert not footprint.left()
 
 
+@pytest.mark.long
 def test_folding_in_many_times_over(sc, footprint):
     model = trained("explicit", sc)
     for user in range(1000, 1040):
