@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rddals import RatingBlock
 
-__all__ = ["DATA", "movielens", "planted", "ratings"]
+__all__ = ["DATA", "planted", "ratings"]
 
 
 def ratings(
