@@ -343,7 +343,9 @@ def study_command(
     mllib: Annotated[
         bool, typer.Option("--mllib", help="Train with MLlib's own ALS too, for comparison.")
     ] = False,
-    iterations: Annotated[int, typer.Option(min=2, help="Of every training.")] = 5,
+    iterations: Annotated[
+        int, typer.Option(min=3, help="Of every training; the first and the last are not measured.")
+    ] = 5,
     lambda_: Annotated[float, typer.Option("--lambda", min=0.0, help="Weight of the penalty.")] = (
         0.1
     ),

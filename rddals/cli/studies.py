@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from rddals.cli.failures import InputError
@@ -19,7 +20,7 @@ from rddals.exchange.plan import readable_bytes
 from rddals.rdds.ingest import rating_source
 from rddals.study.findings import findings
 from rddals.study.grid import Combination, Grid
-from rddals.study.record import Record
+from rddals.study.record import Record, check_folder
 from rddals.study.runs import Settings, Study
 
 __all__ = ["study"]
@@ -40,8 +41,7 @@ def study(
 ) -> None:
     """Run what has not been run of a grid, and write the report of all that has."""
     page = _page()
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; pass a folder, a new one or that of a study")
+    check_folder(out)
     where = replace(where, conf={**PLAIN, **where.conf})
     with where.session(output) as spark:
         with output.busy("looking at the ratings"):
@@ -54,6 +54,7 @@ def study(
                 "rddals": version,
                 "paths": list(ratings.paths),
                 "format": ratings.description,
+                "cores": spark.sparkContext.defaultParallelism,
             }
             record = Record(out, subject, about)
             missing = grid.missing(record.done)
@@ -110,9 +111,12 @@ def _subject(
         "settings": settings.document(),
         "spark": sc.version,
         "master": sc.master,
-        "cores": sc.defaultParallelism,
-        "compressed": sc.getConf().get("spark.shuffle.compress", "true") == "true",
+        "compressed": {name: _compressed(sc, name) for name in ("shuffle", "broadcast")},
     }
+
+
+def _compressed(sc: SparkContext, what: str) -> bool:
+    return sc.getConf().get(f"spark.{what}.compress", "true").strip().lower() == "true"
 
 
 def _counted(runs: int, missing: int) -> str:
@@ -124,7 +128,7 @@ def _counted(runs: int, missing: int) -> str:
 
 def _run(output: Output, study: Study, missing: Sequence[Combination], record: Record) -> None:
     with output.busy("warming up"):
-        study.warm_up(missing[0].rank)
+        study.warm_up(missing)
     with output.steps(len(missing)) as progress:
 
         def told(combination: Combination, run: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ EVENTS = frozenset(
     "SparkListener" + name
     for name in ("StageSubmitted", "StageCompleted", "TaskEnd", "BlockUpdated", "LogStart")
 )
+DRIVER = "driver"
 BROADCAST_PIECE = re.compile(r"broadcast_(\d+)_piece")
 MILLISECOND, NANOSECOND = 1e-3, 1e-9
 
@@ -211,7 +212,7 @@ def measured(lines: Iterable[str]) -> Measured:
         One event in JSON each, as Spark logs them.
     """
     stages: dict[int, _Stage] = defaultdict(_Stage)
-    broadcasts: dict[int, int] = defaultdict(int)
+    arrived: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     spark = ""
     for event in _events(lines):
         kind = event["Event"].removeprefix("SparkListener")
@@ -227,11 +228,14 @@ def measured(lines: Iterable[str]) -> Measured:
             info = event["Block Updated Info"]
             piece = BROADCAST_PIECE.match(info["Block ID"])
             if piece:  # of a broadcast, that an executor has now
-                broadcasts[int(piece[1])] += info["Memory Size"] + info["Disk Size"]
+                executor = info["Block Manager ID"]["Executor ID"]
+                arrived[int(piece[1])][executor] += info["Memory Size"] + info["Disk Size"]
         else:
             spark = event.get("Spark Version", "")
     ran = [stage.summary(number) for number, stage in stages.items() if stage.ended]
-    return Measured(tuple(sorted(ran, key=lambda s: (s.began, s.stage))), dict(broadcasts), spark)
+    return Measured(
+        tuple(sorted(ran, key=lambda s: (s.began, s.stage))), _broadcasts(arrived), spark
+    )
 
 
 def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -242,6 +246,16 @@ def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         name = line[:60].partition('"Event":"')[2].partition('"')[0]
         if name in EVENTS and line.endswith("\n"):
             yield json.loads(line)
+
+
+def _broadcasts(arrived: Mapping[int, Mapping[str, int]]) -> dict[int, int]:
+    """Bytes of every broadcast at executors: the driver is none, unless there is no other."""
+    return {
+        number: sum(
+            count for executor, count in at.items() if executor != DRIVER or set(at) == {DRIVER}
+        )
+        for number, at in arrived.items()
+    }
 
 
 @dataclass

@@ -35,8 +35,6 @@ PART_COLOURS = dict(zip(PARTS, ("#0072B2", "#E69F00", "#CC79A7", "#D9D9D9"), str
 SYMBOLS = {"shuffle": "circle", "broadcast": "diamond", "join": "square", MLLIB: "x"}
 INK, GRID = "#222222", "#e6e6e6"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
-#: A heat map of more blocks than this is grey.
-MOST_CELLS = 128
 #: On an axis, about.
 TICKS = 5
 
@@ -62,7 +60,7 @@ def figures(document: dict[str, Any]) -> list[Figure]:
     ours = [run for run in runs if run["exchange"] != MLLIB]
     drawn: list[Figure | None] = []
     if ours:
-        drawn += [_bytes(ours), _prediction(ours, document["compressed"])]
+        drawn += [_bytes(ours), _prediction(ours, document["compressed"]["shuffle"])]
     if document["placements"]:
         drawn += [_heat(document["placements"]), _skew(document["placements"])]
     if ours:
@@ -83,15 +81,18 @@ def _bytes(runs: Sequence[Run]) -> Figure:
         len(ranks),
         len(blocks),
         shared_yaxes=True,
-        vertical_spacing=0.12,
-        horizontal_spacing=0.03,
+        vertical_spacing=0.24 / len(ranks),
+        horizontal_spacing=_gap(len(blocks)),
         subplot_titles=[f"rank {rank}, {count} blocks" for rank in ranks for count in blocks],
     )
+    named: set[str] = set()
     for row, rank in enumerate(ranks, 1):
         for column, count in enumerate(blocks, 1):
             here = [run for run in runs if (run["rank"], run["blocks"]) == (rank, count)]
             for exchange in _values(runs, "exchange"):
                 of_exchange = [run for run in here if run["exchange"] == exchange]
+                if not of_exchange:
+                    continue
                 # Points: the length of a bar would mean nothing on a logarithmic axis.
                 plot.add_scatter(
                     x=[run["partitioner"] for run in of_exchange],
@@ -101,11 +102,12 @@ def _bytes(runs: Sequence[Run]) -> Figure:
                     marker={"size": 11, "symbol": SYMBOLS[exchange], "color": COLOURS[exchange]},
                     name=exchange,
                     legendgroup=exchange,
-                    showlegend=(row, column) == (1, 1),
+                    showlegend=exchange not in named,
                     hovertemplate=f"{exchange}, %{{x}}: %{{y:,}} B<extra></extra>",
                     row=row,
                     col=column,
                 )
+                named.add(exchange)
     _bytes_axis(plot, [run["measured"]["bytes"] for run in runs], axis="y")
     plot.update_yaxes(title_text="bytes an iteration", col=1)
     _dressed(plot, 130 + 250 * len(ranks))
@@ -158,14 +160,15 @@ def _prediction(runs: Sequence[Run], compressed: bool) -> Figure:
         "prediction",
         "Planned against measured",
         "Every run is a point; those on the dotted line moved what was planned before they ran. "
-        "The plan is exact for the shuffle, an upper bound for the join, and the rows alone for "
-        "the broadcast, with which the results of tasks go to the driver." + squeezed,
+        "The plan is exact for the shuffle (of up to 256 blocks), an upper bound for the join, and "
+        "the rows alone for the broadcast, with which measures of its tasks go to the driver."
+        + squeezed,
         plot,
     )
 
 
 def _heat(placements: Sequence[Run]) -> Figure | None:
-    blocks = [p["blocks"] for p in placements if p["blocks"] <= MOST_CELLS]
+    blocks = [p["blocks"] for p in placements if p["users"]["rows_between"] is not None]
     if not blocks:
         return None
     shown = [p for p in placements if p["blocks"] == max(blocks)]
@@ -173,7 +176,7 @@ def _heat(placements: Sequence[Run]) -> Figure | None:
         2,
         len(shown),
         vertical_spacing=0.16,
-        horizontal_spacing=0.05,
+        horizontal_spacing=_gap(len(shown)),
         subplot_titles=[
             f"{placement['partitioner']}, {side} send"
             for side in ("users", "products")
@@ -183,7 +186,7 @@ def _heat(placements: Sequence[Run]) -> Figure | None:
     for row, side in enumerate(("users", "products"), 1):
         for column, placement in enumerate(shown, 1):
             plot.add_heatmap(
-                z=placement[side]["rows_sent"],
+                z=placement[side]["rows_between"],
                 coloraxis="coloraxis" if row == 1 else "coloraxis2",
                 hovertemplate=f"{side}' block %{{y}} to block %{{x}}: %{{z:,}} rows<extra></extra>",
                 row=row,
@@ -258,14 +261,13 @@ def _time(runs: Sequence[Run]) -> Figure:
         1,
         len(ranks),
         shared_yaxes=True,
-        horizontal_spacing=0.03,
+        horizontal_spacing=_gap(len(ranks)),
         subplot_titles=[f"rank {rank}" for rank in ranks],
     )
-    rows = 0
+    rows = len({_without_rank(run) for run in runs})
     for column, rank in enumerate(ranks, 1):
         here = [run for run in runs if run["rank"] == rank]
-        names = [f"{run['exchange']}, {run['partitioner']}, {run['blocks']}" for run in here]
-        rows = max(rows, len(here))
+        names = [_without_rank(run) for run in here]
         for part in PARTS:
             plot.add_bar(
                 y=names,
@@ -298,12 +300,17 @@ def _time(runs: Sequence[Run]) -> Figure:
         "time",
         "Where the time goes",
         "Seconds of all tasks of an iteration together, by exchange, partitioner and blocks; the "
-        "median of all iterations but the first. Compute gathers rows, sums up and solves; "
-        "serialisation unpacks what arrives and packs what goes; shuffle waits for blocks and "
-        "writes them; the rest is Spark's: starting tasks, and moving bytes between Java and "
-        "Python. The black mark is the iteration by the clock.",
+        "median of all iterations but the first and the last. Compute gathers rows, sums up and "
+        "solves; serialisation unpacks what arrives, which for a join means building its blocks "
+        "again; shuffle waits for what is fetched, and writes; the rest is packing what goes, "
+        "moving bytes between Java and Python, and starting tasks. The black mark is the iteration "
+        "by the clock.",
         plot,
     )
+
+
+def _without_rank(run: Run) -> str:
+    return f"{run['exchange']}, {run['partitioner']}, {run['blocks']}"
 
 
 def _timeline(runs: Sequence[Run]) -> Figure:
@@ -401,6 +408,11 @@ def _mllib(runs: Sequence[Run]) -> Figure:
         "Spark.",
         plot,
     )
+
+
+def _gap(columns: int) -> float:
+    """Between columns, as a share of the width."""
+    return min(0.05, 0.2 / columns)
 
 
 def _bytes_axis(plot: go.Figure, values: Sequence[int], axis: str) -> None:

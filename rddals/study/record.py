@@ -13,7 +13,7 @@ from typing import Any
 from rddals.errors import StudyError
 from rddals.study.grid import Combination
 
-__all__ = ["PARTS", "SCHEMA", "Record", "replacing"]
+__all__ = ["PARTS", "SCHEMA", "Record", "check_folder", "replacing"]
 
 #: Of ``study.json``; another number is another meaning.
 SCHEMA = 1
@@ -24,12 +24,13 @@ PLANNED = ("least_bytes", "most_bytes", "users_bytes", "products_bytes", "messag
 MEASURED = ("bytes", "users_bytes", "products_bytes", "messages")
 #: What the tasks of an iteration spend their time on.
 PARTS = ("compute", "serialisation", "shuffle", "rest")
+FIGURES = ("iteration_seconds", "placing_seconds", "training_seconds", "loss")
 COLUMNS = (
     *("exchange", "partitioner", "blocks", "rank"),
     *(f"planned_{name}" for name in PLANNED),
     *(f"measured_{name}" for name in MEASURED),
     *(f"{part}_seconds" for part in PARTS),
-    *("iteration_seconds", "training_seconds", "loss"),
+    *FIGURES,
 )
 
 
@@ -61,10 +62,10 @@ class Record:
     """
 
     def __init__(self, folder: Path, subject: dict[str, Any], about: dict[str, Any]) -> None:
+        check_folder(folder)
         self._file = folder / NAME
         subject = json.loads(json.dumps(subject))
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             found = self._file.read_text() if self._file.exists() else None
         except OSError as error:
             raise StudyError(f"{folder}: {error.strerror or error}; pass another folder.") from None
@@ -76,7 +77,10 @@ class Record:
             "runs": [],
         }
         if found is not None:
-            self.document = {**self._checked(found, subject), **about}
+            document = self._checked(found, subject)
+            self.document = {**document, **about}
+            if self.document != document:
+                self._write()
 
     def _checked(self, text: str, subject: dict[str, Any]) -> dict[str, Any]:
         foreign = StudyError(f"{self._file} is no study; pass another folder.")
@@ -129,7 +133,7 @@ class Record:
 
     def _write(self) -> None:
         with replacing(self._file) as temporary:
-            temporary.write_text(json.dumps(self.document, indent=1))
+            temporary.write_text(json.dumps(self.document))
 
 
 def _placed(placement: Mapping[str, Any]) -> tuple[str, int]:
@@ -137,11 +141,27 @@ def _placed(placement: Mapping[str, Any]) -> tuple[str, int]:
     return placement["partitioner"], placement["blocks"]
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse what is no folder and cannot become one, before anything long.
+
+    Raises
+    ------
+    StudyError
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise StudyError(
+            f"{folder} cannot be written: {there} is no folder, or not one to write to; pass "
+            "another folder."
+        )
+
+
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
     """A file to write that takes the place of `file` at once, when it is complete."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = file.with_name(f".{file.name}.new")
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(file)
     except OSError as error:
@@ -173,5 +193,5 @@ def _flat(run: Mapping[str, Any]) -> dict[str, Any]:
         **{f"planned_{name}": planned[name] for name in PLANNED},
         **{f"measured_{name}": run["measured"][name] for name in MEASURED},
         **{f"{part}_seconds": run["task_seconds"][part] for part in PARTS},
-        **{name: run[name] for name in ("iteration_seconds", "training_seconds", "loss")},
+        **{name: run[name] for name in FIGURES},
     }

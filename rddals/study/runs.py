@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 from pyspark import RDD
@@ -22,6 +23,8 @@ __all__ = ["Settings", "Study"]
 
 #: Of the stages of MLlib's ALS, those of half-steps.
 HALF_STEP_OF_MLLIB = "flatMap at ALS.scala"
+#: Of more blocks than these it is not put down which sends how much to which.
+MOST_BLOCKS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,11 @@ class Study:
     source: RDD[Any]
     settings: Settings
 
-    def warm_up(self, rank: int) -> None:
-        """Train once for nothing: the first training also starts Spark's Python workers."""
-        ALS.train(self.source, rank, 1, self.settings.lambda_, seed=0).unpersist()
+    def warm_up(self, asked: Sequence[Combination]) -> None:
+        """Train once for nothing: who comes first starts Spark's Python workers, and much else."""
+        ALS.train(self.source, asked[0].rank, 1, self.settings.lambda_, seed=0).unpersist()
+        if any(each.exchange == MLLIB for each in asked):
+            self._fit_mllib(asked[0].rank, 1, 2)
 
     def run(
         self,
@@ -98,6 +103,7 @@ class Study:
     def _train(self, asked: Combination, planned: PlannedPlacement) -> dict[str, Any]:
         settings, events = self.settings, list[Any]()
         with ShuffleMeter(self.source.context) as meter:
+            began = perf_counter()
             ALS.train(
                 self.source,
                 asked.rank,
@@ -111,6 +117,7 @@ class Study:
                 productPartitioner=asked.partitioner,
                 listeners=[events.append],
             ).unpersist()
+            seconds = perf_counter() - began
         measured = meter.measured
         half_steps = [
             _half_step(event, measured) for event in events if isinstance(event, HalfStepDone)
@@ -125,27 +132,35 @@ class Study:
                 part: sum(_middle(half_steps, side, part) for side in SIDES) for part in PARTS
             },
             "iteration_seconds": sum(_middle(half_steps, side, "seconds") for side in SIDES),
-            "training_seconds": done.seconds,
+            "placing_seconds": seconds - done.seconds,
+            "training_seconds": seconds,
             "loss": done.loss,
             "half_steps": half_steps,
             "stages": _stages(measured.stages),
         }
 
-    def _mllib(self, asked: Combination) -> dict[str, Any]:
+    def _fit_mllib(self, rank: int, iterations: int, blocks: int) -> None:
         from pyspark.ml.recommendation import ALS as MllibALS
 
-        settings = self.settings
         estimator = MllibALS(
-            rank=asked.rank,
-            maxIter=settings.iterations,
-            regParam=settings.lambda_,
-            seed=settings.seed,
-            numUserBlocks=asked.blocks,
-            numItemBlocks=asked.blocks,
+            rank=rank,
+            maxIter=iterations,
+            regParam=self.settings.lambda_,
+            seed=self.settings.seed,
+            numUserBlocks=blocks,
+            numItemBlocks=blocks,
             itemCol="product",
         )
+        # It refuses the booleans that a Parquet file may have for ratings.
+        numbers = self.frame.selectExpr(
+            "int(user) user", "int(product) product", "float(rating) rating"
+        )
+        estimator.fit(numbers).userFactors.count()
+
+    def _mllib(self, asked: Combination) -> dict[str, Any]:
+        iterations = self.settings.iterations
         with ShuffleMeter(self.source.context) as meter:
-            estimator.fit(self.frame).userFactors.count()
+            self._fit_mllib(asked.rank, iterations, asked.blocks)
         stages = meter.measured.stages
         # Users send first; one stage ends one half-step and sends what the next one needs.
         solving = [stage for stage in stages if stage.name.startswith(HALF_STEP_OF_MLLIB)]
@@ -161,7 +176,8 @@ class Study:
                 "messages": users.written_records + products.written_records,
             },
             "task_seconds": dict.fromkeys(PARTS),
-            "iteration_seconds": (solving[-1].ended - solving[1].ended) / (settings.iterations - 1),
+            "iteration_seconds": (solving[-1].ended - solving[1].ended) / (iterations - 1),
+            "placing_seconds": None,
             "training_seconds": stages[-1].ended - stages[0].began,
             "loss": None,
             "half_steps": [],
@@ -180,11 +196,20 @@ def _placement(placement: PlannedPlacement) -> dict[str, Any]:
             side: {
                 "ids": counted.ids.tolist(),
                 "ratings": counted.ratings.tolist(),
-                "rows_sent": placement.rows_between(side).tolist(),
+                "sent": counted.sent.tolist(),
+                "rows_between": _rows_between(placement, side),
             }
             for side, counted in zip(SIDES, placement.footprints, strict=True)
         },
     }
+
+
+def _rows_between(placement: PlannedPlacement, side: str) -> list[list[int]] | None:
+    """Rows from block to block, where they are few enough to be looked at."""
+    if max(placement.blocks) > MOST_BLOCKS:
+        return None
+    rows: list[list[int]] = placement.rows_between(side).tolist()
+    return rows
 
 
 def _planned(placement: PlannedPlacement, exchange: str) -> dict[str, Any]:
@@ -229,7 +254,9 @@ def _measured(half_steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Bytes and messages of an iteration."""
     users, products = (
         # What a side sends is read where the other is solved, but broadcast where it is itself.
-        round(_middle(half_steps, other, "read_bytes") + _sent(half_steps, side))
+        round(
+            _middle(half_steps, other, "read_bytes") + _middle(half_steps, side, "broadcast_bytes")
+        )
         for side, other in (SIDES, SIDES[::-1])
     )
     return {
@@ -240,21 +267,16 @@ def _measured(half_steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _sent(half_steps: Sequence[dict[str, Any]], side: str) -> float:
-    """Bytes of a side's broadcast; the last users' factors are not sent."""
-    last = max(step["iteration"] for step in half_steps)
-    sent = [
-        step["broadcast_bytes"]
-        for step in half_steps
-        if step["side"] == side and not (side == "users" and step["iteration"] == last)
-    ]
-    return float(median(sent))
-
-
 def _middle(half_steps: Sequence[dict[str, Any]], side: str, what: str) -> float:
-    """The median over iterations, less the first, which is slower."""
-    of_side = [step[what] for step in half_steps if step["side"] == side]
-    return float(median(of_side[1:]))
+    """The median over iterations, less the first and the last.
+
+    The first is slower, and the last keeps the factors instead of sending them all.
+    """
+    last = half_steps[-1]["iteration"]
+    inner = [
+        step[what] for step in half_steps if step["side"] == side and 1 < step["iteration"] < last
+    ]
+    return float(median(inner))
 
 
 def _stages(stages: Sequence[StageMeasure]) -> list[dict[str, Any]]:

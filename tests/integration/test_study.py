@@ -22,7 +22,7 @@ pytest.importorskip("plotly")
 ROOT = Path(__file__).parents[2]
 RDDALS = str(Path(sys.executable).with_name("rddals"))
 SAMPLE = str(Path(pyspark.__file__).parent / "data/mllib/als/sample_movielens_ratings.txt")
-GRID = ("--partitioner", "balanced", "--blocks", "3", "--rank", "2", "--iterations", "2")
+GRID = ("--partitioner", "balanced", "--blocks", "3", "--rank", "2", "--iterations", "3")
 FIGURES = {"bytes", "prediction", "heat", "skew", "time", "timeline", "mllib"}
 
 
@@ -67,6 +67,7 @@ def test_what_moved_is_what_was_planned(document):
             # Beside the rows: their ids, and some kilobytes of measures of each of six tasks.
             more = run["measured"]["bytes"] - run["planned"]["least_bytes"]
             assert 0 < more < 6 * 8192
+            assert run["measured"]["messages"] == 0
 
 
 def test_trainings_that_differ_in_exchange_and_placement_come_to_one_loss(document):
@@ -87,7 +88,8 @@ def test_placements_count_every_rating_and_row(document):
         for side in ("users", "products"):
             assert sum(placement[side]["ratings"]) == document["ratings"]["ratings"] == 1501
             assert sum(placement[side]["ids"]) == document["ratings"][side]
-            assert len(placement[side]["rows_sent"]) == 3
+            assert len(placement[side]["rows_between"]) == 3
+            assert sum(placement[side]["sent"]) == sum(map(sum, placement[side]["rows_between"]))
 
 
 def test_the_reference_tells_of_every_field(document):
@@ -115,7 +117,7 @@ def test_nothing_is_run_again(folder, document, capsys):
 
 def test_nothing_is_left_behind(sc, footprint, tmp_path):
     options = ("--exchange", "shuffle", "--partitioner", "hash", "--blocks", "2", "--rank", "1")
-    assert study(SAMPLE, *options, "--iterations", "2", "-o", str(tmp_path / "study")) == 0
+    assert study(SAMPLE, *options, "--iterations", "3", "-o", str(tmp_path / "study")) == 0
     assert not footprint.left("persisted RDD", "shuffle file", "broadcast file", "thread")
 
 
@@ -142,9 +144,10 @@ def test_bad_ratings(sc, tmp_path, capsys):
     bad.write_text("1,2,3\n1,x,3\n")
     assert study(str(bad), "-o", str(tmp_path / "study")) == 2
     assert "bad.csv, line 2" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
     (tmp_path / "taken").touch()
     assert study(SAMPLE, "-o", str(tmp_path / "taken")) == 2
-    assert "taken is a file" in capsys.readouterr().err
+    assert "taken is no folder" in capsys.readouterr().err
 
 
 @pytest.mark.long
@@ -241,7 +244,7 @@ def test_the_figures_show_the_numbers_of_the_study(page, document):
     assert set(moved) == {"shuffle", "broadcast", "join"}
     rows = [trace["z"] for trace in plotted(page, "heat")]
     assert rows == [
-        placement[side]["rows_sent"]
+        placement[side]["rows_between"]
         for side in ("users", "products")
         for placement in document["placements"]
     ]

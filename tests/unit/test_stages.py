@@ -97,11 +97,28 @@ def test_stages_of_a_step_belong_together():
     assert json.loads(json.dumps(found.document()))["total"]["read_local"] == 100
 
 
+def arrived(at, **blocks):
+    """Events of blocks that an executor has now."""
+    return [
+        line(
+            "BlockUpdated",
+            Block_Updated_Info={
+                "Block Manager ID": {"Executor ID": at},
+                "Block ID": block,
+                "Memory Size": size,
+                "Disk Size": 1,
+            },
+        )
+        for block, size in blocks.items()
+    ]
+
+
 def test_broadcasts_are_counted_where_they_arrive():
-    blocks = {"broadcast_3_piece0": 700, "broadcast_3": 5000, "rdd_1_0": 900}
-    infos = [{"Block ID": b, "Memory Size": n, "Disk Size": 1} for b, n in blocks.items()]
-    found = measured([line("BlockUpdated", Block_Updated_Info=info) for info in infos])
+    found = measured(arrived("driver", broadcast_3_piece0=700, broadcast_3=5000, rdd_1_0=900))
     assert (found.broadcasts, found.broadcast, found.stages) == ({3: 701}, 701, ())
+    lines = [*arrived("driver", broadcast_3_piece0=700), *arrived("0", broadcast_3_piece0=700)]
+    lines += [*arrived("1", broadcast_3_piece0=700, broadcast_4_piece0=10)]
+    assert measured(lines).broadcasts == {3: 2 * 701, 4: 11}
 
 
 def test_a_line_that_is_being_written_is_left_out(tmp_path):

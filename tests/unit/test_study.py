@@ -9,7 +9,11 @@ from rddals.study.findings import findings
 from rddals.study.grid import MLLIB, Combination, Grid
 from rddals.study.record import COLUMNS, SCHEMA, Record
 
-SUBJECT = {"ratings": {"ratings": 9, "digest": "1"}, "settings": {"seed": 1}, "compressed": False}
+SUBJECT = {
+    "ratings": {"ratings": 9, "digest": "1"},
+    "settings": {"seed": 1},
+    "compressed": {"shuffle": False, "broadcast": False},
+}
 ABOUT = {"paths": ["a.csv"]}
 
 
@@ -29,6 +33,7 @@ def run(exchange="shuffle", partitioner="hash", blocks=2, rank=2, moved=100, sec
             ("compute", "serialisation", "shuffle", "rest"), None if theirs else seconds / 2
         ),
         "iteration_seconds": seconds,
+        "placing_seconds": None if theirs else 0.0,
         "training_seconds": 5 * seconds,
         "loss": None if theirs else 3.0,
         "half_steps": [],
@@ -43,16 +48,17 @@ def run(exchange="shuffle", partitioner="hash", blocks=2, rank=2, moved=100, sec
     }  # fmt: skip
 
 
-def placement(partitioner="hash", blocks=2, heaviest=6, fit_seconds=0.0):
+def placement(partitioner="hash", blocks=2, heaviest=6):
     side = {
         "ids": [2] * blocks,
         "ratings": [heaviest] + [2] * (blocks - 1),
-        "rows_sent": [[1] * blocks] * blocks,
+        "sent": [blocks] * blocks,
+        "rows_between": [[1] * blocks] * blocks if blocks < 129 else None,
     }
     return {
         "partitioner": partitioner,
         "blocks": blocks,
-        "fit_seconds": fit_seconds,
+        "fit_seconds": 0.0,
         "users": side,
         "products": side,
     }
@@ -61,7 +67,7 @@ def placement(partitioner="hash", blocks=2, heaviest=6, fit_seconds=0.0):
 def study(runs, placements=(), compressed=False):
     return {
         **SUBJECT,
-        "compressed": compressed,
+        "compressed": {"shuffle": compressed, "broadcast": False},
         "runs": list(runs),
         "placements": list(placements),
     }
@@ -112,8 +118,8 @@ def test_the_file_is_whole_when_writing_fails(tmp_path, monkeypatch):
             "made with settings.seed 2, and this is 1",
         ),
         (
-            json.dumps({"schema": SCHEMA, **SUBJECT, "compressed": True}),
-            "made with compressed True, and this is False",
+            json.dumps({"schema": SCHEMA, **SUBJECT, "compressed": {"shuffle": True}}),
+            "made with compressed.shuffle True, and this is False",
         ),
         (json.dumps({"schema": SCHEMA, **SUBJECT}), "is no study"),
     ],
@@ -127,7 +133,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path, content, message):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StudyError, match="pass another folder"):
+    with pytest.raises(StudyError, match="cannot be written"):
         Record(tmp_path / "file" / "study", SUBJECT, ABOUT)
 
 
@@ -160,9 +166,10 @@ def test_findings_by_hand():
         "From 2 to 4 blocks, the shuffle of hashed ids grows to 2.00 times as many bytes: a row "
         "goes to 2.0 blocks on average instead of 1.0.",
         "The heaviest of 4 blocks has 2.00 (hash), 1.00 (locality) times the ratings",
-        "The fastest iteration there, 0.50 s, is that of join with hash, which moves 6.00 times",
+        "At rank 2 in 4 blocks, the fastest iteration, 0.50 s, is that of join with hash, which "
+        "moves 6.00 times the fewest bytes.",
         "compute 25%, serialisation 25%, shuffle 25%, rest 25%.",
-        "the exchange with the fewest bytes in 2 of 2 placements.",
+        "the exchange with the fewest bytes of those run in 2 of 2 cases.",
         "MLlib moves 1.50 times the bytes of our shuffle with the same placement, and takes 2.00",
     ):
         assert sentence in told
@@ -170,20 +177,25 @@ def test_findings_by_hand():
 
 def test_what_a_placement_costs_and_saves():
     runs = [
-        run(moved=10_000_000, seconds=2.0),
-        run(partitioner="locality", moved=5_000_000, seconds=1.5),
-        run(partitioner="balanced", moved=9_000_000, seconds=2.5),
+        run(moved=10_000_000, seconds=2.0, placing_seconds=0.1),
+        run(partitioner="locality", moved=5_000_000, seconds=1.5, placing_seconds=1.3),
+        run(partitioner="balanced", moved=9_000_000, seconds=2.5, placing_seconds=0.2),
         run(partitioner="range", moved=9_000_000),
     ]
-    placements = [placement(), placement("locality", fit_seconds=1.2)]
-    placements += [placement("balanced", fit_seconds=0.1), placement("range")]
-    told = [each for each in findings(study(runs, placements)) if "Fitting" in each]
+    told = [each for each in findings(study(runs, [placement()])) if "Placing" in each]
     assert told == [
-        "Fitting locality took 1.20 s, which pays back here after 3 iterations, and by the bytes "
-        "it saves, at 125 MB a second, after 30 iterations.",
-        "Fitting balanced took 0.10 s, which pays back here never, and by the bytes it saves, at "
-        "125 MB a second, after 13 iterations.",
+        "Placing by locality takes 1.20 s more than by hash, which is paid back here after 3 "
+        "iterations, and by the bytes alone, at 125 MB a second, after 30 iterations.",
+        "Placing by balanced takes 0.10 s more than by hash, which is paid back here never, and by "
+        "the bytes alone, at 125 MB a second, after 13 iterations.",
     ]
+
+
+def test_sides_of_different_size_have_one_average():
+    many = {**placement(), "users": {**placement()["users"], "ids": [1000] * 2, "sent": [1000] * 2}}
+    runs = [run(), run(blocks=4, moved=110)]
+    told = " ".join(findings(study(runs, [many, placement(blocks=4)])))
+    assert "a row goes to 2.0 blocks on average instead of 1.0." in told
 
 
 def test_a_prediction_that_failed_is_told():
@@ -208,6 +220,11 @@ def test_little_to_find():
     [
         ([], [], []),
         ([run(MLLIB)], [], ["mllib"]),
+        (
+            [run(rank=rank, blocks=1) for rank in range(1, 12)],
+            [placement(blocks=1)],
+            ["bytes", "prediction", "heat", "skew", "time", "timeline"],
+        ),
         (
             [run(moved=0, planned={"most_bytes": 0}, blocks=1)],
             [placement(blocks=1)],
