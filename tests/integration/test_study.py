@@ -155,7 +155,8 @@ def test_interrupted_and_gone_on_with(sc, tmp_path):
     """What was finished before the signal stays as it is, and the rest is run."""
     folder = tmp_path / "study"
     arguments = [SAMPLE, *GRID, "--partitioner", "hash,balanced", "-o", str(folder)]
-    here = ["--master", sc.master, "--conf", "spark.ui.enabled=false"]
+    # As the suite's own Spark is, which goes on with it.
+    here = ["--master", sc.master, "--conf", "spark.broadcast.compress=true"]
     process = subprocess.Popen(
         [RDDALS, "study", *arguments, *here], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
