@@ -314,7 +314,7 @@ def _without_rank(run: Run) -> str:
 
 
 def _timeline(runs: Sequence[Run]) -> Figure:
-    """Stages of one run of every exchange: the first, which has the fewest blocks."""
+    """Stages of one run of every exchange: the first that was run."""
     first: dict[str, Run] = {}
     for run in runs:
         first.setdefault(run["exchange"], run)
