@@ -4,39 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor, log2, log10
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from rddals.exchange.plan import readable_bytes
 from rddals.study.grid import MLLIB, Combination
 from rddals.study.record import PARTS
+from rddals.study.style import COLOURS, INK, PART_COLOURS, SYMBOLS, bytes_axis, dressed, gap
 
 __all__ = ["Figure", "figures"]
 
 Run = dict[str, Any]
-
-#: Okabe and Ito's colours, which people who see few of them can tell apart
-#: (https://jfly.uni-koeln.de/color/).
-COLOURS = {
-    "shuffle": "#0072B2",
-    "broadcast": "#009E73",
-    "join": "#D55E00",
-    MLLIB: "#777777",
-    "users": "#56B4E9",
-    "products": "#E69F00",
-    "links": "#999999",
-    "start": "#CC79A7",
-    "other": "#CCCCCC",
-}
-PART_COLOURS = dict(zip(PARTS, ("#0072B2", "#E69F00", "#CC79A7", "#D9D9D9"), strict=True))
-SYMBOLS = {"shuffle": "circle", "broadcast": "diamond", "join": "square", MLLIB: "x"}
-INK, GRID = "#222222", "#e6e6e6"
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
-#: On an axis, about.
-TICKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +61,7 @@ def _bytes(runs: Sequence[Run]) -> Figure:
         len(blocks),
         shared_yaxes=True,
         vertical_spacing=0.24 / len(ranks),
-        horizontal_spacing=_gap(len(blocks)),
+        horizontal_spacing=gap(len(blocks)),
         subplot_titles=[f"rank {rank}, {count} blocks" for rank in ranks for count in blocks],
     )
     named: set[str] = set()
@@ -108,9 +87,9 @@ def _bytes(runs: Sequence[Run]) -> Figure:
                     col=column,
                 )
                 named.add(exchange)
-    _bytes_axis(plot, [run["measured"]["bytes"] for run in runs], axis="y")
+    bytes_axis(plot, [run["measured"]["bytes"] for run in runs], axis="y")
     plot.update_yaxes(title_text="bytes an iteration", col=1)
-    _dressed(plot, 130 + 250 * len(ranks))
+    dressed(plot, 130 + 250 * len(ranks))
     return Figure(
         "bytes",
         "Bytes by exchange and placement",
@@ -150,11 +129,11 @@ def _prediction(runs: Sequence[Run], compressed: bool) -> Figure:
             },
             hovertemplate="%{text}<br>planned %{x:,} B, moved %{y:,} B<extra></extra>",
         )
-    _bytes_axis(plot, all_bytes, axis="x")
-    _bytes_axis(plot, all_bytes, axis="y")
+    bytes_axis(plot, all_bytes, axis="x")
+    bytes_axis(plot, all_bytes, axis="y")
     plot.update_xaxes(title_text="planned, bytes an iteration")
     plot.update_yaxes(title_text="moved, bytes an iteration")
-    _dressed(plot, 440)
+    dressed(plot, 440)
     squeezed = " Here Spark compressed what it moved." if compressed else ""
     return Figure(
         "prediction",
@@ -176,7 +155,7 @@ def _heat(placements: Sequence[Run]) -> Figure | None:
         2,
         len(shown),
         vertical_spacing=0.16,
-        horizontal_spacing=_gap(len(shown)),
+        horizontal_spacing=gap(len(shown)),
         subplot_titles=[
             f"{placement['partitioner']}, {side} send"
             for side in ("users", "products")
@@ -200,7 +179,7 @@ def _heat(placements: Sequence[Run]) -> Figure | None:
     plot.update_yaxes(autorange="reversed")
     plot.update_yaxes(title_text="from block", col=1)
     plot.update_xaxes(title_text="to block", row=2)
-    _dressed(plot, 620)
+    dressed(plot, 620)
     return Figure(
         "heat",
         f"Who sends to whom, at {max(blocks)} blocks",
@@ -245,7 +224,7 @@ def _skew(placements: Sequence[Run]) -> Figure:
         plot.add_hline(y=1, line={"color": "#aaaaaa", "dash": "dot", "width": 1}, row=1, col=column)
     plot.update_yaxes(rangemode="tozero")
     plot.update_yaxes(title_text="ratings, as a multiple of the mean", col=1)
-    _dressed(plot, 400)
+    dressed(plot, 400)
     return Figure(
         "skew",
         f"Skew, at {most} blocks",
@@ -261,7 +240,7 @@ def _time(runs: Sequence[Run]) -> Figure:
         1,
         len(ranks),
         shared_yaxes=True,
-        horizontal_spacing=_gap(len(ranks)),
+        horizontal_spacing=gap(len(ranks)),
         subplot_titles=[f"rank {rank}" for rank in ranks],
     )
     rows = len({_without_rank(run) for run in runs})
@@ -295,7 +274,7 @@ def _time(runs: Sequence[Run]) -> Figure:
         )
     plot.update_xaxes(title_text="seconds of all tasks of an iteration", rangemode="tozero")
     plot.update_yaxes(tickfont={"size": 11}, range=[rows - 0.5, -0.5])  # the first on top
-    _dressed(plot, max(360, 160 + 20 * rows), barmode="stack", bargap=0.25)
+    dressed(plot, max(360, 160 + 20 * rows), barmode="stack", bargap=0.25)
     return Figure(
         "time",
         "Where the time goes",
@@ -355,7 +334,7 @@ def _timeline(runs: Sequence[Run]) -> Figure:
             named.add(kind)
     plot.update_yaxes(autorange="reversed")
     plot.update_xaxes(title_text="seconds since the first task", row=len(first), rangemode="tozero")
-    _dressed(plot, 120 + 190 * len(first), barmode="overlay", bargap=0.15)
+    dressed(plot, 120 + 190 * len(first), barmode="overlay", bargap=0.15)
     return Figure(
         "timeline",
         "Stages in time",
@@ -400,7 +379,7 @@ def _mllib(runs: Sequence[Run]) -> Figure:
                 col=column,
             )
     plot.update_yaxes(rangemode="tozero")
-    _dressed(plot, 420, barmode="group")
+    dressed(plot, 420, barmode="group")
     return Figure(
         "mllib",
         "MLlib beside it",
@@ -408,50 +387,3 @@ def _mllib(runs: Sequence[Run]) -> Figure:
         "Spark.",
         plot,
     )
-
-
-def _gap(columns: int) -> float:
-    """Between columns, as a share of the width."""
-    return min(0.05, 0.2 / columns)
-
-
-def _bytes_axis(plot: go.Figure, values: Sequence[int], axis: str) -> None:
-    """A logarithmic axis with powers of two for ticks; of bytes, unless all are zero."""
-    positive = [value for value in values if value]
-    if not positive:
-        return
-    low, high = log2(min(positive)) - 0.3, log2(max(positive)) + 0.3
-    step = max(1, round((high - low) / TICKS))
-    powers = range(ceil(low / step) * step, floor(high) + 1, step)
-    update = plot.update_yaxes if axis == "y" else plot.update_xaxes
-    update(
-        type="log",
-        range=[low * log10(2), high * log10(2)],
-        tickvals=[2**power for power in powers],
-        ticktext=[readable_bytes(2**power).replace(".0", "") for power in powers],
-    )
-
-
-def _dressed(plot: go.Figure, height: int, **layout: Any) -> None:
-    """What all figures look like."""
-    plot.update_layout(
-        template="plotly_white",
-        height=height,
-        margin={"l": 10, "r": 10, "t": 70, "b": 10},
-        font={"family": FONT, "size": 13, "color": INK},
-        legend={
-            "orientation": "h",
-            "x": 0,
-            "y": 1,
-            "yref": "container",
-            "yanchor": "top",
-            "traceorder": "normal",
-        },
-        hoverlabel={"font_family": FONT},
-        **layout,
-    )
-    plot.update_annotations(font_size=13)
-    plot.update_xaxes(title_font_size=12)
-    plot.update_yaxes(title_font_size=12)
-    plot.update_xaxes(automargin=True, gridcolor=GRID, zerolinecolor=GRID)
-    plot.update_yaxes(automargin=True, gridcolor=GRID, zerolinecolor=GRID)
