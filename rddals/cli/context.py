@@ -25,7 +25,7 @@ import rddals
 from rddals.cli.failures import FAILED, describe, summary
 from rddals.errors import RddalsError
 
-__all__ = ["RunError", "spark_session"]
+__all__ = ["RunError", "spark_is_configured", "spark_session"]
 
 
 class RunError(RddalsError, RuntimeError):
@@ -83,6 +83,24 @@ def spark_session(
         log.unlink(missing_ok=True)
         raise
     log.unlink(missing_ok=True)
+
+
+def spark_is_configured() -> bool:
+    """Whether Spark runs already, or is configured by anything but options."""
+    environment = {
+        "HADOOP_CONF_DIR",
+        "MASTER",
+        "PYSPARK_SUBMIT_ARGS",
+        "SPARK_CONF_DIR",
+        "SPARK_REMOTE",
+        "YARN_CONF_DIR",
+    }
+    conf = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent, "conf")
+    return (
+        SparkContext._active_spark_context is not None
+        or not environment.isdisjoint(os.environ)
+        or any((conf / name).exists() for name in ("spark-defaults.conf", "core-site.xml"))
+    )
 
 
 def _start(master: str | None, conf: Mapping[str, str], log: Path | None) -> SparkSession:

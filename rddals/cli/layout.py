@@ -14,10 +14,13 @@ from rddals.blocks.ratings import INT32_MAX, INT32_MIN
 from rddals.cli.columns import ROLES, pick_columns
 from rddals.cli.failures import InputError
 
-__all__ = ["PUBLISHED", "Layout", "complaint", "detect", "split_line"]
+__all__ = ["PARQUET", "PUBLISHED", "Layout", "complaint", "detect", "split_line"]
 
 #: Published under these names with these separators, and without a header.
 PUBLISHED = {"u.data": ("\t", 4), "ratings.dat": ("::", 4)}
+
+#: What names of Parquet end in.
+PARQUET = (".parquet", ".parq")
 
 SEPARATORS = {"::": "'::' separated", "\t": "tab separated", ",": "comma separated"}
 SEPARATORS |= {";": "semicolon separated", "|": "'|' separated"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
-from rddals.cli.context import spark_session
+from rddals.cli.context import spark_is_configured, spark_session
 from rddals.cli.failures import InputError
 from rddals.cli.output import Output
 
@@ -33,6 +33,11 @@ class SparkOptions:
                 raise InputError(f"--conf {setting}: pass NAME=VALUE")
             settings[name] = value
         return cls(master, settings, verbose)
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether anything says where Spark is to run, or whether it runs already."""
+        return bool(self.master or self.conf) or spark_is_configured()
 
     @contextlib.contextmanager
     def session(self, output: Output) -> Iterator[SparkSession]:

@@ -8,9 +8,11 @@ from typing import Any
 
 import rddals
 from rddals.cli.failures import InputError
+from rddals.cli.held import FileRatings, hold_ratings
 from rddals.cli.lists import numbers, words
 from rddals.cli.options import SparkOptions
 from rddals.cli.output import Output
+from rddals.cli.ratings import Ratings, quoted
 from rddals.cli.readers import read_ratings
 from rddals.exchange.expectation import expected_plan
 from rddals.exchange.forecast import NAMES, Plan, PlannedPlacement, PlannedSide
@@ -50,21 +52,31 @@ def plan(
     columns: Sequence[str] | None,
 ) -> None:
     """Plan trainings on ratings."""
-    with where.session(output) as spark:
-        with output.busy("looking at the ratings"):
-            ratings = read_ratings(spark, paths, columns)
-        output.fact("ratings", f"{ratings.name} ({ratings.description})")
-        with ratings.blamed(), output.busy("planning"):
-            found = rddals.plan(
-                ratings.frame,
+
+    def planned(source: Ratings | FileRatings, ratings: Any) -> Plan:
+        output.fact("ratings", f"{quoted(source.paths)} ({source.description})")
+        with output.busy("planning"):
+            return rddals.plan(
+                ratings,
                 grid.rank,
                 exchanges=grid.exchanges,
                 partitioners=grid.partitioners,
                 blocks=grid.blocks,
                 executors=executors,
             )
+
+    source: Ratings | FileRatings
+    held = None if where.is_configured else hold_ratings(paths, columns)
+    if held is not None:
+        source, found = held, planned(held, held.block)
+    else:
+        with where.session(output) as spark:
+            with output.busy("looking at the ratings"):
+                source = ratings = read_ratings(spark, paths, columns)
+            with ratings.blamed():
+                found = planned(ratings, ratings.frame)
     _tell(output, found)
-    output.result({"paths": list(ratings.paths), **found.document()})
+    output.result({"paths": list(source.paths), **found.document()})
 
 
 def only_without_data(**options: object) -> None:

@@ -14,7 +14,7 @@ from rddals.blocks.ratings import INT32_MAX, INT32_MIN
 from rddals.cli.columns import ROLES, pick_columns
 from rddals.cli.failures import InputError, summary
 from rddals.cli.files import exists
-from rddals.cli.layout import PUBLISHED, Layout, detect
+from rddals.cli.layout import PARQUET, PUBLISHED, Layout, detect
 from rddals.cli.ratings import Ratings, quoted
 
 __all__ = ["read_ratings"]
@@ -45,7 +45,7 @@ def read_ratings(
     paths = tuple(_published(spark, path) for path in paths)
     name = paths[0].rstrip("/").rpartition("/")[2].removesuffix(".gz")
     try:
-        if name.endswith((".parquet", ".parq")):
+        if name.endswith(PARQUET):
             return _from_parquet(spark, paths, columns)
         first = spark.read.text(list(paths)).filter(_not_blank(F.col("value"))).first()
         if first is None:

@@ -30,9 +30,11 @@ RDDALS = str(Path(sys.executable).with_name("rddals"))
 TRAIN = ("--rank", "3", "--iterations", "4", "--lambda", "0.1", "--seed", "5", "--blocks", "2")
 
 
-def in_a_shell(*arguments):
+def in_a_shell(*arguments, **environment):
     """Run a command as a process, with pipes for stdout and stderr."""
-    return subprocess.run([RDDALS, *arguments], capture_output=True, text=True)
+    return subprocess.run(
+        [RDDALS, *arguments], capture_output=True, text=True, env={**os.environ, **environment}
+    )
 
 
 @pytest.fixture
@@ -176,6 +178,21 @@ def test_plan(rddals, csv, ratings):
     row = next(line for line in lines if re.match("hash +2  shuffle", line))
     assert readable_bytes(users_send["most_bytes"]) in row
     assert "join" not in "".join(lines)
+
+
+def test_a_plan_of_files_that_are_here_needs_no_spark(rddals, csv):
+    asked = ("plan", csv, "--partitioner", "all", "--blocks", "2,4", "--json")
+    nowhere = {"JAVA_HOME": "/nowhere", "PATH": ""}
+    here = json.loads(succeeded(in_a_shell(*asked, **nowhere)))
+    spark = json.loads(succeeded(rddals(*asked)))
+    for document in (here, spark):  # less what is measured
+        del document["seconds"]
+        for placement in document["placements"]:
+            del placement["fit_seconds"]
+            del placement["users"]["seconds"], placement["products"]["seconds"]
+    assert here == spark
+    said = failed(1, in_a_shell(*asked, "--master", "local[2]", **nowhere))
+    assert "Spark did not start with --master local[2]" in said
 
 
 def test_plan_without_ratings(rddals):

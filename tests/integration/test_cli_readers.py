@@ -7,8 +7,9 @@ import os
 
 import pytest
 
+from rddals.cli import readers
 from rddals.cli.failures import InputError
-from rddals.cli.readers import read_ratings
+from rddals.cli.held import hold_ratings
 from rddals.errors import RatingError
 from rddals.rdds.degrees import count_degrees
 from rddals.rdds.ingest import rating_source
@@ -26,6 +27,25 @@ def write(path, text):
     data = text if isinstance(text, bytes) else text.encode()
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return str(path)
+
+
+def read_ratings(spark, paths, columns=None):
+    """What Spark reads; what is read without it has to be the same, and nothing faulty."""
+    held = hold_ratings(paths, columns)
+    try:
+        ratings = readers.read_ratings(spark, paths, columns)
+    except InputError:
+        assert held is None
+        raise
+    if held is not None:
+        block = held.block
+        rows = zip(
+            block.users.tolist(), block.products.tolist(), block.ratings.tolist(), strict=True
+        )
+        assert ratings.faulty.isEmpty()
+        assert sorted(map(tuple, ratings.frame.collect())) == sorted(rows)
+        assert (ratings.paths, ratings.description) == (held.paths, held.description)
+    return ratings
 
 
 def read(spark, *paths, columns=None):

@@ -24,10 +24,12 @@ pytestmark = pytest.mark.long
 SPARK_HOME = Path(pyspark.__file__).parent
 DRIVER = """
 import json, sys
+import rddals
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
-from rddals import ALS, MatrixFactorizationModel
+from rddals import ALS, HalfStepDone, MatrixFactorizationModel
 from rddals.indexer import index_ratings
+from rddals.measure import ShuffleMeter
 
 master, folder, rows = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 conf = SparkConf().setMaster(master).setAppName("rddals on a cluster")
@@ -39,6 +41,8 @@ for name, value in {
     "spark.executor.cores": "1",
     "spark.executor.memory": "512m",
     "spark.log.level": "ERROR",
+    "spark.shuffle.compress": "false",
+    "spark.broadcast.compress": "false",
     "spark.python.unix.domain.socket.enabled": "true",
 }.items():
     conf.set(name, value)
@@ -57,10 +61,22 @@ def where(_):
 
 told = {"before": sc.parallelize(range(4), 4).mapPartitions(has_rddals).collect()}
 ratings = sc.parallelize(rows, 2)
+told["plan"] = rddals.plan(ratings, 30, blocks=3).document()
+told["moved"] = {}
 for exchange in ("shuffle", "broadcast", "join"):
-    model = ALS.train(ratings, 30, 2, 0.1, blocks=3, seed=5, exchange=exchange)
+    done = []
+    with ShuffleMeter(sc) as meter:
+        model = ALS.train(
+            ratings, 30, 2, 0.1, blocks=3, seed=5, exchange=exchange, listeners=[done.append])
     users, products = model.collected_factors()
     told[exchange] = (users.rows @ products.rows.T).tolist()
+    measured = meter.measured
+    told["moved"][exchange] = {
+        step.step: [step.done.read_local, step.done.read_remote, step.done.results]
+        for step in measured.steps}
+    told["moved"][exchange + "s"] = {
+        f"{event.iteration} {event.side}": measured.broadcasts.get(event.broadcast_id)
+        for event in done if isinstance(event, HalfStepDone)}
 pairs = [(u, p) for u, p, _ in rows[:10]]
 told["predictAll"] = sorted(map(list, model.predictAll(sc.parallelize(pairs, 2)).collect()))
 told["products"] = [list(r) for r in model.recommendProducts(1, 3)]
@@ -209,6 +225,24 @@ def test_every_exchange_gives_the_model_of_a_local_master(local, told):
     users, products = local.collected_factors()
     for exchange in EXCHANGES:
         np.testing.assert_allclose(told[exchange], users.rows @ products.rows.T, atol=1e-4)
+
+
+def test_what_moves_between_the_workers_is_what_was_planned(told):
+    assert told["plan"]["executors"] == 2
+    (placement,) = told["plan"]["placements"]
+    shuffled, broadcast = (placement["half_steps"][name] for name in ("shuffle", "broadcast"))
+    # Users send in the start and where they are solved; products where they are.
+    for sender, solved, of_shuffle, of_broadcast in zip(
+        ("users", "products"), ("products", "users"), shuffled, broadcast, strict=True
+    ):
+        local, remote, _ = told["moved"]["shuffle"][f"2 {solved}"]
+        assert local + remote == of_shuffle["most_bytes"]
+        assert remote > 0
+        _, _, results = told["moved"]["broadcast"][f"1 {sender}"]
+        carried = results + told["moved"]["broadcasts"][f"1 {sender}"]
+        # Beside the rows there are their ids and what a task reports: much, of so few.
+        assert of_broadcast["payload"] < carried < 3 * of_broadcast["payload"] + 20_000
+    assert told["moved"]["shuffles"] == {name: None for name in told["moved"]["broadcasts"]}
 
 
 def test_predictions_recommendations_and_files(local, told):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import numpy as np
@@ -9,7 +10,16 @@ import pytest
 
 import rddals
 from partitioners import HashPartitioner, RangePartitioner
-from rddals import ALS, LinksBuilt, RatingError, RatingTypeError, SettingError
+from rddals import (
+    ALS,
+    LinksBuilt,
+    RatingBlock,
+    RatingError,
+    RatingTypeError,
+    SettingError,
+    counting,
+)
+from rddals.counting import cores
 from rddals.exchange.forecast import Load
 from rddals.measure import ShuffleMeter
 
@@ -127,6 +137,39 @@ def test_the_small_matrix_by_hand(sc, small_matrix):
     assert found.document()["placements"][0]["blocks"] == (2, 2)
 
 
+def test_held_ratings_are_planned_as_those_of_an_rdd(sc):
+    block = RatingBlock(*skewed(90, 30, 2_000))
+    asked = {"partitioners": ("hash", "range", "balanced", "locality"), "blocks": (3, 8)}
+    held = rddals.plan(block, 4, **asked, duplicates="last")
+    spread = rddals.plan(sc.parallelize([block], 1), 4, **asked, duplicates="last")
+    assert (held.ratings, held.users, held.products) == (
+        spread.ratings, spread.users, spread.products,
+    )  # fmt: skip
+    assert held.executors == spread.executors == 1
+    for here, there in zip(held.placements, spread.placements, strict=True):
+        assert here.half_steps == there.half_steps
+        assert (here.partitioner, here.blocks, here.choice) == (
+            there.partitioner, there.blocks, there.choice,
+        )  # fmt: skip
+        for sender in ("users", "products"):
+            assert (here.rows_between(sender) == there.rows_between(sender)).all()
+            assert getattr(here, sender).ratings == getattr(there, sender).ratings
+    assert rddals.plan(block, 4).placements[0].blocks == (cores(), cores())
+
+
+@pytest.mark.parametrize(
+    ("quota", "count"),
+    [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("1 100000", 1), (None, 8)],
+)
+def test_cores_are_those_that_a_control_group_allows(tmp_path, monkeypatch, quota, count):
+    path = tmp_path / "cpu.max"
+    if quota is not None:
+        path.write_text(f"{quota}\n")
+    monkeypatch.setattr(counting, "CPU_QUOTA", path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+    assert cores() == count
+
+
 def test_sides_may_be_placed_differently(sc, small_matrix):
     source = sc.parallelize(small_matrix, 2)
     pair = (HashPartitioner(3), RangePartitioner([20, 50]))
@@ -181,6 +224,12 @@ def test_ratings_that_cannot_be_planned(sc):
         rddals.plan([(1, 2, 3.0)], 2)
     with pytest.raises(RatingError, match="rating nan is not a finite"):
         rddals.plan(sc.parallelize([(1, 2, float("nan"))]), 2)
+    with pytest.raises(RatingError, match="the RatingBlock, row 0: rating nan is not a finite"):
+        rddals.plan(RatingBlock(*np.ones((2, 1), np.int32), np.array([np.nan])), 2)
+    with pytest.raises(RatingError, match="RatingBlock is empty: there is nothing to plan"):
+        rddals.plan(RatingBlock.empty(), 2)
+    with pytest.raises(SettingError, match=r"userCol='u' name columns of a DataFrame, but .* Rati"):
+        rddals.plan(RatingBlock(*skewed(2, 2, 2)), 2, userCol="u")
     for empty in (sc.emptyRDD(), sc.parallelize([], 2)):
         with pytest.raises(RatingError, match="RDD is empty: there is nothing to plan"):
             rddals.plan(empty, 2, partitioners=("hash", "balanced"))

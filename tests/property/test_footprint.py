@@ -40,6 +40,15 @@ def linked(pairs, mine, other, side):
     ]
 
 
+def held_bytes(block):
+    """Bytes of a link block's arrays, less the scale and the ends of the pointers."""
+    inner, outer = block.in_block, block.out_block
+    arrays = [inner.ids, inner.order, inner.pointers[1:], inner.sources, inner.codes]
+    arrays += [inner.positives, inner.source_ids, inner.source_counts]
+    arrays += [outer.pointers[1:], outer.positions]
+    return sum(array.nbytes for array in arrays)
+
+
 @given(pairs=rated, users=partitioners, products=partitioners, cut=ids)
 def test_footprints_are_those_of_the_link_blocks(pairs, users, products, cut):
     columns = np.array(pairs, dtype=np.int32).T
@@ -69,6 +78,9 @@ def test_footprints_are_those_of_the_link_blocks(pairs, users, products, cut):
     for solved in (0, 1):
         load = load_of(sides[solved], sides[1 - solved], RANK, 1e-9)
         assert load.rows.most == max(received[solved])
+        # At most: with as many ratings as there may be, each would take the bytes of a float.
+        held = [held_bytes(block) + 3 * len(block.in_block.codes) for block in blocks[solved]]
+        assert load.link_bytes.most == max(held)
         assert load.rows.mean * len(received[solved]) == np.float64(sum(received[solved]))
     for sender, step in enumerate(
         half_steps("shuffle", (sides[0], sides[1]), half_step_sizes((sides[0], sides[1]), RANK, 2))

@@ -1,0 +1,171 @@
+"""Ratings read without Spark: what is, and what is left to Spark.
+
+That Spark reads the same is in tests/integration/test_cli_readers.py.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from rddals.cli import held
+from rddals.cli.held import hold_ratings
+
+TEXT = "user,item,rating\n1,2,3.5\n-4,5,0\n"
+ROWS = [(1, 2, 3.5), (-4, 5, 0.0)]
+PLAIN = TEXT.partition("\n")[2]
+
+
+def rows(found):
+    block = found.block
+    assert (block.users.dtype, block.ratings.dtype) == (np.int32, np.float32)
+    return list(
+        zip(block.users.tolist(), block.products.tolist(), block.ratings.tolist(), strict=True)
+    )
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "description"),
+    [
+        ("x.csv", TEXT, "comma separated, columns user, item, rating"),
+        ("x.csv.gz", gzip.compress(TEXT.encode(), mtime=0), "comma separated, columns user,"),
+        ("windows.csv", TEXT.replace("\n", "\r\n"), "comma separated, columns user, item, rating"),
+        ("part-00000", PLAIN, "comma separated, no header"),
+        ("spaces.csv", PLAIN.replace(",", " , "), "comma separated, no header"),
+        ("blank.csv", PLAIN.replace("\n", "\n\n"), "comma separated, no header"),
+        ("x.tsv", PLAIN.replace(",", "\t"), "tab separated, no header"),
+        ("ratings.dat", PLAIN.replace(",", "::").replace("\n", "::9\n"), "'::' separated"),
+        ("more.csv", PLAIN.replace("\n", ",a::b\n"), "comma separated, no header"),
+    ],
+)
+def test_text(tmp_path, name, content, description):
+    found = hold_ratings([write(tmp_path / name, content)])
+    assert rows(found) == ROWS
+    assert found.description.startswith(description)
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.uint32()])
+def test_parquet(tmp_path, kind):
+    ids = [[1, 2**31 - 1], [2, 5]]
+    columns = {"rating": pa.array([1, 2]), "t": ["a", "b"]}
+    columns |= {name: pa.array(of, kind) for name, of in zip(("user", "item"), ids, strict=True)}
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    found = hold_ratings([str(tmp_path / "x.parquet")])
+    assert rows(found) == [(1, 2, 1.0), (2**31 - 1, 5, 2.0)]
+    assert found.description == "Parquet, columns user, item, rating"
+
+
+def test_several_files_and_what_hides_among_them(tmp_path):
+    for name in ("a.csv", "b.csv"):
+        write(tmp_path / "d" / name, TEXT)
+    for name in ("_SUCCESS", ".a.csv.crc"):
+        write(tmp_path / "d" / name, "junk")
+    assert rows(hold_ratings([str(tmp_path / "d")])) == ROWS * 2
+    paths = [str(tmp_path / "d/b.csv"), f"{tmp_path}/d"]
+    assert rows(hold_ratings(paths)) == ROWS * 3
+
+
+def test_movielens_as_published(tmp_path):
+    write(tmp_path / "ml/u.data", PLAIN.replace(",", "\t").replace("\n", "\t0\n"))
+    write(tmp_path / "ml/u.item", "1|Toy Story (1995)")
+    found = hold_ratings([f"{tmp_path}/ml/"])
+    assert rows(found) == ROWS
+    assert found.paths == (f"{tmp_path}/ml/u.data",)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "3,4",
+        "3,4,5,6",
+        "3,four,5",
+        "3,4.0,5",
+        "3,4,good",
+        "3,4,",
+        ",4,5",
+        "3,4,NaN",
+        "3,4,-1e99",
+        "3000000000,4,1",
+        "0x10,4,1",
+        '"3",4,1',
+        '3,4,"1',
+        "user,item,rating",
+        "  ",
+        "\x00",
+        "3,4,NA",
+    ],
+)
+def test_what_is_in_doubt_is_left_to_spark(tmp_path, line):
+    assert hold_ratings([write(tmp_path / "x.csv", TEXT + line + "\n" + PLAIN)]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("mark.csv", "\ufeff" + PLAIN),
+        ("empty.csv", ""),
+        ("blank.csv", "\n \n"),
+        ("header.csv", "user,item,rating\n"),
+        ("latin.csv", "user,item,rating,caf\xe9\n".encode("latin-1")),
+        ("colons.dat", "1:2::3::4\n"),
+        ("x.parquet", PLAIN),
+        ("_x.csv", TEXT),
+        ("cut.csv.gz", gzip.compress(TEXT.encode(), mtime=0)[:-9]),
+        ("no.csv.gz", TEXT),
+        ("no.csv", b"PAR1 no"),
+        ("a{b}.csv", TEXT),
+        ("d/k=1/x.csv", TEXT),
+    ],
+)
+def test_files_that_are_left_to_spark(tmp_path, name, content):
+    path = write(tmp_path / name, content)
+    assert hold_ratings([path if "/" not in name else f"{tmp_path}/d"]) is None
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"user": [1, None], "item": [1, 2], "rating": [1.0, 2.0]},
+        {"user": [1.0, 2.0], "item": [1, 2], "rating": [1.0, 2.0]},
+        {"user": [1, 2], "item": [1, 2**31], "rating": [1.0, 2.0]},
+        {"user": [1, 2], "item": [1, 2], "rating": [1.0, float("inf")]},
+        {"user": [1, 2], "item": [1, 2], "rating": ["1", "2"]},
+        {"user": [1, 2], "thing": [1, 2], "rating": [1.0, 2.0]},
+    ],
+)
+def test_parquet_that_is_left_to_spark(tmp_path, columns):
+    parquet.write_table(pa.table(columns), tmp_path / "x")
+    assert hold_ratings([str(tmp_path / "x")]) is None
+
+
+@pytest.mark.parametrize("path", ["", "-", "/no/such", "s3a://bucket/x.csv", "*.csv"])
+def test_paths_that_are_left_to_spark(path):
+    assert hold_ratings([path]) is None
+
+
+def test_more_than_there_is_room_for_is_left_to_spark(tmp_path, monkeypatch):
+    monkeypatch.setattr(held, "cores", lambda: 2)
+    size = len(TEXT)
+    plain = write(tmp_path / "x.csv", TEXT)
+    monkeypatch.setattr(held, "BYTES_PER_CORE", size / 2)
+    assert hold_ratings([plain]) is not None
+    assert hold_ratings([plain, plain]) is None
+    zipped = write(tmp_path / "x.csv.gz", gzip.compress(TEXT.encode(), mtime=0))
+    monkeypatch.setattr(held, "BYTES_PER_CORE", len(gzip.compress(TEXT.encode())))
+    assert hold_ratings([zipped]) is None
+
+
+def test_without_pyarrow_everything_is_left_to_spark(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert hold_ratings([write(tmp_path / "x.csv", TEXT)]) is None
