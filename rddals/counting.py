@@ -151,8 +151,8 @@ class SpreadRatings:
 def cores() -> int:
     """How many cores a local Spark would take for its own.
 
-    As the JVM counts them: those that this process may run on, and no more than a control group
-    lets it have the time of.
+    As the JVM counts them: those that this process may run on, and in a container no more than it
+    is given the time of.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     time, period = CPU_QUOTA.read_text().split() if CPU_QUOTA.is_file() else ("max", "")

@@ -90,16 +90,22 @@ def spark_is_configured() -> bool:
     environment = {
         "HADOOP_CONF_DIR",
         "MASTER",
+        "PYSPARK_GATEWAY_PORT",
         "PYSPARK_SUBMIT_ARGS",
+        "SPARK_API_MODE",
         "SPARK_CONF_DIR",
+        "SPARK_CONNECT_MODE_ENABLED",
+        "SPARK_DIST_CLASSPATH",
         "SPARK_REMOTE",
         "YARN_CONF_DIR",
     }
+    files = ("spark-defaults.conf", "spark-env.sh", "core-site.xml")
     conf = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent, "conf")
     return (
         SparkContext._active_spark_context is not None
         or not environment.isdisjoint(os.environ)
-        or any((conf / name).exists() for name in ("spark-defaults.conf", "core-site.xml"))
+        or "-Dspark." in os.environ.get("SPARK_SUBMIT_OPTS", "")
+        or any((conf / name).exists() for name in files)
     )
 
 

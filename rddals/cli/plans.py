@@ -192,13 +192,13 @@ def measure(output: Output, path: str) -> None:
             ("step", "tasks", *TRAFFIC),
             [(step.step, f"{step.done.tasks:,}", *_traffic(step.done)) for step in found.steps],
         )
-    output.section("Stages", "As Spark calls them; seconds of a task: least, median, greatest.")
+    output.section("Stages", "As on Spark's pages; seconds of a task: least, median, greatest.")
     output.table(
         ("stage", "name", "tasks", *TRAFFIC, "of a task"),
         [
             (
                 str(stage.stage),
-                stage.name,
+                f"rddals: {stage.step}" if stage.step else stage.name,
                 f"{stage.done.tasks:,}",
                 *_traffic(stage.done),
                 ", ".join(f"{seconds:.2g}" for seconds in stage.task_seconds),

@@ -60,9 +60,13 @@ def study(
             missing = grid.missing(record.done)
             output.fact("runs", _counted(len(grid.combinations()), len(missing)))
             if missing:
-                _run(output, Study(frame, rating_source(frame), settings), missing, record)
-    csv = record.write_csv()
-    report = page.write_report(record.document, out)
+                try:
+                    _run(output, Study(frame, rating_source(frame), settings), missing, record)
+                except Exception:
+                    if record.done:
+                        output.fact("written", f"{_write(page, record, out)[0]}, of what was run")
+                    raise
+    report, csv = _write(page, record, out)
     found = findings(record.document)
     output.section("Findings", "Computed from the figures in the report.")
     for sentence in found:
@@ -70,6 +74,10 @@ def study(
     output.fact("written", f"{report}, {csv} and {out / 'study.json'}")
     files = {"report": str(report), "csv": str(csv), "json": str(out / "study.json")}
     output.result({**files, "runs": len(record.done), "findings": found})
+
+
+def _write(page: Any, record: Record, out: Path) -> tuple[Path, Path]:
+    return page.write_report(record.document, out), record.write_csv()
 
 
 def _page() -> Any:

@@ -20,9 +20,11 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+from pyspark import SparkContext
 
 from rddals import ALS, MatrixFactorizationModel
 from rddals.cli.app import app
+from rddals.cli.context import spark_is_configured
 from rddals.exchange.plan import readable_bytes
 from rddals.measure import ShuffleMeter
 
@@ -178,6 +180,33 @@ def test_plan(rddals, csv, ratings):
     row = next(line for line in lines if re.match("hash +2  shuffle", line))
     assert readable_bytes(users_send["most_bytes"]) in row
     assert "join" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SPARK_CONF_DIR", "/etc/spark"),
+        ("HADOOP_CONF_DIR", "/etc/hadoop"),
+        ("PYSPARK_SUBMIT_ARGS", "--master yarn pyspark-shell"),
+        ("SPARK_SUBMIT_OPTS", "-Xss2m -Dspark.master=local[3]"),
+    ],
+)
+def test_where_spark_is_configured(monkeypatch, name, value):
+    monkeypatch.setattr(SparkContext, "_active_spark_context", None)
+    for variable in ("PYSPARK_GATEWAY_PORT", "SPARK_HOME", "SPARK_CONF_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    assert not spark_is_configured()
+    monkeypatch.setenv(name, value)
+    assert spark_is_configured()
+
+
+def test_where_spark_is_configured_by_a_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(SparkContext, "_active_spark_context", None)
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path))
+    assert not spark_is_configured()
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/spark-defaults.conf").touch()
+    assert spark_is_configured()
 
 
 def test_a_plan_of_files_that_are_here_needs_no_spark(rddals, csv):

@@ -5,8 +5,13 @@ from __future__ import annotations
 import gzip
 import os
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
+import rating_files
+from rating_files import HELD
 from rddals.cli import readers
 from rddals.cli.failures import InputError
 from rddals.cli.held import hold_ratings
@@ -46,6 +51,36 @@ def read_ratings(spark, paths, columns=None):
         assert sorted(map(tuple, ratings.frame.collect())) == sorted(rows)
         assert (ratings.paths, ratings.description) == (held.paths, held.description)
     return ratings
+
+
+@pytest.mark.parametrize(("name", "content", "description"), HELD)
+def test_what_is_read_without_spark(spark, tmp_path, name, content, description):
+    path = rating_files.write(tmp_path / name, content)
+    assert hold_ratings([path]) is not None
+    assert read_ratings(spark, [path]).description.startswith(description)
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.uint32(), pa.uint64()])
+def test_parquet_that_is_read_without_spark(spark, tmp_path, kind):
+    columns = {name: pa.array([1, 2**31 - 1], kind) for name in ("user", "item")}
+    columns |= {"rating": [1, 2], "t": np.array([1, 2], "M8[us]"), "s": ["a", "b"]}
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    assert hold_ratings([str(tmp_path / "x.parquet")]) is not None
+    read_ratings(spark, [str(tmp_path / "x.parquet")])
+    spark.read.parquet(str(tmp_path / "x.parquet")).write.parquet(str(tmp_path / "again"))
+    assert (hold_ratings([str(tmp_path / "again")]) is None) == (kind == pa.uint64())  # decimals
+    read_ratings(spark, [str(tmp_path / "again")])
+
+
+def test_the_same_with_and_without_spark(spark, tmp_path):
+    """A file and its folder, which holds what hides from Spark."""
+    for name in ("d/a.csv", "d/b.csv"):
+        rating_files.write(tmp_path / name, rating_files.TEXT)
+    for name in ("d/_SUCCESS", "d/.hidden"):
+        rating_files.write(tmp_path / name, "junk")
+    paths = [f"{tmp_path}/d/b.csv", f"{tmp_path}/d"]
+    assert len(hold_ratings(paths).block) == 6
+    read_ratings(spark, paths)
 
 
 def read(spark, *paths, columns=None):

@@ -155,6 +155,7 @@ def test_held_ratings_are_planned_as_those_of_an_rdd(sc):
             assert (here.rows_between(sender) == there.rows_between(sender)).all()
             assert getattr(here, sender).ratings == getattr(there, sender).ratings
     assert rddals.plan(block, 4).placements[0].blocks == (cores(), cores())
+    assert cores() == sc._jvm.java.lang.Runtime.getRuntime().availableProcessors()
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,19 @@ def test_bad_ratings(sc, tmp_path, capsys):
     assert "taken is no folder" in capsys.readouterr().err
 
 
+def test_what_was_run_before_a_failure_is_reported(sc, tmp_path, capsys):
+    folder = tmp_path / "study"
+    options = ["--exchange", "shuffle", "--partitioner", "hash", "--blocks", "2", "--rank", "1,90"]
+    # Of 90 factors, without a penalty, nothing determines most.
+    assert study(SAMPLE, *options, "--lambda", "0", "--iterations", "3", "-o", str(folder)) == 1
+    said = capsys.readouterr()
+    assert "too few independent ratings for rank 90" in said.err
+    assert "report.html, of what was run" in said.out
+    assert (folder / "report.html").exists()
+    rows = (folder / "study.csv").read_text().splitlines()
+    assert [row.split(",")[3] for row in rows] == ["rank", "1"]
+
+
 @pytest.mark.long
 def test_interrupted_and_gone_on_with(sc, tmp_path):
     """What was finished before the signal stays as it is, and the rest is run."""

@@ -6,6 +6,7 @@ That Spark reads the same is in tests/integration/test_cli_readers.py.
 from __future__ import annotations
 
 import gzip
+import json
 import sys
 
 import numpy as np
@@ -13,12 +14,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from rating_files import HELD, PLAIN, ROWS, TEXT, write
 from rddals.cli import held
 from rddals.cli.held import hold_ratings
-
-TEXT = "user,item,rating\n1,2,3.5\n-4,5,0\n"
-ROWS = [(1, 2, 3.5), (-4, 5, 0.0)]
-PLAIN = TEXT.partition("\n")[2]
 
 
 def rows(found):
@@ -29,26 +27,7 @@ def rows(found):
     )
 
 
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return str(path)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "description"),
-    [
-        ("x.csv", TEXT, "comma separated, columns user, item, rating"),
-        ("x.csv.gz", gzip.compress(TEXT.encode(), mtime=0), "comma separated, columns user,"),
-        ("windows.csv", TEXT.replace("\n", "\r\n"), "comma separated, columns user, item, rating"),
-        ("part-00000", PLAIN, "comma separated, no header"),
-        ("spaces.csv", PLAIN.replace(",", " , "), "comma separated, no header"),
-        ("blank.csv", PLAIN.replace("\n", "\n\n"), "comma separated, no header"),
-        ("x.tsv", PLAIN.replace(",", "\t"), "tab separated, no header"),
-        ("ratings.dat", PLAIN.replace(",", "::").replace("\n", "::9\n"), "'::' separated"),
-        ("more.csv", PLAIN.replace("\n", ",a::b\n"), "comma separated, no header"),
-    ],
-)
+@pytest.mark.parametrize(("name", "content", "description"), HELD)
 def test_text(tmp_path, name, content, description):
     found = hold_ratings([write(tmp_path / name, content)])
     assert rows(found) == ROWS
@@ -72,8 +51,6 @@ def test_several_files_and_what_hides_among_them(tmp_path):
     for name in ("_SUCCESS", ".a.csv.crc"):
         write(tmp_path / "d" / name, "junk")
     assert rows(hold_ratings([str(tmp_path / "d")])) == ROWS * 2
-    paths = [str(tmp_path / "d/b.csv"), f"{tmp_path}/d"]
-    assert rows(hold_ratings(paths)) == ROWS * 3
 
 
 def test_movielens_as_published(tmp_path):
@@ -100,9 +77,9 @@ def test_movielens_as_published(tmp_path):
         "0x10,4,1",
         '"3",4,1',
         '3,4,"1',
+        "3,4,\x001",
         "user,item,rating",
         "  ",
-        "\x00",
         "3,4,NA",
     ],
 )
@@ -120,12 +97,17 @@ def test_what_is_in_doubt_is_left_to_spark(tmp_path, line):
         ("latin.csv", "user,item,rating,caf\xe9\n".encode("latin-1")),
         ("colons.dat", "1:2::3::4\n"),
         ("x.parquet", PLAIN),
+        ("x.csv.bz2", PLAIN),
+        ("x.csv._COPYING_", PLAIN),
+        ("long.csv", "1,2,3," + "x" * 70_000 + "\n"),
         ("_x.csv", TEXT),
         ("cut.csv.gz", gzip.compress(TEXT.encode(), mtime=0)[:-9]),
         ("no.csv.gz", TEXT),
         ("no.csv", b"PAR1 no"),
         ("a{b}.csv", TEXT),
         ("d/k=1/x.csv", TEXT),
+        ("d/_spark_metadata/0", "v1"),
+        ("d/_k=1.csv", TEXT),
     ],
 )
 def test_files_that_are_left_to_spark(tmp_path, name, content):
@@ -141,6 +123,10 @@ def test_files_that_are_left_to_spark(tmp_path, name, content):
         {"user": [1, 2], "item": [1, 2**31], "rating": [1.0, 2.0]},
         {"user": [1, 2], "item": [1, 2], "rating": [1.0, float("inf")]},
         {"user": [1, 2], "item": [1, 2], "rating": ["1", "2"]},
+        {"user": [1, 2], "item": [1, 2], "rating": [1.0, 2.0], "USER": [1, 2]},
+        {"user": [1, 2], "item": [1, 2], "rating": [1.0, 2.0], "of": [{"a": 1}, {"a": 2}]},
+        {"user": [1, 2], "item": [1, 2], "rating": np.array([1.0, 2.0], np.float16)},
+        {"user": [1, 2], "item": [1, 2], "rating": [1, 2], "t": np.array([1, 2], "M8[ns]")},
         {"user": [1, 2], "thing": [1, 2], "rating": [1.0, 2.0]},
     ],
 )
@@ -149,21 +135,61 @@ def test_parquet_that_is_left_to_spark(tmp_path, columns):
     assert hold_ratings([str(tmp_path / "x")]) is None
 
 
-@pytest.mark.parametrize("path", ["", "-", "/no/such", "s3a://bucket/x.csv", "*.csv"])
-def test_paths_that_are_left_to_spark(path):
+def test_parquet_whose_files_differ_is_left_to_spark(tmp_path):
+    for name, kind in (("a", pa.int32()), ("b", pa.int64())):
+        columns = {"user": pa.array([1], kind), "item": [1], "rating": [1.0]}
+        parquet.write_table(pa.table(columns), tmp_path / name)
+    assert hold_ratings([str(tmp_path / "a"), str(tmp_path / "b")]) is None
+    assert hold_ratings([str(tmp_path / "a"), str(tmp_path / "a")]) is not None
+    zipped = tmp_path / "a.gz"
+    (tmp_path / "a").rename(zipped)
+    assert hold_ratings([str(zipped)]) is None
+
+
+def test_parquet_that_spark_knows_by_other_names_is_left_to_spark(tmp_path):
+    for name in ("item", "product"):
+        known = json.dumps({"fields": [{"name": each} for each in ("user", name, "rating")]})
+        table = pa.table({"user": [1], "item": [2], "rating": [1.0]}).replace_schema_metadata(
+            {"org.apache.spark.sql.parquet.row.metadata": known}
+        )
+        parquet.write_table(table, tmp_path / name)
+    assert hold_ratings([str(tmp_path / "item")]) is not None
+    assert hold_ratings([str(tmp_path / "product")]) is None
+
+
+def test_text_whose_files_differ_is_left_to_spark(tmp_path):
+    write(tmp_path / "d/a.csv", "1;2;3;a\n")
+    write(tmp_path / "d/b.csv", "1;2;3;a,b,c\n")
+    assert hold_ratings([f"{tmp_path}/d"]) is None
+    write(tmp_path / "e/a.csv", TEXT)
+    write(tmp_path / "e/b.csv", "item,user,rating\n1,2,3\n")
+    assert hold_ratings([f"{tmp_path}/e"]) is None
+
+
+@pytest.mark.parametrize(
+    "path", ["", "-", "/no/such", "s3a://bucket/x.csv", "*.csv", "/dev/stdin", "//x.csv"]
+)
+def test_paths_that_are_left_to_spark(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "-", TEXT)
     assert hold_ratings([path]) is None
 
 
 def test_more_than_there_is_room_for_is_left_to_spark(tmp_path, monkeypatch):
     monkeypatch.setattr(held, "cores", lambda: 2)
-    size = len(TEXT)
     plain = write(tmp_path / "x.csv", TEXT)
-    monkeypatch.setattr(held, "BYTES_PER_CORE", size / 2)
-    assert hold_ratings([plain]) is not None
-    assert hold_ratings([plain, plain]) is None
     zipped = write(tmp_path / "x.csv.gz", gzip.compress(TEXT.encode(), mtime=0))
-    monkeypatch.setattr(held, "BYTES_PER_CORE", len(gzip.compress(TEXT.encode())))
-    assert hold_ratings([zipped]) is None
+    columns = {"user": [1, 2], "item": [1, 2], "rating": [1.0, 2.0]}
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    monkeypatch.setattr(held, "BYTES_PER_CORE", (held.BYTES_PER_FILE + len(TEXT)) / 2)
+    assert hold_ratings([plain]) is not None
+    assert hold_ratings([plain, plain]) is None  # Spark would make more blocks
+    monkeypatch.undo()
+    for path in (plain, zipped, str(tmp_path / "x.parquet")):
+        with monkeypatch.context() as patch:
+            assert hold_ratings([path]) is not None
+            patch.setattr(held, "MOST_BYTES", len(TEXT) - 1)
+            assert hold_ratings([path]) is None
 
 
 def test_without_pyarrow_everything_is_left_to_spark(tmp_path, monkeypatch):
