@@ -13,6 +13,7 @@ HELD = [
     ("x.csv", TEXT, "comma separated, columns user, item, rating"),
     ("x.csv.gz", gzip.compress(TEXT.encode(), mtime=0), "comma separated, columns user,"),
     ("windows.csv", TEXT.replace("\n", "\r\n"), "comma separated, columns user, item, rating"),
+    ("quoted.csv", TEXT.replace("user", '"user"'), "comma separated, columns user, item, rating"),
     ("mac.csv", TEXT.replace("\n", "\r"), "comma separated, columns user, item, rating"),
     ("part-00000", PLAIN, "comma separated, no header"),
     ("spaces.csv", PLAIN.replace(",", " , "), "comma separated, no header"),

@@ -34,8 +34,8 @@ BYTES_PER_ROW = 24
 
 #: A path that is more than the name of one file or directory (a glob, a URL), or no file's name.
 _PATTERN = re.compile(r"[*?\[\]{}\\:%]|^-?$|^//|^/dev/|^/proc/")
-#: Quotes; 0x10, which Arrow takes for a number and Spark does not; what Spark takes for a comment.
-_DOUBTFUL = (b'"', b"0x", b"0X", b"\0")
+#: 0x10, which Arrow takes for a number and Spark does not; and what Spark takes for a comment.
+_DOUBTFUL = (b"0x", b"0X", b"\0")
 #: Text that Hadoop would unpack by these names.
 _PACKED = (".bz2", ".deflate", ".lz4", ".snappy", ".zst", ".zstd")
 #: More of a file is not looked at to find its first line.
@@ -122,8 +122,10 @@ def _from_text(
     blocks, found, room = [], None, MOST_BYTES
     for content in _contents(files):
         room -= len(content)
-        layout = detect(_line(content), name, columns)
-        if room < 0 or (found or layout) != layout:
+        line = _line(content)
+        layout = detect(line.decode(), name, columns)
+        quote = content.find(b'"', 0 if layout.header is None else len(line))
+        if room < 0 or quote >= 0 or (found or layout) != layout:
             raise _Doubt
         blocks.append(_parsed(content, layout))
         found = layout
@@ -144,11 +146,12 @@ def _contents(files: Sequence[Path]) -> Iterator[bytes]:
             yield content
 
 
-def _line(content: bytes) -> str:
+def _line(content: bytes) -> bytes:
+    """The first line, without its end."""
     lines = content[:_LONG].splitlines()
     if len(lines) == 1 and len(content) > _LONG:
         raise _Doubt
-    return lines[0].decode()
+    return lines[0]
 
 
 def _parsed(content: bytes, layout: Layout) -> RatingBlock:
