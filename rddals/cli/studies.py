@@ -62,7 +62,7 @@ def study(
             if missing:
                 try:
                     _run(output, Study(frame, rating_source(frame), settings), missing, record)
-                except Exception:
+                except BaseException:
                     if record.done:
                         output.fact("written", f"{_write(page, record, out)[0]}, of what was run")
                     raise

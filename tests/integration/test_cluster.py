@@ -42,6 +42,7 @@ for name, value in {
     "spark.executor.memory": "512m",
     "spark.log.level": "ERROR",
     "spark.shuffle.compress": "false",
+    "spark.shuffle.readHostLocalDisk": "false",  # as if each worker had a machine of its own
     "spark.broadcast.compress": "false",
     "spark.python.unix.domain.socket.enabled": "true",
 }.items():
