@@ -68,7 +68,7 @@ def hold_ratings(paths: Sequence[str], columns: Sequence[str] | None = None) -> 
         import pyarrow as pa
     except ImportError:
         return None
-    unreadable = (OSError, EOFError, UnicodeDecodeError, MemoryError, zlib.error, pa.ArrowException)
+    unreadable = (OSError, EOFError, ValueError, MemoryError, zlib.error, pa.ArrowException)
     try:
         found = tuple(_published(path) for path in paths)
         files = [file for path in found for file in _files(path)]
