@@ -99,7 +99,9 @@ class LocalityPartitioner(TablePartitioner):
         distinct, vertices = np.unique(keys[order], return_inverse=True)
         nets = np.unique(rated, return_inverse=True)[1][order]
         loads = np.bincount(vertices).astype(np.float64)
-        blocks = bisected(vertices, nets, loads, size, tolerance=tolerance, seed=seed)
+        # Of more blocks than ids, some stay empty.
+        used = min(size, len(distinct))
+        blocks = bisected(vertices, nets, loads, used, tolerance=tolerance, seed=seed)
         return cls(distinct, blocks, size)
 
     def _elsewhere(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:

@@ -104,7 +104,7 @@ def expect(output: Output, grid: Grid, sizes: dict[str, Any], degrees: str) -> N
 
 def _tell(output: Output, plan: Plan) -> None:
     output.fact(
-        "ratings",
+        "counted",
         f"{plan.ratings:,} of {plan.products:,} products by {plan.users:,} users, rank {plan.rank}",
     )
     output.section(
@@ -136,7 +136,7 @@ def _tell(output: Output, plan: Plan) -> None:
         ],
         left=(0, 2),
     )
-    output.section("What auto would take", "And why.")
+    output.section("What auto would take", "And why, by the rows alone, without their envelopes.")
     output.table(
         ("partitioner", "blocks", "exchange", "reason"),
         [(p.partitioner, _blocks(p), p.choice.exchange, p.choice.reason) for p in plan.placements],
@@ -186,6 +186,8 @@ def measure(output: Output, path: str) -> None:
     with output.busy("reading the log"):
         found = read_event_log(path)
     output.fact("log", f"{path}, of Spark {found.spark}")
+    if not found.finished:
+        output.fact("unfinished", "the program still runs, or was killed: this is of what it told")
     if found.steps:
         output.section("Steps of trainings", "Of rddals: links, start, then sides that are solved.")
         output.table(

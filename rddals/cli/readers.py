@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -57,8 +58,10 @@ def read_ratings(
         raise InputError(f"{quoted(paths)}: {error}") from None
     except (Py4JJavaError, PySparkException) as error:
         if "PATH_NOT_FOUND" in str(error):
+            pattern = "; Spark takes *, ?, [ and { for patterns: escape them with a backslash"
             raise InputError(
                 f"{quoted(paths)}: there is no such file or directory; check the path"
+                + (pattern if any(Path(path).exists() for path in paths) else "")
             ) from error
         raise InputError(
             f"{quoted(paths)} cannot be read: {summary(error)}; "

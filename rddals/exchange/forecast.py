@@ -200,6 +200,8 @@ class Plan:
 def exchanges_asked(exchanges: Any) -> list[str]:
     """Names of exchanges, checked."""
     listed = several(exchanges)
+    if not listed:
+        raise SettingError("There is nothing to plan: exchanges are empty.")
     for name in listed:
         if name not in NAMES:
             raise SettingError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ ROLLED = "eventlog_v2_"
 PIECE = re.compile(r"events_(\d+)_")
 #: Codecs that Spark compresses logs with; the end of a file's name says which.
 CODECS = frozenset((".lz4", ".lzf", ".snappy", ".zstd"))
+
+
+class _DamagedError(EventLogError):
+    """A log cannot be decompressed."""
 
 
 def read_event_log(path: str | Path) -> Measured:
@@ -46,11 +51,20 @@ def read_event_log(path: str | Path) -> Measured:
     -----
     Compressed logs are read by Spark's JVM, which is started where none runs.
     """
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        raise EventLogError(f"path must be that of an event log but got {path!r}.")
     pieces = _pieces(Path(path))
     try:
         found = measured(_lines(pieces))
-    except (ValueError, KeyError, TypeError) as error:
-        raise EventLogError(f"{path} is no event log of Spark: {error!r}.") from error
+    except UnicodeDecodeError:
+        raise EventLogError(
+            f"{path} is no event log of Spark: it is no text; a log that was compressed later has "
+            "to be unpacked first."
+        ) from None
+    except _DamagedError:
+        raise
+    except EventLogError as error:
+        raise EventLogError(f"{path} is no event log of Spark, or damaged: {error}.") from None
     if not found.spark:
         raise EventLogError(
             f"{path} is no event log of Spark: it does not begin with SparkListenerLogStart."
@@ -63,7 +77,8 @@ def _pieces(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise EventLogError(f"There is nothing at {path}; pass an event log, a file or directory.")
+        what = "no file or directory" if path.exists() else "nothing"
+        raise EventLogError(f"There is {what} at {path}; pass an event log, a file or directory.")
     numbered = {
         int(found[1]): piece for piece in path.iterdir() if (found := PIECE.match(piece.name))
     }
@@ -103,7 +118,7 @@ def _plain(path: Path) -> Iterator[Path]:
             finally:
                 stream.close()
         except Py4JError as error:
-            raise EventLogError(f"{path} cannot be decompressed: it is damaged.") from error
+            raise _DamagedError(f"{path} cannot be decompressed: it is damaged.") from error
         yield copy
 
 

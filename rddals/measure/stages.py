@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from itertools import groupby
 from statistics import median
 from typing import Any
 
+from rddals.errors import EventLogError
 from rddals.rdds.spark import STEP
 
 __all__ = ["Measured", "StageMeasure", "StepMeasure", "Traffic", "measured"]
@@ -18,8 +19,12 @@ __all__ = ["Measured", "StageMeasure", "StepMeasure", "Traffic", "measured"]
 #: Of events of SQL, the one that names a DataFrame's operation is not looked at; these are.
 EVENTS = frozenset(
     "SparkListener" + name
-    for name in ("StageSubmitted", "StageCompleted", "TaskEnd", "BlockUpdated", "LogStart")
+    for name in (
+        *("StageSubmitted", "StageCompleted", "TaskEnd", "BlockUpdated"),
+        *("LogStart", "ApplicationEnd"),
+    )
 )
+EVENT = re.compile(r'\s*{\s*"Event"\s*:\s*"([^"]*)')
 DRIVER = "driver"
 BROADCAST_PIECE = re.compile(r"broadcast_(\d+)_piece")
 MILLISECOND, NANOSECOND = 1e-3, 1e-9
@@ -146,11 +151,15 @@ class Measured:
         tell, as those of Spark's own event log mostly do not.
     spark : str
         The version of Spark, if the events tell.
+    finished : bool
+        Whether they tell of the program's end. One that runs still has told of a part, and so has
+        one that was killed.
     """
 
     stages: tuple[StageMeasure, ...]
     broadcasts: dict[int, int]
     spark: str
+    finished: bool
 
     @property
     def broadcast(self) -> int:
@@ -210,42 +219,64 @@ def measured(lines: Iterable[str]) -> Measured:
     ----------
     lines : iterable of str
         One event in JSON each, as Spark logs them.
+
+    Raises
+    ------
+    EventLogError
+        For the first line that is no event; it has its number.
     """
-    stages: dict[int, _Stage] = defaultdict(_Stage)
-    arrived: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    spark = ""
-    for event in _events(lines):
+    events = _Events()
+    for number, line in enumerate(lines, 1):
+        if not line.endswith("\n"):
+            break  # of a log that is being written, the last line may be a part of one
+        named = EVENT.match(line)
+        # Most of a log are other events, and longer ones: they need not be parsed.
+        if named and named[1] not in EVENTS:
+            continue
+        try:
+            if line.strip():
+                events.add(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            what = f"no {named[1]} as Spark writes it" if named else "no event"
+            raise EventLogError(f"line {number} is {what}") from None
+    return events.summary()
+
+
+class _Events:
+    """Events, while they come in."""
+
+    def __init__(self) -> None:
+        self.stages: dict[int, _Stage] = defaultdict(_Stage)
+        self.arrived: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self.spark = ""
+        self.finished = False
+
+    def add(self, event: Mapping[str, Any]) -> None:
         kind = event["Event"].removeprefix("SparkListener")
         if kind == "TaskEnd":
-            stages[event["Stage ID"]].add(event)
-        elif kind == "StageSubmitted":
-            stages[event["Stage Info"]["Stage ID"]].tell(
-                event["Stage Info"], event.get("Properties")
-            )
-        elif kind == "StageCompleted":
-            stages[event["Stage Info"]["Stage ID"]].tell(event["Stage Info"], None)
+            self.stages[event["Stage ID"]].add(event)
+        elif kind in ("StageSubmitted", "StageCompleted"):
+            info = event["Stage Info"]
+            self.stages[info["Stage ID"]].tell(info, event.get("Properties"))
         elif kind == "BlockUpdated":
             info = event["Block Updated Info"]
             piece = BROADCAST_PIECE.match(info["Block ID"])
             if piece:  # of a broadcast, that an executor has now
                 executor = info["Block Manager ID"]["Executor ID"]
-                arrived[int(piece[1])][executor] += info["Memory Size"] + info["Disk Size"]
+                self.arrived[int(piece[1])][executor] += info["Memory Size"] + info["Disk Size"]
+        elif kind == "LogStart":
+            self.spark = event.get("Spark Version", "")
         else:
-            spark = event.get("Spark Version", "")
-    ran = [stage.summary(number) for number, stage in stages.items() if stage.ended]
-    return Measured(
-        tuple(sorted(ran, key=lambda s: (s.began, s.stage))), _broadcasts(arrived), spark
-    )
+            self.finished = True
 
-
-def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The events that matter, each a dictionary."""
-    for line in lines:
-        # Most of a log are other events, and longer ones: they need not be parsed. The last line
-        # of a log that is being written may be a part of one.
-        name = line[:60].partition('"Event":"')[2].partition('"')[0]
-        if name in EVENTS and line.endswith("\n"):
-            yield json.loads(line)
+    def summary(self) -> Measured:
+        ran = [stage.summary(number) for number, stage in self.stages.items() if stage.ended]
+        return Measured(
+            tuple(sorted(ran, key=lambda s: (s.began, s.stage))),
+            _broadcasts(self.arrived),
+            self.spark,
+            self.finished,
+        )
 
 
 def _broadcasts(arrived: Mapping[int, Mapping[str, int]]) -> dict[int, int]:
@@ -281,7 +312,8 @@ class _Stage:
         task, metrics = event["Task Info"], event.get("Task Metrics")
         self.began = min(self.began, task["Launch Time"] * MILLISECOND)
         self.ended = max(self.ended, task["Finish Time"] * MILLISECOND)
-        traffic = _traffic(task, metrics or {})
+        # What is no number fails to add up here, where its line is known.
+        traffic = Traffic() + _traffic(task, metrics or {})
         if event["Task End Reason"]["Reason"] != "Success":
             self.failed.append(traffic)
             return

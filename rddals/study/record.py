@@ -25,6 +25,7 @@ MEASURED = ("bytes", "users_bytes", "products_bytes", "messages")
 #: What the tasks of an iteration spend their time on.
 PARTS = ("compute", "serialisation", "shuffle", "rest")
 FIGURES = ("iteration_seconds", "placing_seconds", "training_seconds", "loss")
+LISTS = ("half_steps", "stages")
 COLUMNS = (
     *("exchange", "partitioner", "blocks", "rank"),
     *(f"planned_{name}" for name in PLANNED),
@@ -104,6 +105,12 @@ class Record:
             list(map(_placed, document["placements"]))
         except (KeyError, TypeError):
             raise foreign from None
+        for number, run in enumerate(document["runs"]):
+            fault = _fault(run)
+            if fault is not None:
+                raise StudyError(
+                    f"{self._file} is damaged: of run {number}, {fault}; pass another folder."
+                )
         return document
 
     @property
@@ -183,6 +190,22 @@ def _differences(
                 yield f"{name}.{inner}", its, others
         elif value != other:
             yield name, value, other
+
+
+def _fault(run: Mapping[str, Any]) -> str | None:
+    """What is not as it should be in a run, if anything."""
+    try:
+        figures = _flat(run)
+        lists = {name: run[name] for name in LISTS}
+    except (KeyError, TypeError) as error:
+        return f"{error} is missing or of another kind"
+    for name, value in lists.items():
+        if not isinstance(value, list):
+            return f"{name} is {value!r}"
+    for name in COLUMNS[2:]:
+        if not isinstance(figures[name], (int, float, type(None))):
+            return f"{name} is {figures[name]!r}"
+    return None
 
 
 def _flat(run: Mapping[str, Any]) -> dict[str, Any]:

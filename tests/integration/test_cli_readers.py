@@ -267,6 +267,9 @@ def test_what_is_not_there(spark, tmp_path):
             read_ratings(spark, [path])
         told = "there is no such file or directory; check the path"
         assert str(raised.value) == f"{path}: {told}"
+    path = write(tmp_path / "a[1].csv", GOOD)
+    with pytest.raises(InputError, match=r"a\[1\].csv: .*: escape them with a backslash"):
+        read_ratings(spark, [path])
 
 
 def test_parquet_without_numbers(spark, tmp_path):

@@ -204,6 +204,7 @@ def outside(id_):
         ({"rank": 0}, "Rank of the feature matrices must be positive but got 0"),
         ({"exchanges": ["shuffle", "post"]}, "of shuffle, broadcast, join, but got 'post'"),
         ({"partitioners": ["hash", "modulo"]}, "partitioners must be .* but got 'modulo'"),
+        ({"exchanges": []}, "nothing to plan: exchanges are empty"),
         ({"partitioners": []}, "nothing to plan: partitioners or blocks are empty"),
         ({"partitioners": [("hash",)]}, r"is no pair of one for users"),
         ({"blocks": 0}, "blocks must be -1 or positive but got 0"),

@@ -108,3 +108,9 @@ def test_strangers_are_hashed_evenly():
 def test_what_is_refused(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_far_more_blocks_than_ids():
+    fitted = LocalityPartitioner.fit([1, 2, 2], [1, 1, 2], 2**31 - 1)
+    assert fitted.num_blocks == 2**31 - 1
+    assert len(set(fitted.block_of([1, 2]).tolist())) == 2

@@ -61,6 +61,8 @@ def test_the_name_decides_where_the_first_line_is_broken():
     [
         ("a,b,c", None, "no column is called user or the like; there are: a, b, c"),
         ("user,item,c", None, "no column is called rating"),
+        ("user,item,rating,USER", None, "there are two columns 'user' among"),
+        ("a,b,c,b", ("a", "b", "c"), "there are two columns 'b' among"),
         ("a,b,c", ("a", "b", "d"), "there is no column 'd'; there are: a, b, c"),
         ("1,2,3", ("a", "b", "c"), "the first line is no header: '1,2,3'"),
         ("hello world", None, "neither a rating nor a header: 'hello world'"),

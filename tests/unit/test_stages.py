@@ -14,6 +14,9 @@ def line(name, **fields):
     return json.dumps(event, separators=(",", ":")) + "\n"
 
 
+START = line("LogStart", Spark_Version="4.3.0")
+
+
 def submitted(stage, name="count at x.py:1", step=None, attempt=0):
     info = {"Stage ID": stage, "Stage Attempt ID": attempt, "Stage Name": name}
     return line("StageSubmitted", Stage_Info=info, Properties={"rddals.step": step} if step else {})
@@ -158,15 +161,43 @@ def test_a_place_without_a_log(tmp_path, files, words):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1,2,3\n", line("TaskEnd"), '{"Event":"SparkListenerTaskEnd", oops}\n']
+    ("text", "told"),
+    [
+        ("", "it does not begin with SparkListenerLogStart"),
+        ("1,2,3\n", "line 1 is no event"),
+        (line("TaskEnd"), "line 1 is no SparkListenerTaskEnd as Spark writes it"),
+        ('{"Event":"SparkListenerTaskEnd", oops}\n', "line 1 is no SparkListenerTaskEnd"),
+        (START + "garbage\n" + ended(0, 0), "line 2 is no event"),
+        (START + "[1, 2]\n", "line 2 is no event"),
+        (START + ended(0, 0).replace("{", '"', 3), "line 2 is no event"),
+        (START + line("TaskEnd", Stage_ID=1, Task_Metrics="x", Task_Info={}), "line 2 is no Spark"),
+        (START + ended(0, 0, written="much") + ended(0, 1, written=1), "line 2 is no SparkL"),
+    ],
 )
-def test_a_file_that_is_no_log(tmp_path, text):
+def test_a_file_that_is_no_log(tmp_path, text, told):
     (tmp_path / "log").write_text(text)
-    with pytest.raises(EventLogError, match="log is no event log of Spark"):
+    with pytest.raises(EventLogError, match=f"log is no event log of Spark.*: {told}"):
         read_event_log(tmp_path / "log")
+
+
+def test_a_log_by_another_writer_and_its_end(tmp_path):
+    text = START + "\n" + submitted(0) + ended(0, 0, written=3)
+    (tmp_path / "log").write_text(text.replace('":', '": '))
+    assert not read_event_log(tmp_path / "log").finished
+    (tmp_path / "log").write_text(text + line("ApplicationEnd", Timestamp=7))
+    found = read_event_log(tmp_path / "log")
+    assert (found.finished, found.total.written) == (True, 3)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"log", ""])
+def test_what_is_no_path(path):
+    with pytest.raises(EventLogError, match="path must be that of an event log but got"):
+        read_event_log(path)
 
 
 def test_bytes_that_are_no_text(tmp_path):
     (tmp_path / "log").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(EventLogError, match="log is no event log of Spark"):
+    with pytest.raises(EventLogError, match="log is no event log of Spark: it is no text"):
         read_event_log(str(tmp_path / "log"))
+    with pytest.raises(EventLogError, match="There is no file or directory at /dev/null"):
+        read_event_log("/dev/null")

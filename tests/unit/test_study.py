@@ -131,6 +131,24 @@ def test_a_folder_of_something_else_is_refused(tmp_path, content, message):
     assert (tmp_path / "study.json").read_text() == content
 
 
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"measured": {"bytes": "abc"}}, "of run 1, 'users_bytes' is missing"),
+        ({"measured": {**run()["measured"], "bytes": "abc"}}, "measured_bytes is 'abc'"),
+        ({"half_steps": None}, "half_steps is None"),
+        ({"planned": 7}, "of another kind"),
+        ({"rank": "2"}, "rank is '2'"),
+        ({"loss": [3]}, r"loss is \[3\]"),
+    ],
+)
+def test_a_study_that_is_damaged(tmp_path, fault, message):
+    document = {"schema": SCHEMA, **SUBJECT, "runs": [run(), run(**fault)], "placements": []}
+    (tmp_path / "study.json").write_text(json.dumps(document))
+    with pytest.raises(StudyError, match=f"study.json is damaged: .*{message}.*; pass another"):
+        Record(tmp_path, SUBJECT, ABOUT)
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StudyError, match="cannot be written"):
