@@ -53,15 +53,13 @@ def pick_columns(names: Sequence[str], asked: Sequence[str] | None = None) -> tu
                     f"no column is called {role} or the like; there are: {present}; "
                     "name yours with --columns USER,ITEM,RATING"
                 )
-    for position in positions:
-        if (
-            position is not None
-            and [n.casefold() for n in names].count(names[position].casefold()) > 1
-        ):
+    user, item, rating = (position for position in positions if position is not None)
+    folded = [name.casefold() for name in names]
+    for position in (user, item, rating):
+        if folded.count(folded[position]) > 1:
             raise InputError(
                 f"there are two columns {names[position]!r} among {present}; rename one"
             )
-    user, item, rating = (position for position in positions if position is not None)
     return user, item, rating
 
 

@@ -228,7 +228,7 @@ def measured(lines: Iterable[str]) -> Measured:
     events = _Events()
     for number, line in enumerate(lines, 1):
         if not line.endswith("\n"):
-            break  # of a log that is being written, the last line may be a part of one
+            continue  # of a file that is being written, the last line may be a part of one
         named = EVENT.match(line)
         # Most of a log are other events, and longer ones: they need not be parsed.
         if named and named[1] not in EVENTS:
@@ -266,7 +266,7 @@ class _Events:
                 self.arrived[int(piece[1])][executor] += info["Memory Size"] + info["Disk Size"]
         elif kind == "LogStart":
             self.spark = event.get("Spark Version", "")
-        else:
+        elif kind == "ApplicationEnd":
             self.finished = True
 
     def summary(self) -> Measured:

@@ -137,7 +137,7 @@ def test_a_rolled_log_is_read_in_order(tmp_path):
     folder.mkdir()
     (folder / "appstatus_app-1").touch()
     (folder / "events_1_app-1").write_text(line("LogStart", Spark_Version="4.0.1") + submitted(7))
-    (folder / "events_2_app-1").write_text(submitted(7, step="links") + ended(7, 0))
+    (folder / "events_2_app-1").write_text(submitted(7, step="links") + ended(7, 0) + "{half")
     (folder / "events_10_app-1").write_text(submitted(7, step="start"))
     assert [stage.step for stage in read_event_log(folder).stages] == ["start"]
 
