@@ -7,14 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pyspark import RDD
-
-from partitioners import Partitioner
-from rddals.config import Settings, block_count
+from rddals.config import Settings
 from rddals.errors import SettingError
 from rddals.model import MatrixFactorizationModel
-from rddals.placement import checked_placement
-from rddals.rdds.degrees import Degrees, collect_pairs, count_degrees
+from rddals.placement import Placements
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
@@ -154,7 +150,7 @@ class ALS:
             checkpoint_interval=checkpointInterval,
             tol=tol,
         )
-        placements = _Placements(
+        placements = Placements(
             blocks, userBlocks, productBlocks, userPartitioner, productPartitioner
         )
         columns = Columns.checked(userCol, itemCol, ratingCol)
@@ -231,7 +227,7 @@ class ALS:
             checkpoint_interval=checkpointInterval,
             tol=tol,
         )
-        placements = _Placements(
+        placements = Placements(
             blocks, userBlocks, productBlocks, userPartitioner, productPartitioner
         )
         columns = Columns.checked(userCol, itemCol, ratingCol)
@@ -242,7 +238,7 @@ def _train(
     ratings: Any,
     columns: Columns,
     settings: Settings,
-    placements: _Placements,
+    placements: Placements,
     initial_model: MatrixFactorizationModel | None,
     listeners: Sequence[Listener] | None,
 ) -> MatrixFactorizationModel:
@@ -259,44 +255,6 @@ def _train(
         settings=settings,
         popular=trained.popular,
     )
-
-
-class _Placements:
-    """Where the ids of both sides are to live, as asked for."""
-
-    def __init__(
-        self, blocks: Any, user_blocks: Any, product_blocks: Any, user: Any, product: Any
-    ) -> None:
-        both = block_count("Number of blocks", blocks)
-        self.sides = (
-            checked_placement(
-                "userPartitioner",
-                user,
-                block_count("userBlocks", user_blocks) or both,
-                "userBlocks and blocks",
-            ),
-            checked_placement(
-                "productPartitioner",
-                product,
-                block_count("productBlocks", product_blocks) or both,
-                "productBlocks and blocks",
-            ),
-        )
-
-    def partitioners(self, source: RDD[Any]) -> tuple[Partitioner, Partitioner]:
-        """The partitioners, fitted to the ratings where that was asked for."""
-        default = max(source.context.defaultParallelism, source.getNumPartitions() // 2)
-        degrees: Sequence[Degrees | None] = (None, None)
-        if any(placement.needs_degrees for placement in self.sides):
-            degrees = count_degrees(source)
-        pairs = None
-        if any(placement.needs_pairs for placement in self.sides):
-            pairs = collect_pairs(source)
-        users, products = self.sides
-        return (
-            users.partitioner(default, degrees[0], pairs),
-            products.partitioner(default, degrees[1], pairs and pairs[::-1]),
-        )
 
 
 def _seed(seed: Any) -> Any:

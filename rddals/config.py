@@ -12,17 +12,28 @@ import numpy as np
 
 from rddals.errors import SettingError
 
-__all__ = ["DUPLICATES", "EXCHANGES", "INITS", "PRECISIONS", "Objective", "Settings"]
+__all__ = [
+    "BAD_RATINGS",
+    "DUPLICATES",
+    "EXCHANGES",
+    "INITS",
+    "PRECISIONS",
+    "Objective",
+    "Settings",
+    "StreamSettings",
+]
 
 Exchange = Literal["auto", "broadcast", "shuffle", "join"]
 Precision = Literal["double", "single"]
 Init = Literal["mllib", "id"]
 Duplicates = Literal["keep", "last", "mean", "sum"]
+BadRatings = Literal["raise", "skip"]
 
 EXCHANGES: tuple[str, ...] = get_args(Exchange)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 INITS: tuple[str, ...] = get_args(Init)
 DUPLICATES: tuple[str, ...] = get_args(Duplicates)
+BAD_RATINGS: tuple[str, ...] = get_args(BadRatings)
 
 #: MLlib's: the k (k + 1) / 2 numbers of a system must fit a Java array.
 MOST_RANK = 65_535
@@ -88,27 +99,13 @@ class Settings:
         tol: Any = 0.0,
     ) -> Settings:
         """Settings from whatever a caller passed, or a `SettingError` that says what to pass."""
-        rank = _integer("Rank of the feature matrices", rank)
-        if rank <= 0:
-            raise SettingError(
-                f"Rank of the feature matrices must be positive but got {rank}; 10 to 100 is usual."
-            )
-        if rank > MOST_RANK:
-            raise SettingError(
-                f"Rank of the feature matrices must be at most {MOST_RANK} but got {rank}; "
-                "10 to 100 is usual."
-            )
+        rank = _rank(rank)
         iterations = _integer("Number of iterations", iterations)
         if iterations < 0:
             raise SettingError(
                 f"Number of iterations must be nonnegative but got {iterations}; 5 to 20 is usual."
             )
-        lambda_ = _real("Regularization parameter", lambda_)
-        if lambda_ < 0:
-            raise SettingError(
-                f"Regularization parameter must be nonnegative but got {lambda_}; "
-                "0.01 to 0.1 is usual."
-            )
+        lambda_ = _lambda(lambda_)
         alpha = _real("Confidence parameter alpha", alpha)
         if implicit and alpha < 0:
             raise SettingError(
@@ -143,12 +140,86 @@ class Settings:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """How a stream is learned, apart from the ratings and where they are placed."""
+
+    rank: int = 10
+    iterations: int = 1
+    lambda_: float = 0.05
+    gamma: float = 0.5
+    seed: int = 0
+    exchange: Exchange = "auto"
+    bad_ratings: BadRatings = "raise"
+
+    def document(self) -> dict[str, Any]:
+        """These settings as plain numbers and words, which `checked` takes back."""
+        return asdict(self)
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        rank: Any,
+        iterations: Any,
+        lambda_: Any,
+        gamma: Any,
+        seed: Any,
+        exchange: Any = "auto",
+        bad_ratings: Any = "raise",
+    ) -> StreamSettings:
+        """Settings from whatever a caller passed, or a `SettingError` that says what to pass."""
+        iterations = _integer("Number of iterations", iterations)
+        if iterations < 1:
+            raise SettingError(
+                f"Number of iterations must be positive but got {iterations}; "
+                "1 learns each batch once."
+            )
+        gamma = _real("Learning rate gamma", gamma)
+        if gamma <= 0:
+            raise SettingError(
+                f"Learning rate gamma must be positive but got {gamma}; 0.3 to 0.7 is usual."
+            )
+        return cls(
+            rank=_rank(rank),
+            iterations=iterations,
+            lambda_=_lambda(lambda_),
+            gamma=gamma,
+            seed=_seed(seed),
+            exchange=_choice("exchange", exchange, EXCHANGES),
+            bad_ratings=_choice("badRatings", bad_ratings, BAD_RATINGS),
+        )
+
+
 def block_count(name: str, value: Any) -> int | None:
     """The number of blocks asked for; None where MLlib's -1 leaves the choice to us."""
     blocks = _integer(name, value)
     if blocks != -1 and blocks <= 0:
         raise SettingError(f"{name} must be -1 or positive but got {blocks}.")
     return None if blocks == -1 else blocks
+
+
+def _rank(value: Any) -> int:
+    rank = _integer("Rank of the feature matrices", value)
+    if rank <= 0:
+        raise SettingError(
+            f"Rank of the feature matrices must be positive but got {rank}; 10 to 100 is usual."
+        )
+    if rank > MOST_RANK:
+        raise SettingError(
+            f"Rank of the feature matrices must be at most {MOST_RANK} but got {rank}; "
+            "10 to 100 is usual."
+        )
+    return rank
+
+
+def _lambda(value: Any) -> float:
+    lambda_ = _real("Regularization parameter", value)
+    if lambda_ < 0:
+        raise SettingError(
+            f"Regularization parameter must be nonnegative but got {lambda_}; 0.01 to 0.1 is usual."
+        )
+    return lambda_
 
 
 def _is_real(value: Any) -> bool:

@@ -76,8 +76,9 @@ def fold_in(
             sent = EXCHANGE.advance(
                 links.products,
                 links.users,
-                Brought(start.brought, start.shuffles),
+                None,
                 partial(first_step, start.make, objective),
+                brought=Brought([start.brought], start.shuffles),
                 send=True,
                 keep=False,
             )

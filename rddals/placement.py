@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pyspark import RDD
 
 from partitioners import (
     DegreeBalancedPartitioner,
@@ -16,10 +18,11 @@ from partitioners import (
     Partitioner,
     RangePartitioner,
 )
+from rddals.config import block_count
 from rddals.errors import SettingError
-from rddals.rdds.degrees import Degrees
+from rddals.rdds.degrees import Degrees, collect_pairs, count_degrees
 
-__all__ = ["PARTITIONERS", "Placement", "checked_placement"]
+__all__ = ["PARTITIONERS", "Placement", "Placements", "checked_placement"]
 
 #: Those that have a name; all but the first are fitted to the ratings.
 PARTITIONERS = ("hash", "range", "balanced", "locality")
@@ -115,3 +118,41 @@ def checked_placement(name: str, asked: Any, blocks: int | None, blocks_name: st
         f"{name} must be a Partitioner, a function from id to block, or one of "
         f"{', '.join(PARTITIONERS)}, but got {asked!r}."
     )
+
+
+class Placements:
+    """Where the ids of both sides are to live, as asked for."""
+
+    def __init__(
+        self, blocks: Any, user_blocks: Any, product_blocks: Any, user: Any, product: Any
+    ) -> None:
+        both = block_count("Number of blocks", blocks)
+        self.sides = (
+            checked_placement(
+                "userPartitioner",
+                user,
+                block_count("userBlocks", user_blocks) or both,
+                "userBlocks and blocks",
+            ),
+            checked_placement(
+                "productPartitioner",
+                product,
+                block_count("productBlocks", product_blocks) or both,
+                "productBlocks and blocks",
+            ),
+        )
+
+    def partitioners(self, source: RDD[Any]) -> tuple[Partitioner, Partitioner]:
+        """The partitioners, fitted to the ratings where that was asked for."""
+        default = max(source.context.defaultParallelism, source.getNumPartitions() // 2)
+        degrees: Sequence[Degrees | None] = (None, None)
+        if any(placement.needs_degrees for placement in self.sides):
+            degrees = count_degrees(source)
+        pairs = None
+        if any(placement.needs_pairs for placement in self.sides):
+            pairs = collect_pairs(source)
+        users, products = self.sides
+        return (
+            users.partitioner(default, degrees[0], pairs),
+            products.partitioner(default, degrees[1], pairs and pairs[::-1]),
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,15 +39,17 @@ class BlockReport:
 
 
 def first_step(
-    make: MakeRows, objective: Objective, in_block: InBlock, brought: FactorBlock | None
+    make: MakeRows,
+    objective: Objective,
+    in_block: InBlock,
+    own: Sequence[FactorBlock],
+    received: None,
 ) -> Solved:
     """The rows that were brought to the block; `make` makes those of ids without one."""
-    if brought is not None:
-        positions, found = brought.find(in_block.ids)
-        rows = np.empty((len(in_block.ids), objective.rank), dtype=np.float32)
-        rows[found] = brought.rows[positions[found]]
-        if not found.all():
-            rows[~found] = make(in_block.ids[~found])
+    if own:
+        rows, known = FactorBlock.latest(own, in_block.ids, objective.rank)
+        if not known.all():
+            rows[~known] = make(in_block.ids[~known])
     else:
         rows = make(in_block.ids)
     return _solved(objective, rows, 0.0, penalty(in_block, rows, objective), {})
@@ -56,6 +59,7 @@ def solve_step(
     objective: Objective,
     source_gram: NDArray[np.float64] | None,
     in_block: InBlock,
+    own: Sequence[FactorBlock],
     source_rows: NDArray[np.float32] | None,
 ) -> Solved:
     """A half-step; `source_gram` is Y'Y over all source rows, for implicit feedback."""

@@ -23,6 +23,7 @@ from rddals.blocks.popularity import Popularity
 from rddals.config import Settings
 from rddals.exchange import (
     EXCHANGES,
+    NOTHING,
     Advance,
     Brought,
     Choice,
@@ -237,10 +238,15 @@ class _Alternation:
         with labelled(self.links[USERS].rdd.context, "start"):
             for side in (PRODUCTS, USERS) if untrained else (USERS,):
                 start = self._start(side)
-                if start.brought is not None:
-                    self.delivery = Brought(start.brought, start.shuffles)
+                rdds = () if start.brought is None else (start.brought,)
                 step = partial(first_step, start.make, self.settings.objective)
-                self._advance(side, step, send=not untrained, keep=untrained)
+                self._advance(
+                    side,
+                    step,
+                    brought=Brought(rdds, start.shuffles),
+                    send=not untrained,
+                    keep=untrained,
+                )
 
     def _start(self, side: int) -> Start:
         settings = self.settings
@@ -274,10 +280,18 @@ class _Alternation:
         self.history.append(done)
         self._tell(done)
 
-    def _advance(self, side: int, step: Any, *, send: bool, keep: bool) -> Advance:
+    def _advance(
+        self, side: int, step: Any, *, brought: Brought = NOTHING, send: bool, keep: bool
+    ) -> Advance:
         """One step on one side; its delivery and factors take the place of those before."""
         advance = self.exchange.advance(
-            self.links[side], self.links[1 - side], self.delivery, step, send=send, keep=keep
+            self.links[side],
+            self.links[1 - side],
+            self.delivery,
+            step,
+            brought=brought,
+            send=send,
+            keep=keep,
         )
         self.delivery = advance.delivery
         outdated = self.factors[side]

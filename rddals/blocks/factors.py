@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,23 @@ class FactorBlock:
         order = np.argsort(ids)
         return cls(ids[order], rows[order])
 
+    @classmethod
+    def latest(
+        cls, blocks: Sequence[FactorBlock], ids: NDArray[Any], width: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Rows of `ids`, each from the last block that knows it, and which are known at all.
+
+        Those that are not are zeros.
+        """
+        rows = np.zeros((len(ids), width), dtype=np.float32)
+        known = np.zeros(len(ids), dtype=bool)
+        for block in reversed(blocks):
+            positions, here = block.find(ids)
+            here &= ~known
+            rows[here] = block.rows[positions[here]]
+            known |= here
+        return rows, known
+
     def only(self, ids: NDArray[Any]) -> FactorBlock:
         """The rows of those of some ids that are here."""
         here = np.isin(self.ids, ids)
@@ -49,6 +66,10 @@ class FactorBlock:
         """The rows of all ids but some."""
         left = np.isin(self.ids, ids, invert=True)
         return FactorBlock(self.ids[left], self.rows[left])
+
+    def columns(self, count: int) -> FactorBlock:
+        """The first columns of all rows."""
+        return FactorBlock(self.ids, np.ascontiguousarray(self.rows[:, :count]))
 
     def unit(self) -> FactorBlock:
         """These rows scaled to length 1; zeros stay."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rddals.exchange.base import Advance, Brought, Delivery, Exchange, Solved, Step
+from rddals.exchange.base import NOTHING, Advance, Brought, Delivery, Exchange, Solved, Step
 from rddals.exchange.broadcast import BroadcastExchange
 from rddals.exchange.join import JoinExchange
 from rddals.exchange.plan import Choice, HalfStepSizes, bytes_moved, choose
@@ -10,6 +10,7 @@ from rddals.exchange.shuffle import ShuffleExchange
 
 __all__ = [
     "EXCHANGES",
+    "NOTHING",
     "Advance",
     "Brought",
     "Choice",

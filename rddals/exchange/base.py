@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -34,20 +34,33 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """What a step makes of one block: its new rows, and a report of its own for the driver."""
+    """What a step makes of one block.
+
+    Attributes
+    ----------
+    rows : ndarray of float32, shape (n, width)
+        The new rows of the block's ids.
+    report : object
+        For the driver.
+    sent : int, optional
+        How many of their columns the other side is sent; all of them if left out.
+    """
 
     rows: Rows
     report: Any
+    sent: int | None = None
 
 
 class Step(Protocol):
     """Makes the rows of one block; pure, and sent to the workers.
 
-    It gets the source rows that the block needs. The first step of a training has none; it gets
-    the rows of its own that were brought to the block to start from, or None.
+    It gets the rows of its own that were brought to the block, oldest first, and the source rows
+    that the block needs; None if nothing was sent yet.
     """
 
-    def __call__(self, in_block: InBlock, received: Any) -> Solved: ...
+    def __call__(
+        self, in_block: InBlock, own: Sequence[FactorBlock], received: Rows | None
+    ) -> Solved: ...
 
 
 class Delivery(ABC):
@@ -69,23 +82,25 @@ class Delivery(ABC):
         """Forget how the delivery came about."""
 
 
-class Brought(Delivery):
-    """Rows in the blocks of their own side, for a first step to start from.
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """Rows of a side that are brought to the blocks they belong to.
 
-    Parameters
+    Attributes
     ----------
-    rdd : RDD of (int, FactorBlock)
-        Each pair in the partition of its block.
+    rdds : sequence of RDD of FactorBlock
+        Each block in the partition of its number. Where several know an id, the last one is
+        right.
     shuffles : sequence of Shuffle
-        What it is made from and is freed with it.
+        What they are made from and are freed with.
     """
 
-    def __init__(self, rdd: RDD[tuple[int, FactorBlock]], shuffles: Sequence[Shuffle] = ()) -> None:
-        self.rdd = rdd
-        self._shuffles = shuffles
+    rdds: Sequence[RDD[FactorBlock]] = ()
+    shuffles: Sequence[Shuffle] = ()
 
     def release(self) -> None:
-        for shuffle in self._shuffles:
+        """Free the shuffles."""
+        for shuffle in self.shuffles:
             shuffle.release()
 
 
@@ -119,6 +134,10 @@ class TaskReport:
     error: RddalsError | None = None
 
 
+#: Nothing is brought.
+NOTHING = Brought()
+
+
 class Exchange(ABC):
     """Moves factor rows between the sides.
 
@@ -136,6 +155,7 @@ class Exchange(ABC):
         delivery: Delivery | None,
         step: Step,
         *,
+        brought: Brought = NOTHING,
         send: bool,
         keep: bool,
     ) -> Advance:
@@ -148,10 +168,11 @@ class Exchange(ABC):
         other : Links
             The other side, which the new rows are sent to.
         delivery : Delivery or None
-            What the other side sent. For a first step, what was brought there to start from, or
-            None. It is used up: the exchange frees it, at the latest when the delivery that
-            follows from it is released.
+            What the other side sent; None for a first step.
         step : Step
+        brought : Brought
+            Rows of this side's own. Like the delivery they are used up: the exchange frees both,
+            at the latest when the delivery that follows from them is released.
         send, keep : bool
             Whether the new rows are delivered onwards, and whether they are kept in place.
 
@@ -162,6 +183,16 @@ class Exchange(ABC):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What reaches the task of one block: its links, rows of its own, messages; in how long."""
+
+    link_block: LinkBlock
+    own: Sequence[FactorBlock]
+    messages: Sequence[Any]
+    seconds: float
+
+
 class BlockTask:
     """What happens in the worker that holds one block; the part every exchange shares."""
 
@@ -170,34 +201,38 @@ class BlockTask:
         self._step = step
         self._book = book
 
-    def receive(self, records: Iterable[Any]) -> tuple[LinkBlock | None, list[Any], float]:
-        """The link block among a task's records, everything else, and the seconds it took."""
+    def receive(self, records: Iterable[Any]) -> Received | None:
+        """A task's records, told apart; None past the last block of this side."""
         start = perf_counter()
-        link_block, others = None, []
+        link_block, own, messages = None, [], []
         for record in records:
             if isinstance(record, LinkBlock):
                 link_block = record
+            elif isinstance(record, FactorBlock):
+                own.append(record)
             else:
-                others.append(record)
-        return link_block, others, perf_counter() - start
+                messages.append(record)
+        if link_block is None:
+            return None
+        return Received(link_block, own, messages, perf_counter() - start)
 
     def solve(
-        self, link_block: LinkBlock, deliver: Any, receive_seconds: float
-    ) -> Iterator[FactorBlock]:
-        """The block's new factors; none if the step failed, which the driver is told.
+        self, received: Received, deliver: Callable[[], tuple[InBlock, Rows | None]]
+    ) -> Iterator[tuple[FactorBlock, FactorBlock]]:
+        """The block's new rows to keep and to send; none if the step failed.
 
-        `deliver` is called without arguments and gives the in-block to solve and its rows.
+        The driver is told why. `deliver` gives the in-block to solve and its source rows.
         """
         started = perf_counter()
-        block = link_block.block
+        block = received.link_block.block
         try:
-            check_digest(link_block, self._digests[block])
+            check_digest(received.link_block, self._digests[block])
             in_block, rows = deliver()
-            received = perf_counter()
-            solved = self._step(in_block, rows)
+            delivered = perf_counter()
+            solved = self._step(in_block, received.own, rows)
         except RddalsError as error:
             # Raised here, Spark would try again and then bury it in a Java traceback.
-            self._book.file("step", block, TaskReport(block, None, receive_seconds, 0.0, error))
+            self._book.file("step", block, TaskReport(block, None, received.seconds, 0.0, error))
             return
         self._book.file(
             "step",
@@ -205,17 +240,12 @@ class BlockTask:
             TaskReport(
                 block,
                 solved.report,
-                receive_seconds + received - started,
-                perf_counter() - received,
+                received.seconds + delivered - started,
+                perf_counter() - delivered,
             ),
         )
-        yield FactorBlock(in_block.ids, solved.rows)
-
-
-def brought_rows(records: Iterable[tuple[int, FactorBlock]]) -> FactorBlock | None:
-    """What `Brought` has for one block."""
-    blocks = [block for _, block in records]
-    return FactorBlock.merged(blocks, blocks[0].rows.shape[1]) if blocks else None
+        kept = FactorBlock(in_block.ids, solved.rows)
+        yield kept, kept if solved.sent is None else kept.columns(solved.sent)
 
 
 def collect_reports(book: ReportBook, links: Links) -> tuple[TaskReport, ...]:

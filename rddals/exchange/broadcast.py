@@ -12,6 +12,7 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import InBlock
 from rddals.errors import InconsistentRatingsError
 from rddals.exchange.base import (
+    NOTHING,
     Advance,
     BlockTask,
     Brought,
@@ -19,9 +20,9 @@ from rddals.exchange.base import (
     Exchange,
     Rows,
     Step,
-    brought_rows,
     collect_reports,
 )
+from rddals.rdds.factors import in_their_blocks
 from rddals.rdds.links import REMEDY, Links
 from rddals.rdds.spark import ReportBook, Shuffle, co_partitioned, cut_lineage, spared
 
@@ -51,27 +52,28 @@ class BroadcastExchange(Exchange):
         delivery: Delivery | None,
         step: Step,
         *,
+        brought: Brought = NOTHING,
         send: bool,
         keep: bool,
     ) -> Advance:
-        assert delivery is None or isinstance(delivery, (BroadcastRows, Brought))
+        assert delivery is None or isinstance(delivery, BroadcastRows)
         sc = links.rdd.context
         book = ReportBook(sc)
-        records: RDD[Any] = links.rdd
-        if isinstance(delivery, Brought):
-            records = co_partitioned([links.rdd, delivery.rdd])
+        records: RDD[Any] = co_partitioned([links.rdd, *brought.rdds])
         try:
-            broadcast = delivery.broadcast if isinstance(delivery, BroadcastRows) else None
+            broadcast = None if delivery is None else delivery.broadcast
             task = _BroadcastTask(BlockTask(links, step, book), broadcast)
-            solved = dict(records.mapPartitions(task).collect())
+            solved = sorted(records.mapPartitions(task).collect(), key=lambda made: made[0])
             reports = collect_reports(book, links)
         finally:
             book.close()
-        blocks = [solved[block] for block in sorted(solved)]
-        factors = _placed(sc, blocks, links.partitions) if keep else None
+        kept = [block for _, block, _ in solved]
+        factors = _placed(sc, kept, links.partitions) if keep else None
         if delivery is not None:
             delivery.release()
-        return Advance(BroadcastRows(sc, blocks) if send else None, factors, reports)
+        brought.release()
+        sent = [block.columns(width) for _, block, width in solved]
+        return Advance(BroadcastRows(sc, sent) if send else None, factors, reports)
 
 
 class _BroadcastTask:
@@ -84,19 +86,21 @@ class _BroadcastTask:
         self.broadcast = broadcast
 
     @spared
-    def __call__(self, records: Iterable[Any]) -> Iterator[tuple[int, FactorBlock]]:
-        link_block, received, seconds = self.block_task.receive(records)
-        if link_block is None:  # a partition past the last block of this side
+    def __call__(self, records: Iterable[Any]) -> Iterator[tuple[int, FactorBlock, int]]:
+        """The block, its rows, and how many of their columns are sent."""
+        received = self.block_task.receive(records)
+        if received is None:
             return
+        in_block = received.link_block.in_block
 
-        def deliver() -> tuple[InBlock, Any]:
-            in_block = link_block.in_block
-            if self.broadcast is None:
-                return in_block, brought_rows(received)
-            return in_block, needed_rows(in_block, self.broadcast.value)
+        def deliver() -> tuple[InBlock, Rows | None]:
+            rows = None
+            if self.broadcast is not None:
+                rows = needed_rows(in_block, self.broadcast.value)
+            return in_block, rows
 
-        for factors in self.block_task.solve(link_block, deliver, seconds):
-            yield link_block.block, factors
+        for kept, sent in self.block_task.solve(received, deliver):
+            yield received.link_block.block, kept, sent.rows.shape[1]
 
 
 def needed_rows(in_block: InBlock, blocks: list[FactorBlock]) -> Rows:
@@ -126,13 +130,8 @@ def _placed(sc: SparkContext, blocks: list[FactorBlock], partitions: int) -> RDD
     numbered = sc.parallelize(list(enumerate(blocks)), max(1, min(partitions, len(blocks))))
     shuffle = Shuffle(numbered, partitions)
     try:
-        factors = shuffle.rdd.mapPartitions(_without_number, preservesPartitioning=True)
+        factors = in_their_blocks(shuffle)
         cut_lineage(factors)
     finally:
         shuffle.release()
     return factors
-
-
-@spared
-def _without_number(numbered: Iterable[tuple[int, FactorBlock]]) -> Iterator[FactorBlock]:
-    return (block for _, block in numbered)

@@ -13,6 +13,7 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import InBlock, LinkBlock
 from rddals.errors import InconsistentRatingsError
 from rddals.exchange.base import (
+    NOTHING,
     Advance,
     BlockTask,
     Brought,
@@ -20,7 +21,6 @@ from rddals.exchange.base import (
     Exchange,
     Rows,
     Step,
-    brought_rows,
     collect_reports,
 )
 from rddals.rdds.links import REMEDY, Links
@@ -43,11 +43,12 @@ __all__ = ["BlockToBlock", "Mail", "ShuffleExchange"]
 class Messages(Delivery):
     """Messages that wait in the shuffle files of the half-step that sent them."""
 
-    def __init__(self, shuffle: Shuffle, earlier: Delivery | None) -> None:
+    def __init__(self, shuffle: Shuffle, earlier: Messages | None, brought: Brought) -> None:
         self.shuffle: Shuffle | None = shuffle
         self.rdd = shuffle.rdd
-        # As long as the lineage is uncut, a lost message is recomputed from the earlier ones.
+        # As long as the lineage is uncut, a lost message is recomputed from what it was made of.
         self._earlier = earlier
+        self._brought = brought
 
     def cut_lineage(self) -> None:
         kept = with_shuffle_serializer(
@@ -55,19 +56,18 @@ class Messages(Delivery):
         )
         cut_lineage(kept)
         self.release()
-        self.shuffle, self.rdd, self._earlier = None, kept, None
+        self.shuffle, self.rdd, self._earlier, self._brought = None, kept, None, NOTHING
 
     def release(self) -> None:
         """Free these messages and all they were made from."""
-        current: Delivery | None = self
-        while isinstance(current, Messages):
+        current: Messages | None = self
+        while current is not None:
             if current.shuffle is None:
                 discard(current.rdd)
             else:
                 current.shuffle.release()
+            current._brought.release()
             current = current._earlier
-        if current is not None:
-            current.release()
 
 
 class BlockToBlock(Exchange):
@@ -80,19 +80,19 @@ class BlockToBlock(Exchange):
         delivery: Delivery | None,
         step: Step,
         *,
+        brought: Brought = NOTHING,
         send: bool,
         keep: bool,
     ) -> Advance:
-        assert delivery is None or isinstance(delivery, (Messages, Brought))
+        assert delivery is None or isinstance(delivery, Messages)
         sc = links.rdd.context
         book = ReportBook(sc)
-        records: RDD[Any] = links.rdd
-        if delivery is not None:
-            records = co_partitioned([links.rdd, delivery.rdd])
+        sent = [] if delivery is None else [delivery.rdd]
+        records: RDD[Any] = co_partitioned([links.rdd, *brought.rdds, *sent])
         task = _MessageTask(
             self.mail(links, other),
             BlockTask(links, step, book),
-            first=not isinstance(delivery, Messages),
+            first=delivery is None,
             destinations=other.partitioner.num_blocks if send else 0,
         )
         results = records.mapPartitions(task, preservesPartitioning=True)
@@ -107,7 +107,10 @@ class BlockToBlock(Exchange):
                 materialise(results)
             reports = collect_reports(book, links)
             if keep:
-                factors = results.mapPartitions(_factors, preservesPartitioning=True)
+                # Serialised like what it will be united with.
+                factors = with_shuffle_serializer(
+                    results.mapPartitions(_factors, preservesPartitioning=True)
+                )
                 cut_lineage(factors)
         except BaseException:
             if shuffle is not None:
@@ -118,9 +121,10 @@ class BlockToBlock(Exchange):
                 results.unpersist()
             book.close()
         if shuffle is not None:
-            return Advance(Messages(shuffle, delivery), factors, reports)
+            return Advance(Messages(shuffle, delivery, brought), factors, reports)
         if delivery is not None:
             delivery.release()
+        brought.release()
         return Advance(None, factors, reports)
 
     @abstractmethod
@@ -195,21 +199,22 @@ class _MessageTask:
 
     @spared
     def __call__(self, records: Iterable[Any]) -> Iterator[Any]:
-        link_block, received, seconds = self.block_task.receive(records)
-        if link_block is None:  # a partition past the last block of this side
+        received = self.block_task.receive(records)
+        if received is None:
             return
+        link_block = received.link_block
 
-        def deliver() -> tuple[InBlock, Any]:
+        def deliver() -> tuple[InBlock, Rows | None]:
             if self.first:
-                return link_block.in_block, brought_rows(received)
+                return link_block.in_block, None
             # Records are (this block, (source block, message)); source blocks are distinct.
-            messages = sorted((pair for _, pair in received), key=lambda pair: pair[0])
+            messages = sorted((pair for _, pair in received.messages), key=lambda pair: pair[0])
             return self.mail.unpack(link_block, messages)
 
-        for factors in self.block_task.solve(link_block, deliver, seconds):
-            yield factors
+        for kept, sent in self.block_task.solve(received, deliver):
+            yield kept
             for destination in range(self.destinations):
-                message = self.mail.pack(link_block, factors.rows, destination)
+                message = self.mail.pack(link_block, sent.rows, destination)
                 if message is not None:
                     yield destination, (link_block.block, message)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -29,7 +29,9 @@ __all__ = [
     "FactorTable",
     "block_and_columns",
     "by_block",
+    "in_their_blocks",
     "is_pair",
+    "newest_rows",
     "placed",
     "predict_pairs",
 ]
@@ -108,10 +110,7 @@ class FactorTable(Shared):
 
         It is computed at once and persisted, and does not depend on either any more.
         """
-        both = co_partitioned(
-            [with_shuffle_serializer(self.blocks), with_shuffle_serializer(newer)]
-        )
-        blocks = both.mapPartitions(_updated, preservesPartitioning=True)
+        blocks = newest_rows([self.blocks, newer])
         cut_lineage(blocks)
         return FactorTable(blocks, self.partitioner)
 
@@ -141,23 +140,48 @@ class _Placement:
 
 
 def predict_pairs(
-    users: FactorTable, products: FactorTable, pairs: RDD[Any]
+    users: FactorTable,
+    products: FactorTable,
+    pairs: RDD[Any],
+    strangers: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> RDD[tuple[Any, Any, Any]]:
-    """``(user ids, product ids, predictions)`` in columns for the pairs that both sides know.
+    """``(user ids, product ids, predictions)`` in columns.
 
     Pairs go to their user's block, pick up the user's row, and go on to their product's block.
+
+    Parameters
+    ----------
+    users, products : FactorTable
+    pairs : RDD of (int, int)
+    strangers : pair of ndarray of float32, shape (rank,), optional
+        Rows of users and of products that are not known. Pairs of such are left out otherwise.
     """
-    to_users = pairs.mapPartitions(partial(_pairs_by_block, users.partitioner))
+    of_user, of_product = strangers or (None, None)
+    nowhere = NOWHERE if strangers is None else 0
+    to_users = pairs.mapPartitions(partial(_pairs_by_block, users.partitioner, nowhere))
     partitions = users.blocks.getNumPartitions()
     at_users = co_partitioned(
         [with_shuffle_serializer(users.blocks), Shuffle(to_users, partitions).rdd]
     )
-    to_products = at_users.mapPartitions(partial(_with_user_rows, products.partitioner))
+    to_products = at_users.mapPartitions(
+        partial(_with_user_rows, products.partitioner, nowhere, of_user)
+    )
     partitions = products.blocks.getNumPartitions()
     at_products = co_partitioned(
         [with_shuffle_serializer(products.blocks), Shuffle(to_products, partitions).rdd]
     )
-    return at_products.mapPartitions(_predictions)
+    return at_products.mapPartitions(partial(_predictions, of_product))
+
+
+def newest_rows(rdds: Sequence[RDD[FactorBlock]]) -> RDD[FactorBlock]:
+    """Block by block the rows of some co-partitioned RDDs; of an id that several know, the last's.
+
+    It computes them whenever it is read.
+    """
+    if len(rdds) == 1:
+        return rdds[0]
+    all_of_them = co_partitioned(map(with_shuffle_serializer, rdds))
+    return with_shuffle_serializer(all_of_them.mapPartitions(_updated, preservesPartitioning=True))
 
 
 @spared
@@ -199,8 +223,21 @@ def _as_pairs(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, Any]]:
             yield id_, array("d", row)
 
 
-def placed(partitioner: Partitioner, ids: NDArray[Any]) -> NDArray[np.int32]:
-    """Blocks of `ids`, which need not be known; `NOWHERE` where there is none.
+def in_their_blocks(numbered: Shuffle) -> RDD[FactorBlock]:
+    """Factor blocks that were shuffled as ``(block, factors)``, without the number."""
+    blocks = numbered.rdd.mapPartitions(_without_number, preservesPartitioning=True)
+    return with_shuffle_serializer(blocks)
+
+
+@spared
+def _without_number(numbered: Iterable[tuple[int, FactorBlock]]) -> Iterator[FactorBlock]:
+    return (factors for _, factors in numbered)
+
+
+def placed(
+    partitioner: Partitioner, ids: NDArray[Any], nowhere: int = NOWHERE
+) -> NDArray[np.int32]:
+    """Blocks of `ids`, which need not be known; `nowhere` where there is none.
 
     A user's own partitioner may know the ids of the training alone, and so does the model.
     """
@@ -208,9 +245,9 @@ def placed(partitioner: Partitioner, ids: NDArray[Any]) -> NDArray[np.int32]:
         return partitioner.block_of(ids)
     except Exception:
         if len(ids) <= 1:
-            return np.full(len(ids), NOWHERE, dtype=np.int32)
+            return np.full(len(ids), nowhere, dtype=np.int32)
     distinct, inverse = np.unique(ids, return_inverse=True)
-    return np.concatenate([placed(partitioner, id_) for id_ in distinct[:, None]])[inverse]
+    return np.concatenate([placed(partitioner, id_, nowhere) for id_ in distinct[:, None]])[inverse]
 
 
 def by_block(
@@ -247,7 +284,7 @@ def _merged(rank: int, pieces: Iterable[tuple[int, FactorBlock]]) -> Iterator[Fa
 
 @spared
 def _pairs_by_block(
-    partitioner: Partitioner, pairs: Iterable[Any]
+    partitioner: Partitioner, nowhere: int, pairs: Iterable[Any]
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
     pairs = iter(pairs)
     while batch := list(islice(pairs, PAIRS_PER_BATCH)):
@@ -261,7 +298,7 @@ def _pairs_by_block(
                 "predict for an RDD of (user, product)."
             ) from None
         users, products = ids[:, 0], ids[:, 1]
-        yield from by_block(placed(partitioner, users), users, products)
+        yield from by_block(placed(partitioner, users, nowhere), users, products)
 
 
 def is_pair(pair: Any) -> bool:
@@ -291,28 +328,40 @@ def block_and_columns(
 
 @spared
 def _with_user_rows(
-    partitioner: Partitioner, records: Iterable[Any]
+    partitioner: Partitioner,
+    nowhere: int,
+    stranger: NDArray[np.float32] | None,
+    records: Iterable[Any],
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
     block, batches = block_and_columns(records)
     if block is None:
         return
     for users, products in batches:
-        positions, found = block.find(users)
-        yield from by_block(
-            placed(partitioner, products[found]),
-            users[found],
-            products[found],
-            block.rows[positions[found]],
-        )
+        found, rows = _rows_or_stranger(block, users, stranger)
+        blocks = placed(partitioner, products[found], nowhere)
+        yield from by_block(blocks, users[found], products[found], rows)
+
+
+def _rows_or_stranger(
+    block: FactorBlock, ids: NDArray[Any], stranger: NDArray[np.float32] | None
+) -> tuple[Any, NDArray[np.float32]]:
+    """Which of `ids` have a row, and the rows; all have one if there is one for strangers."""
+    positions, found = block.find(ids)
+    if stranger is None:
+        return found, block.rows[positions[found]]
+    rows = np.repeat(stranger[None, :], len(ids), axis=0)
+    rows[found] = block.rows[positions[found]]
+    return slice(None), rows
 
 
 @spared
-def _predictions(records: Iterable[Any]) -> Iterator[tuple[Any, Any, Any]]:
+def _predictions(
+    stranger: NDArray[np.float32] | None, records: Iterable[Any]
+) -> Iterator[tuple[Any, Any, Any]]:
     block, batches = block_and_columns(records)
     if block is None:
         return
     for users, products, user_rows in batches:
-        positions, found = block.find(products)
-        rows = block.rows[positions[found]]
+        found, rows = _rows_or_stranger(block, products, stranger)
         predictions = np.einsum("ij,ij->i", user_rows[found], rows, dtype=np.float64)
         yield users[found], products[found], predictions

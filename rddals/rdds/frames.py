@@ -197,15 +197,14 @@ def _read_numbers(schema: bytes, partition: int, batches: Iterable[bytes]) -> It
     from pyarrow import ArrowInvalid, ipc, py_buffer
 
     arrow_schema = ipc.read_schema(py_buffer(schema))
-    for number, batch in enumerate(batches):
+    for batch in batches:
         columns = ipc.read_record_batch(py_buffer(batch), arrow_schema).columns
         try:
             if any(column.null_count for column in columns):
                 raise ArrowInvalid("arrays of numbers have no null")
             yield tuple(map(_as_array, columns, (True, True, False)))
         except ArrowInvalid:  # nor a word that is no number, or that only Python reads as one
-            rows = list(zip(*(column.to_pylist() for column in columns), strict=True))
-            yield RatingBlock.from_rows(rows, origin=f"partition {partition}, batch {number}")
+            yield from zip(*(column.to_pylist() for column in columns), strict=True)
 
 
 @spared

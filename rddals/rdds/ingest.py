@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, groupby, islice
+from typing import Any, cast
 
 import numpy as np
 from pyspark import RDD
@@ -14,9 +15,9 @@ from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, RatingTypeError, SettingError
 from rddals.rdds.frames import Columns, columns_of
 from rddals.rdds.shipping import ship
-from rddals.rdds.spark import is_stopped
+from rddals.rdds.spark import ReportBook, is_stopped
 
-__all__ = ["prepare", "rating_source", "read_batches"]
+__all__ = ["prepare", "rating_source", "read_batches", "usable_batches"]
 
 #: Rows that are turned into columns at a time.
 ROWS_PER_BATCH = 1 << 16
@@ -94,6 +95,59 @@ def read_batches(partition: int, elements: Iterable[Any]) -> Iterator[RatingBloc
         yield RatingBlock.concatenate(held)
 
 
+def usable_batches(
+    book: ReportBook, partition: int, elements: Iterable[Any]
+) -> Iterator[RatingBlock]:
+    """Batches of those ratings that can be trained on; the others are counted.
+
+    How many a partition has of these is filed as "skipped". Columns of different lengths, or of
+    words, are no bad ratings but no ratings at all.
+
+    Raises
+    ------
+    RatingError
+        For columns that cannot be read as such.
+    """
+    skipped = 0
+    for in_columns, group in groupby(elements, _is_batch):
+        if in_columns:
+            for number, batch in enumerate(group):
+                columns = _columns(batch)
+                origin = f"partition {partition}, batch {number}"
+                RatingBlock.from_columns(*(column[:0] for column in columns), origin=origin)
+                if len({len(column) for column in columns}) > 1:
+                    RatingBlock.from_columns(*columns, origin=origin)
+                found = _usable(partial(_part_of_columns, columns), slice(0, len(columns[0])))
+                skipped += len(columns[0]) - len(found)
+                yield found
+            continue
+        while rows := list(islice(group, ROWS_PER_BATCH)):
+            found = _usable(partial(_part_of_rows, rows), slice(0, len(rows)))
+            skipped += len(rows) - len(found)
+            yield found
+    book.file("skipped", partition, skipped)
+
+
+def _part_of_columns(columns: Sequence[Any], part: slice) -> RatingBlock:
+    return RatingBlock.from_columns(*(column[part] for column in columns))
+
+
+def _part_of_rows(rows: Sequence[Any], part: slice) -> RatingBlock:
+    return RatingBlock.from_rows(rows[part])
+
+
+def _usable(read: Callable[[slice], RatingBlock], part: slice) -> RatingBlock:
+    """What can be read of a part; where it cannot be read whole, its halves are tried."""
+    try:
+        return read(part)
+    except (RatingError, RatingTypeError):
+        if part.stop - part.start == 1:
+            return RatingBlock.empty()
+    middle = (part.start + part.stop) // 2
+    halves = (slice(part.start, middle), slice(middle, part.stop))
+    return RatingBlock.concatenate([_usable(read, half) for half in halves])
+
+
 def _blocks(partition: int, elements: Iterator[Any]) -> Iterator[RatingBlock]:
     row = 0
     while rows := list(islice(elements, 1)):
@@ -127,6 +181,10 @@ def _is_batch(element: Any) -> bool:
 
 
 def _from_batch(batch: Any, origin: str) -> RatingBlock:
+    return RatingBlock.from_columns(*_columns(batch), origin=origin)
+
+
+def _columns(batch: Any) -> Sequence[Any]:
     if isinstance(batch, RatingBlock):
-        batch = (batch.users, batch.products, batch.ratings)
-    return RatingBlock.from_columns(*batch, origin=origin)
+        return (batch.users, batch.products, batch.ratings)
+    return cast("Sequence[Any]", batch)

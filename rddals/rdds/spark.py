@@ -216,16 +216,24 @@ class Shared:
     def __init__(self, rdd: RDD[Any]) -> None:
         self._rdd = rdd
         self._holders = 0
+        self._lent = False
 
     def hold(self) -> Self:
         """Count one more that needs it."""
         self._holders += 1
         return self
 
+    def lend(self) -> None:
+        """Leave it to Spark to free the RDD: others may be computed from it at any time.
+
+        Spark does so when neither it nor any of those is referred to any more.
+        """
+        self._lent = True
+
     def let_go(self) -> None:
         """Count one less, and free the RDD when nobody is left."""
         self._holders -= 1
-        if self._holders == 0:
+        if self._holders == 0 and not self._lent:
             discard(self._rdd)
 
 

@@ -15,7 +15,7 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import LinkBlock
 from rddals.blocks.start import id_start, mllib_start
 from rddals.errors import InconsistentRatingsError
-from rddals.rdds.factors import FactorTable, by_block, placed
+from rddals.rdds.factors import FactorTable, by_block, in_their_blocks, placed
 from rddals.rdds.links import REMEDY, Links
 from rddals.rdds.spark import Shuffle, spared, with_shuffle_serializer
 
@@ -32,14 +32,14 @@ class Start:
     ----------
     make : callable
         Rows of a block's ids, for those that nothing was brought for; sent to the workers.
-    brought : RDD of (int, FactorBlock), or None
+    brought : RDD of FactorBlock, or None
         Rows in the partitions of their blocks; None if every block makes its own.
     shuffles : tuple of Shuffle
         What `brought` is made from.
     """
 
     make: MakeRows
-    brought: RDD[tuple[int, FactorBlock]] | None = None
+    brought: RDD[FactorBlock] | None = None
     shuffles: tuple[Shuffle, ...] = ()
 
 
@@ -61,7 +61,7 @@ def start_of_mllib(links: Links, rank: int, seed: int) -> Start:
     ids = Shuffle(links.rdd.mapPartitions(partial(_ids_by_hash, blocks)), blocks)
     drawn = ids.rdd.mapPartitions(partial(_drawn, draw, links.partitioner))
     rows = Shuffle(drawn, links.partitions)
-    return Start(partial(_missing, rank), rows.rdd, (ids, rows))
+    return Start(partial(_missing, rank), in_their_blocks(rows), (ids, rows))
 
 
 def start_from(table: FactorTable, links: Links, make: MakeRows) -> Start:
@@ -71,12 +71,11 @@ def start_from(table: FactorTable, links: Links, make: MakeRows) -> Start:
     """
     alike = table.partitioner == links.partitioner
     if alike and table.blocks.getNumPartitions() == links.partitions:
-        numbered = table.blocks.mapPartitionsWithIndex(_numbered, preservesPartitioning=True)
-        return Start(make, with_shuffle_serializer(numbered))
+        return Start(make, with_shuffle_serializer(table.blocks))
     moved = Shuffle(
         table.blocks.mapPartitions(partial(_moved, links.partitioner)), links.partitions
     )
-    return Start(make, moved.rdd, (moved,))
+    return Start(make, in_their_blocks(moved), (moved,))
 
 
 def _missing(rank: int, ids: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -105,13 +104,6 @@ def _drawn(
         ids = np.sort(np.concatenate(parts))
         for block, columns in by_block(partitioner.block_of(ids), ids, draw(ids)):
             yield block, FactorBlock(*columns)
-
-
-@spared
-def _numbered(
-    partition: int, factor_blocks: Iterable[FactorBlock]
-) -> Iterator[tuple[int, FactorBlock]]:
-    return ((partition, factors) for factors in factor_blocks)
 
 
 @spared

@@ -71,7 +71,7 @@ def numbering_step(half_step, width, log):
     """A step that gives numbered rows, reports what it received, and logs every call."""
     rows_of = _of_no_module(numbered_rows)
 
-    def step(in_block, source_rows):
+    def step(in_block, own, source_rows):
         (log / f"{half_step}-{uuid.uuid4().hex}").touch()
         received = None if source_rows is None else (in_block.source_ids, source_rows)
         return Solved(rows_of(in_block.ids, half_step, width), received)
@@ -255,7 +255,7 @@ class ExchangeContract(ABC):
         advance.delivery.release()
 
     def test_an_error_of_a_step_reaches_the_driver_as_it_is(self, linked, footprint):
-        def fail(in_block, source_rows):
+        def fail(in_block, own, source_rows):
             raise SingularSystemError(in_block.ids.tolist(), 2, 0.0)
 
         with pytest.raises(SingularSystemError) as caught:

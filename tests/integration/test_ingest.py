@@ -265,7 +265,7 @@ def test_a_bad_word_is_named_with_its_batch_and_row(spark):
     rows = [(str(user), str(product), str(rating)) for user, product, rating in small.RATINGS]
     rows[5] = ("3.5", *rows[5][1:])
     frame = frame_of(spark, rows, *[StringType()] * 3).coalesce(1)
-    with pytest.raises(RatingError, match=r"partition 0, batch 0, row 5: user id '3\.5' is"):
+    with pytest.raises(RatingError, match=r"partition 0, row 5: user id '3\.5' is"):
         ALS.train(frame, 2)
 
 

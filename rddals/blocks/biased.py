@@ -1,0 +1,65 @@
+"""Rows of the streaming model: a factor, a bias, and how much they were learned from.
+
+They are rows of one `FactorBlock`: what belongs to an id travels, and is kept, as one. A number of
+ratings is exact up to 2^24; of an id with more the next one changes nothing that a float32 holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BiasedRows", "shown_width", "state_width"]
+
+Rows = NDArray[np.float32]
+
+
+def shown_width(rank: int) -> int:
+    """Columns that the other side needs: factor and bias."""
+    return rank + 1
+
+
+def state_width(rank: int) -> int:
+    """Columns that are kept: the number of ratings too."""
+    return rank + 2
+
+
+@dataclass(frozen=True, slots=True)
+class BiasedRows:
+    """The rows of some ids, by what they mean.
+
+    Attributes
+    ----------
+    shown : ndarray of float32, shape (n, rank + 1)
+        Factors, and biases in the last column.
+    seen : ndarray of float32, shape (n,)
+        How many ratings each was learned from.
+    anchor : ndarray of float32, shape (n, rank + 1)
+        Where the batch that is being learned found them.
+    """
+
+    shown: Rows
+    seen: Rows
+    anchor: Rows
+
+    @classmethod
+    def found(cls, rows: Rows) -> BiasedRows:
+        """Rows as a batch finds them; shape (n, rank + 2)."""
+        return cls(rows[:, :-1], rows[:, -1], rows[:, :-1])
+
+    @classmethod
+    def midway(cls, rows: Rows) -> BiasedRows:
+        """Rows as `midway_rows` gives them."""
+        width = rows.shape[1] // 2
+        return cls(rows[:, :width], rows[:, width], rows[:, width + 1 :])
+
+    def midway_rows(self) -> Rows:
+        """All of it, for the next half-update of a batch; shape (n, 2 rank + 3)."""
+        return np.concatenate([self.shown, self.seen[:, None], self.anchor], axis=1)
+
+    def final_rows(self, degrees: NDArray[np.int64]) -> Rows:
+        """What is kept after a batch of that many ratings of each; shape (n, rank + 2)."""
+        seen = (self.seen + degrees).astype(np.float32)
+        return np.concatenate([self.shown, seen[:, None]], axis=1)

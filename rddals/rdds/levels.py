@@ -1,0 +1,104 @@
+"""Rows of one side that batches change: what is old stays, what is new is laid on top.
+
+A batch writes the rows it touched as a level of their own, and rewrites no other. A level that
+has grown to half the size of the one below is merged with it, so that there are few of them, each
+row is rewritten a few times only, and none is kept that was superseded long ago. (The scheme of
+log-structured merge trees: O'Neil, Cheng, Gawlick and O'Neil, Acta Informatica 33, 1996.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyspark import RDD
+
+from partitioners import Partitioner
+from rddals.blocks.factors import FactorBlock
+from rddals.rdds.factors import FactorTable, newest_rows
+from rddals.rdds.spark import Shared, cut_lineage, discard
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11 on
+
+__all__ = ["Level", "Levels"]
+
+
+class Level(Shared):
+    """Rows that were written together.
+
+    Attributes
+    ----------
+    blocks : RDD of FactorBlock
+        Persisted; block b in partition b.
+    rows : int
+        How many there are, or a few more.
+    """
+
+    def __init__(self, blocks: RDD[FactorBlock], rows: int) -> None:
+        super().__init__(blocks)
+        self.blocks = blocks
+        self.rows = rows
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """All rows of one side; of an id that several levels know, the last one's row.
+
+    Attributes
+    ----------
+    partitioner : Partitioner
+        In which block an id lives.
+    levels : tuple of Level
+        Oldest first.
+    """
+
+    partitioner: Partitioner
+    levels: tuple[Level, ...] = ()
+
+    @property
+    def rdds(self) -> list[RDD[FactorBlock]]:
+        """Every level's blocks, oldest first."""
+        return [level.blocks for level in self.levels]
+
+    def grown(self, newer: RDD[FactorBlock], rows: int, ids: int) -> Levels:
+        """These levels and one more.
+
+        Parameters
+        ----------
+        newer : RDD of FactorBlock
+            Persisted, and partitioned like the levels. It is used up.
+        rows : int
+            How many rows it has.
+        ids : int
+            How many ids there are in all levels.
+        """
+        kept = list(self.levels)
+        merged = [newer]
+        while kept and kept[-1].rows < 2 * rows:
+            level = kept.pop()
+            merged.insert(0, level.blocks)
+            rows = min(ids, rows + level.rows)
+        if len(merged) > 1:
+            blocks = newest_rows(merged)
+            try:
+                cut_lineage(blocks)
+            finally:
+                discard(newer)
+            newer = blocks
+        return Levels(self.partitioner, (*kept, Level(newer, rows)))
+
+    def table(self) -> FactorTable:
+        """All rows in one; a view that computes them whenever it is read."""
+        return FactorTable(newest_rows(self.rdds), self.partitioner)
+
+    def hold(self) -> Self:
+        """Count one more that needs these levels."""
+        for level in self.levels:
+            level.hold()
+        return self
+
+    def let_go(self) -> None:
+        """Count one less; levels that nobody needs are freed."""
+        for level in self.levels:
+            level.let_go()

@@ -1,0 +1,170 @@
+"""The front door to streams: ``StreamingALS``."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from rddals.config import StreamSettings
+from rddals.errors import RatingError, SettingError
+from rddals.learning import StreamState, learn
+from rddals.placement import Placements
+from rddals.rdds.frames import Columns
+from rddals.rdds.ingest import rating_source
+from rddals.rdds.levels import Levels
+from rddals.rdds.spark import head
+from rddals.streaming_model import StreamingModel
+
+__all__ = ["StreamingALS"]
+
+
+class StreamingALS:
+    """A biased matrix factorisation, learned batch by batch.
+
+    The model predicts ``mean + b_user + b_product + U_user . P_product`` [1]_. There are two ways
+    to learn it::
+
+        model = StreamingALS.train(first)          # models that never change
+        model = model.train(second)
+
+        als = StreamingALS()                       # one that does
+        stream.foreachRDD(als.train)
+        als.model.predict(user, product)
+
+    Parameters
+    ----------
+    rank : int
+        Length of a factor.
+    iterations : int
+        How often each batch is gone through: products, then users.
+    lambda_ : float
+        Weight of the penalty.
+    gamma : float
+        Learning rate.
+    blocks : int
+        Blocks of each side; -1 takes what `rddals.ALS.train` would for the first batch.
+    seed : int, optional
+        For new products' factors; drawn if left out.
+    userPartitioner, productPartitioner, userBlocks, productBlocks
+        As for `rddals.ALS.train`; fitted to the first batch, where they are fitted.
+    exchange : {"auto", "shuffle", "broadcast", "join"}
+        How rows reach the blocks that need them, batch by batch.
+    badRatings : {"raise", "skip"}
+        What to do about what cannot be learned from: a rating that is not finite, an id that is
+        none. What is skipped is counted.
+    userCol, itemCol, ratingCol : str, optional
+        Columns of DataFrames, as for `rddals.ALS.train`.
+
+    Attributes
+    ----------
+    model : StreamingModel or None
+        The latest; None before the first rating.
+
+    References
+    ----------
+    .. [1] Koren, Bell and Volinsky, "Matrix factorization techniques for recommender systems",
+       Computer 42(8), 2009.
+    """
+
+    def __init__(
+        self,
+        rank: int = 10,
+        iterations: int = 1,
+        lambda_: float = 0.05,
+        gamma: float = 0.5,
+        blocks: int = -1,
+        seed: int | None = None,
+        *,
+        userPartitioner: Any = None,
+        productPartitioner: Any = None,
+        userBlocks: int = -1,
+        productBlocks: int = -1,
+        exchange: str = "auto",
+        badRatings: str = "raise",
+        userCol: str | None = None,
+        itemCol: str | None = None,
+        ratingCol: str | None = None,
+    ) -> None:
+        self.model: StreamingModel | None = None
+        self._settings = StreamSettings.checked(
+            rank=rank,
+            iterations=iterations,
+            lambda_=lambda_,
+            gamma=gamma,
+            seed=secrets.randbits(63) if seed is None else seed,
+            exchange=exchange,
+            bad_ratings=badRatings,
+        )
+        self._placements = Placements(
+            blocks, userBlocks, productBlocks, userPartitioner, productPartitioner
+        )
+        self._columns = Columns.checked(userCol, itemCol, ratingCol)
+        # The class has a method of this name too, which makes models: both are the API.
+        self.train = self._train  # type: ignore[method-assign, assignment]
+
+    @classmethod
+    def train(cls, ratings: Any, model: StreamingModel | None = None, **settings: Any) -> Any:
+        """A model that has learned from one batch of ratings.
+
+        Parameters
+        ----------
+        ratings : RDD or DataFrame
+            As `rddals.ALS.train` takes them. Several ratings of a product by a user are
+            observations of their own.
+        model : StreamingModel, optional
+            What to go on from; a model of its own is made otherwise.
+        **settings
+            As the class takes them; not with a model, which has its own.
+
+        Returns
+        -------
+        StreamingModel
+
+        Raises
+        ------
+        SettingError
+            If a setting is out of its range.
+        RatingError, RatingTypeError
+            If there is no rating, or something that cannot be learned from.
+        InconsistentRatingsError
+            If `ratings` changes from one computation to the next.
+        OverflowingRatingsError
+            If ratings are so large that rows are not finite.
+        """
+        if model is None:
+            als = cls(**settings)
+            als._train(ratings)
+            if als.model is None:
+                raise RatingError("RDD is empty: there is nothing to train on.")
+            return als.model
+        if not isinstance(model, StreamingModel):
+            raise SettingError(
+                f"model must be a StreamingModel but got {model!r}; pass settings by name, such "
+                "as rank=10."
+            )
+        if settings:
+            raise SettingError(
+                f"{', '.join(sorted(settings))}: a model keeps the settings it was made with; "
+                "leave them out, or leave out the model."
+            )
+        return model.train(ratings)
+
+    def _train(self, ratings: Any) -> None:
+        """Learn from the next batch; `model` is the new model then.
+
+        Parameters
+        ----------
+        ratings : RDD or DataFrame
+            As `rddals.ALS.train` takes them. If there is none, nothing is learned.
+        """
+        if self.model is not None:
+            self.model = self.model.train(ratings)
+            return
+        source = rating_source(ratings, self._columns)
+        if not head(source):
+            return
+        users, products = self._placements.partitioners(source)
+        state = StreamState((Levels(users), Levels(products)))
+        state, learned = learn(source, state, self._settings)
+        if state.ratings:
+            self.model = StreamingModel(state, self._settings, self._columns, learned)
