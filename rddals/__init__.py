@@ -34,12 +34,16 @@ if TYPE_CHECKING:
         StudyError,
         UnknownIdError,
     )
+    from rddals.learning import BatchLearned
     from rddals.model import MatrixFactorizationModel
     from rddals.planning import plan
+    from rddals.streaming import StreamingALS
+    from rddals.streaming_model import StreamingModel
     from rddals.training import HalfStepDone, LinksBuilt, TrainingDone
 
 __all__ = [
     "ALS",
+    "BatchLearned",
     "EventLogError",
     "HalfStepDone",
     "InconsistentRatingsError",
@@ -57,6 +61,8 @@ __all__ = [
     "RddalsError",
     "SettingError",
     "SingularSystemError",
+    "StreamingALS",
+    "StreamingModel",
     "StudyError",
     "TrainingDone",
     "UnknownIdError",
@@ -68,11 +74,14 @@ __all__ = [
 #: Where names come from that are no errors.
 _HOMES = {
     "ALS": "rddals.als",
+    "BatchLearned": "rddals.learning",
     "HalfStepDone": "rddals.training",
     "LinksBuilt": "rddals.training",
     "MatrixFactorizationModel": "rddals.model",
     "Rating": "pyspark.mllib.recommendation",
     "RatingBlock": "rddals.blocks.ratings",
+    "StreamingALS": "rddals.streaming",
+    "StreamingModel": "rddals.streaming_model",
     "TrainingDone": "rddals.training",
     "install": "rddals.drop_in",
     "plan": "rddals.planning",

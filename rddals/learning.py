@@ -18,13 +18,13 @@ from pyspark import RDD
 from rddals.config import StreamSettings
 from rddals.exchange import EXCHANGES, Advance, Brought, Choice, Delivery, choose
 from rddals.rdds.ingest import usable_batches
-from rddals.rdds.levels import Levels
 from rddals.rdds.links import PRODUCTS, USERS, LinkedRatings, NoRatingsError, build_links
 from rddals.rdds.spark import ReportBook, discard, labelled
+from rddals.rdds.stream_state import StreamState
 from rddals.stream_steps import BatchReport, learn_step, show_step
 from rddals.training import half_step_sizes
 
-__all__ = ["BatchLearned", "StreamState", "learn"]
+__all__ = ["BatchLearned", "learn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,35 +56,6 @@ class BatchLearned:
     rmse: float | None
     exchange: Choice | None
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class StreamState:
-    """All that a stream's model is.
-
-    Attributes
-    ----------
-    sides : pair of Levels
-        Users' and products' rows, as `rddals.blocks.biased` lays them out.
-    ids : pair of int
-        How many users and products there are.
-    total : Fraction
-        The sum of all ratings, exactly.
-    ratings : int
-        How many there were.
-    batches : int
-    """
-
-    sides: tuple[Levels, Levels]
-    ids: tuple[int, int] = (0, 0)
-    total: Fraction = Fraction(0)
-    ratings: int = 0
-    batches: int = 0
-
-    @property
-    def mean(self) -> float:
-        """The mean of all ratings so far; 0 if there was none."""
-        return float(self.total / self.ratings) if self.ratings else 0.0
 
 
 def learn(

@@ -7,15 +7,20 @@ from typing import Any
 
 from rddals.config import StreamSettings
 from rddals.errors import RatingError, SettingError
-from rddals.learning import StreamState, learn
+from rddals.learning import learn
+from rddals.model import MatrixFactorizationModel
 from rddals.placement import Placements
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.levels import Levels
 from rddals.rdds.spark import head
+from rddals.rdds.stream_state import StreamState
 from rddals.streaming_model import StreamingModel
 
 __all__ = ["StreamingALS"]
+
+#: Settings that say where ids live, which a model has said already.
+PLACEMENT = ("userPartitioner", "productPartitioner", "userBlocks", "productBlocks")
 
 
 class StreamingALS:
@@ -103,7 +108,12 @@ class StreamingALS:
         self.train = self._train  # type: ignore[method-assign, assignment]
 
     @classmethod
-    def train(cls, ratings: Any, model: StreamingModel | None = None, **settings: Any) -> Any:
+    def train(
+        cls,
+        ratings: Any,
+        model: StreamingModel | MatrixFactorizationModel | None = None,
+        **settings: Any,
+    ) -> Any:
         """A model that has learned from one batch of ratings.
 
         Parameters
@@ -111,10 +121,12 @@ class StreamingALS:
         ratings : RDD or DataFrame
             As `rddals.ALS.train` takes them. Several ratings of a product by a user are
             observations of their own.
-        model : StreamingModel, optional
-            What to go on from; a model of its own is made otherwise.
+        model : StreamingModel or MatrixFactorizationModel, optional
+            What to go on from. One that was trained on batches, on explicit ratings, predicts the
+            same when the stream begins; it stays as it is.
         **settings
-            As the class takes them; not with a model, which has its own.
+            As the class takes them. Not with a `StreamingModel`, which has its own; not `rank` or
+            placements with a `MatrixFactorizationModel`.
 
         Returns
         -------
@@ -137,10 +149,12 @@ class StreamingALS:
             if als.model is None:
                 raise RatingError("RDD is empty: there is nothing to train on.")
             return als.model
+        if isinstance(model, MatrixFactorizationModel):
+            return cls._from_batch(model, settings).train(ratings)
         if not isinstance(model, StreamingModel):
             raise SettingError(
-                f"model must be a StreamingModel but got {model!r}; pass settings by name, such "
-                "as rank=10."
+                f"model must be a StreamingModel or a MatrixFactorizationModel of rddals but got "
+                f"{model!r}; pass settings by name, such as rank=10."
             )
         if settings:
             raise SettingError(
@@ -148,6 +162,23 @@ class StreamingALS:
                 "leave them out, or leave out the model."
             )
         return model.train(ratings)
+
+    @classmethod
+    def _from_batch(
+        cls, model: MatrixFactorizationModel, settings: dict[str, Any]
+    ) -> StreamingModel:
+        for name in ("rank", "blocks", *PLACEMENT):
+            if name in settings:
+                raise SettingError(
+                    f"{name}: a stream keeps that of the model it goes on from; leave it out."
+                )
+        if model._settings is not None and model._settings.objective.implicit:
+            raise SettingError(
+                "The model was trained on implicit feedback, which says how sure a preference is "
+                "and not what the rating was; a stream goes on from explicit ratings."
+            )
+        als = cls(rank=model.rank, **settings)
+        return StreamingModel.from_batch(model, als._settings, als._columns)
 
     def _train(self, ratings: Any) -> None:
         """Learn from the next batch; `model` is the new model then.

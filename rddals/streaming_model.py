@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark import RDD
+from pyspark import RDD, SparkContext
 from pyspark.mllib.recommendation import Rating
 
-from rddals.asked import checked_id
+from rddals.asked import Asked, checked_id
+from rddals.blocks.biased import centred_rows, product_factors, state_width, user_factors
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN
 from rddals.config import StreamSettings
 from rddals.errors import ModelReleasedError
 from rddals.kernels.topk import pair_scores
-from rddals.learning import BatchLearned, StreamState, learn
-from rddals.model import MatrixFactorizationModel
+from rddals.learning import BatchLearned, learn
+from rddals.model import MatrixFactorizationModel, check_location
+from rddals.rdds.best import best
 from rddals.rdds.factors import FactorTable, is_pair, predict_pairs
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
-from rddals.rdds.levels import Levels
+from rddals.rdds.levels import Level, Levels
 from rddals.rdds.links import PRODUCTS, USERS
-from rddals.rdds.spark import cut_lineage, head, is_stopped, spared, with_shuffle_serializer
+from rddals.rdds.spark import (
+    cut_lineage,
+    discard,
+    head,
+    is_stopped,
+    spared,
+    with_shuffle_serializer,
+)
+from rddals.rdds.stream_files import read_stream, write_stream
+from rddals.rdds.stream_state import StreamState
 
 __all__ = ["StreamingModel"]
 
 SIDES = ("user", "product")
+
+#: Ratings that each id of a batch-trained model counts as having been learned from.
+LEARNED_FROM = 20
 
 
 class StreamingModel:
@@ -49,14 +64,18 @@ class StreamingModel:
         How many there were, and how many ids have a row.
     batches : int
         Batches so far, empty ones included.
-    learned : BatchLearned
-        What became of the last batch.
+    learned : BatchLearned or None
+        What became of the last batch; None if it was loaded since.
     seed : int
         What the products' starting factors are drawn with.
     """
 
     def __init__(
-        self, state: StreamState, settings: StreamSettings, columns: Columns, learned: BatchLearned
+        self,
+        state: StreamState,
+        settings: StreamSettings,
+        columns: Columns,
+        learned: BatchLearned | None,
     ) -> None:
         self.learned = learned
         self._settings = settings
@@ -124,12 +143,9 @@ class StreamingModel:
 
     def predict(self, user: int, product: int) -> float:
         """The predicted rating of a product by a user; what is not known of them counts as zero."""
-        tables = self._tables()
-        rows = [
-            self._row(table, side, id_)
-            for side, table, id_ in zip((USERS, PRODUCTS), tables, (user, product), strict=True)
-        ]
-        return self.mean + float(pair_scores(*rows))
+        users, products = self._tables()
+        rows = self._row(users, USERS, user), self._row(products, PRODUCTS, product)
+        return float(pair_scores(*rows))
 
     def predictAll(self, user_product: RDD[tuple[int, int]]) -> RDD[Rating]:
         """Predicted ratings of ``(user, product)`` pairs, of every one, in no particular order."""
@@ -138,10 +154,60 @@ class StreamingModel:
         assert all(map(is_pair, head(user_product))), (
             "user_product should be RDD of (user, product)"
         )
-        strangers = (_stranger(USERS, self.rank), _stranger(PRODUCTS, self.rank))
         self._lend()
-        predicted = predict_pairs(*tables, user_product, strangers)
-        return predicted.flatMap(partial(_as_ratings, self.mean))
+        strangers = (self._stranger(USERS), self._stranger(PRODUCTS))
+        return predict_pairs(*tables, user_product, strangers).flatMap(_as_ratings)
+
+    # ------------------------------------------------------------------ recommendations
+
+    def recommendProducts(
+        self, user: int, num: int, *, exclude: Any = (), candidates: Any = None
+    ) -> list[Rating]:
+        """The `num` products with the highest predicted ratings for a user, best first.
+
+        A user that is not known gets those that are best liked.
+
+        Parameters
+        ----------
+        user, num : int
+        exclude : iterable of int
+            Products that are left out.
+        candidates : iterable of int, optional
+            Products that are looked at; all if left out.
+        """
+        asked = Asked.checked(num, exclude, candidates)
+        users, products = self._tables()
+        ids, scores = best(products, self._row(users, USERS, user), asked)
+        return list(map(partial(Rating, int(user)), ids.tolist(), scores.tolist()))
+
+    def recommendUsers(
+        self, product: int, num: int, *, exclude: Any = (), candidates: Any = None
+    ) -> list[Rating]:
+        """The `num` users with the highest predicted ratings for a product, best first.
+
+        Arguments as those of `recommendProducts`, users and products exchanged.
+        """
+        asked = Asked.checked(num, exclude, candidates)
+        users, products = self._tables()
+        ids, scores = best(users, self._row(products, PRODUCTS, product), asked)
+        found = zip(ids.tolist(), scores.tolist(), strict=True)
+        return [Rating(id_, int(product), score) for id_, score in found]
+
+    def recommendProductsForUsers(
+        self, num: int, *, excludeSeen: Any = None, candidates: Any = None
+    ) -> RDD[tuple[int, tuple[Rating, ...]]]:
+        """As `rddals.MatrixFactorizationModel.recommendProductsForUsers`."""
+        view = self._matrix_view()
+        return view.recommendProductsForUsers(num, excludeSeen=excludeSeen, candidates=candidates)
+
+    def recommendUsersForProducts(
+        self, num: int, *, excludeSeen: Any = None, candidates: Any = None
+    ) -> RDD[tuple[int, tuple[Rating, ...]]]:
+        """As `rddals.MatrixFactorizationModel.recommendUsersForProducts`."""
+        view = self._matrix_view()
+        return view.recommendUsersForProducts(num, excludeSeen=excludeSeen, candidates=candidates)
+
+    # ------------------------------------------------------------------ other models, files
 
     def toMatrixFactorizationModel(self) -> MatrixFactorizationModel:
         """A model of its own for everything that takes one, of rank `rank` + 2.
@@ -149,16 +215,82 @@ class StreamingModel:
         A user's factor is ``(U, b_user, 1)`` and a product's ``(P, 1, b_product + mean)``: their
         dot product is this model's prediction.
         """
-        tables = []
-        for side, table in enumerate(self._tables()):
-            blocks = table.blocks
-            if side == PRODUCTS:
-                blocks = with_shuffle_serializer(
-                    blocks.mapPartitions(partial(_with_mean, self.mean), preservesPartitioning=True)
-                )
-            cut_lineage(blocks)
-            tables.append(FactorTable(blocks, table.partitioner))
+        tables = self._tables()
+        made: list[FactorTable] = []
+        try:
+            for table in tables:
+                cut_lineage(table.blocks)
+                made.append(table)
+        except BaseException:
+            for table in made:
+                discard(table.blocks)
+            raise
         return MatrixFactorizationModel(self.rank + 2, *tables)
+
+    @classmethod
+    def from_batch(
+        cls, model: MatrixFactorizationModel, settings: StreamSettings, columns: Columns
+    ) -> StreamingModel:
+        """A model that predicts what a batch-trained one does, to go on from.
+
+        Its mean and biases are parts of the factors' dot product: with ``u`` and ``p`` the means of
+        all users' and of all products' factors, ``U.P`` is ``u.p + (U - u).p + u.(P - p) +
+        (U - u).(P - p)``. How many ratings an id was learned from, such a model does not know: each
+        counts as having had `LEARNED_FROM`.
+        """
+        sides = model._factors()
+        means = [table.mean(model.rank).astype(np.float64) for table in sides]
+        levels: list[Levels] = []
+        ids: list[int] = []
+        try:
+            for side, table in enumerate(sides):
+                centred = partial(
+                    centred_rows,
+                    mean=means[side],
+                    other_mean=means[1 - side],
+                    seen=LEARNED_FROM,
+                )
+                ids.append(sum(table.blocks.map(_size).collect()))
+                blocks = _view(Levels(table.partitioner, (Level(table.blocks, 0),)), centred).blocks
+                cut_lineage(blocks)
+                levels.append(Levels(table.partitioner, (Level(blocks, ids[side]),)))
+        except BaseException:
+            for made in levels:
+                made.hold().let_go()
+            raise
+        ratings = LEARNED_FROM * ids[USERS]
+        state = StreamState(
+            sides=(levels[USERS], levels[PRODUCTS]),
+            ids=(ids[USERS], ids[PRODUCTS]),
+            total=Fraction(float(means[USERS] @ means[PRODUCTS])) * ratings,
+            ratings=ratings,
+        )
+        return cls(state, settings, columns, None)
+
+    def save(self, sc: SparkContext, path: str) -> None:
+        """Save all of it, at a path that does not exist yet.
+
+        Raises
+        ------
+        ModelExistsError
+            If there is a model at `path`.
+        """
+        check_location(sc, path)
+        state = self._usable_state()
+        write_stream(sc, path, state, self._settings)
+
+    @classmethod
+    def load(cls, sc: SparkContext, path: str) -> StreamingModel:
+        """Load a model that `save` wrote.
+
+        Raises
+        ------
+        ModelFormatError
+            If there is none at `path`.
+        """
+        check_location(sc, path)
+        state, settings = read_stream(sc, path)
+        return cls(state, settings, Columns(), None)
 
     def unpersist(self) -> None:
         """Free what this model alone holds; it is of no use then. Other models keep theirs."""
@@ -171,24 +303,35 @@ class StreamingModel:
             raise ModelReleasedError(
                 "unpersist() has freed this model; go on from the one that learned last."
             )
-        for side in self._state.sides:
-            for rdd in side.rdds[:1]:
-                if is_stopped(rdd.context):
-                    raise ModelReleasedError(
-                        "The SparkContext of this model is stopped; save() a model before, and "
-                        "load it in a running one."
-                    )
+        if is_stopped(self._state.sides[USERS].rdds[0].context):
+            raise ModelReleasedError(
+                "The SparkContext of this model is stopped; save() a model before, and load it in "
+                "a running one."
+            )
         return self._state
 
     def _tables(self) -> tuple[FactorTable, FactorTable]:
-        """Both sides as views, laid out as `toMatrixFactorizationModel` says, without the mean."""
+        """Both sides as views, laid out as `toMatrixFactorizationModel` says."""
         users, products = self._usable_state().sides
-        return _view(users, USERS), _view(products, PRODUCTS)
+        as_product_factors = partial(product_factors, mean=self.mean)
+        return _view(users, user_factors), _view(products, as_product_factors)
+
+    def _matrix_view(self) -> MatrixFactorizationModel:
+        """What `toMatrixFactorizationModel` gives, computed whenever it is read."""
+        tables = self._tables()
+        self._lend()
+        return MatrixFactorizationModel(self.rank + 2, *tables)
 
     def _row(self, table: FactorTable, side: int, id_: Any) -> NDArray[np.float32]:
         asked = checked_id(SIDES[side], id_)
         row = table.row(asked) if INT32_MIN <= asked <= INT32_MAX else None
-        return _stranger(side, self.rank) if row is None else row
+        return self._stranger(side) if row is None else row
+
+    def _stranger(self, side: int) -> NDArray[np.float32]:
+        """The row of an id that is not known: no factor, no bias."""
+        nothing = np.zeros((1, state_width(self.rank)), dtype=np.float32)
+        known = user_factors(nothing) if side == USERS else product_factors(nothing, self.mean)
+        return known[0]
 
     def _lend(self) -> None:
         """Leave it to Spark to free what this model holds: what it gave may be computed later."""
@@ -203,40 +346,24 @@ def _let_go(sides: Iterable[Levels]) -> None:
             side.let_go()
 
 
-def _view(levels: Levels, side: int) -> FactorTable:
+def _view(
+    levels: Levels, function: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> FactorTable:
     table = levels.table()
-    blocks = with_shuffle_serializer(
-        table.blocks.mapPartitions(partial(_with_one, side), preservesPartitioning=True)
-    )
-    return FactorTable(blocks, table.partitioner)
-
-
-def _stranger(side: int, rank: int) -> NDArray[np.float32]:
-    """The row of an id that is not known: no factor, no bias."""
-    row = np.zeros(rank + 2, dtype=np.float32)
-    row[rank + 1 if side == USERS else rank] = 1
-    return row
+    blocks = table.blocks.mapPartitions(partial(_mapped, function), preservesPartitioning=True)
+    return FactorTable(with_shuffle_serializer(blocks), table.partitioner)
 
 
 @spared
-def _with_one(side: int, blocks: Iterable[FactorBlock]) -> Iterator[FactorBlock]:
-    """``(U, b, 1)`` of users, ``(P, 1, b)`` of products: a bias meets a one."""
-    for block in blocks:
-        rows = block.rows.copy()
-        rows[:, -1] = 1  # in place of how many ratings there were
-        if side == PRODUCTS:
-            rows[:, -2:] = rows[:, :-3:-1]
-        yield FactorBlock(block.ids, rows)
+def _mapped(
+    function: Callable[[NDArray[np.float32]], NDArray[np.float32]], blocks: Iterable[FactorBlock]
+) -> Iterator[FactorBlock]:
+    return (FactorBlock(block.ids, function(block.rows)) for block in blocks)
 
 
-@spared
-def _with_mean(mean: float, blocks: Iterable[FactorBlock]) -> Iterator[FactorBlock]:
-    for block in blocks:
-        rows = block.rows.copy()
-        rows[:, -1] = rows[:, -1].astype(np.float64) + mean
-        yield FactorBlock(block.ids, rows)
+def _size(block: FactorBlock) -> int:
+    return len(block.ids)
 
 
-def _as_ratings(mean: float, batch: tuple[Any, Any, Any]) -> Iterator[Rating]:
-    users, products, scores = batch
-    return map(Rating, users.tolist(), products.tolist(), (scores + mean).tolist())
+def _as_ratings(batch: tuple[Any, Any, Any]) -> Iterator[Rating]:
+    return map(Rating, *(column.tolist() for column in batch))

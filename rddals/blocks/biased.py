@@ -11,7 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BiasedRows", "shown_width", "state_width"]
+__all__ = [
+    "BiasedRows",
+    "centred_rows",
+    "product_factors",
+    "shown_width",
+    "state_width",
+    "user_factors",
+]
 
 Rows = NDArray[np.float32]
 
@@ -63,3 +70,38 @@ class BiasedRows:
         """What is kept after a batch of that many ratings of each; shape (n, rank + 2)."""
         seen = (self.seen + degrees).astype(np.float32)
         return np.concatenate([self.shown, seen[:, None]], axis=1)
+
+
+def user_factors(rows: Rows) -> Rows:
+    """Factors ``(U, b, 1)`` of users; `rows` are as they are kept, shape (n, rank + 2)."""
+    factors: Rows = rows.copy()
+    factors[:, -1] = 1
+    return factors
+
+
+def product_factors(rows: Rows, mean: float) -> Rows:
+    """Factors ``(P, 1, b + mean)`` of products: their products with users' are predictions."""
+    factors: Rows = rows.copy()
+    factors[:, -1] = rows[:, -2].astype(np.float64) + mean
+    factors[:, -2] = 1
+    return factors
+
+
+def centred_rows(
+    factors: Rows, mean: NDArray[np.float64], other_mean: NDArray[np.float64], seen: int
+) -> Rows:
+    """Rows as they are kept, shape (n, rank + 2), from factors without biases.
+
+    Parameters
+    ----------
+    factors : ndarray of float32, shape (n, rank)
+    mean, other_mean : ndarray of float64, shape (rank,)
+        Of this side's and the other side's factors. What both sides' means give is the mean of
+        the model, what a factor gives with the other's mean its bias.
+    seen : int
+        How many ratings each row counts as having been learned from.
+    """
+    centred = factors - mean
+    counts = np.full((len(centred), 1), seen)
+    rows = np.concatenate([centred, (centred @ other_mean)[:, None], counts], axis=1)
+    return rows.astype(np.float32)

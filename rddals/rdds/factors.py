@@ -120,7 +120,7 @@ class FactorTable(Shared):
         pieces = rows.mapPartitions(partial(_rows_by_block, partitioner, rank))
         shuffle = Shuffle(pieces, partitioner.num_blocks)
         blocks = shuffle.rdd.mapPartitions(partial(_merged, rank), preservesPartitioning=True)
-        return cls(blocks, partitioner)
+        return cls(with_shuffle_serializer(blocks), partitioner)
 
 
 class _Placement:

@@ -1,0 +1,159 @@
+"""The files of a stream's model.
+
+``metadata/`` holds one line of JSON; ``data/user`` and ``data/product`` hold Parquet with columns
+``id`` (int), ``factor`` (array of float), ``bias`` (float) and ``ratings`` (long). The metadata
+come last: without them there is no model, only the beginning of one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark import SparkContext
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import SparkSession
+from pyspark.sql.types import (
+    ArrayType,
+    FloatType,
+    IntegerType,
+    LongType,
+    StructField,
+    StructType,
+)
+
+from partitioners import HashPartitioner
+from rddals.blocks.biased import state_width
+from rddals.blocks.factors import FactorBlock
+from rddals.config import StreamSettings
+from rddals.errors import ModelFormatError
+from rddals.rdds.factors import FactorTable
+from rddals.rdds.levels import Level, Levels
+from rddals.rdds.model_files import check_free, written
+from rddals.rdds.shipping import ship
+from rddals.rdds.spark import cut_lineage, discard, head, spared
+from rddals.rdds.stream_state import StreamState
+
+__all__ = ["read_stream", "write_stream"]
+
+CLASS = "rddals.StreamingModel"
+VERSION = "1"
+SIDES = ("user", "product")
+SCHEMA = StructType(
+    [
+        StructField("id", IntegerType(), nullable=False),
+        StructField("factor", ArrayType(FloatType(), containsNull=False), nullable=False),
+        StructField("bias", FloatType(), nullable=False),
+        StructField("ratings", LongType(), nullable=False),
+    ]
+)
+
+
+def write_stream(sc: SparkContext, path: str, state: StreamState, settings: StreamSettings) -> None:
+    """Save a state at `path`, where there must be no model.
+
+    Raises
+    ------
+    ModelExistsError, SettingError
+        If there is one, or `path` cannot be written.
+    """
+    check_free(sc, path, ("metadata", *(f"data/{side}" for side in SIDES)))
+    session = SparkSession(sc)
+    with written(path):
+        for name, levels in zip(SIDES, state.sides, strict=True):
+            rows = levels.table().blocks.mapPartitions(_as_rows)
+            frame = session.createDataFrame(rows, SCHEMA, verifySchema=False)
+            frame.write.parquet(f"{path}/data/{name}")
+        metadata = {
+            "class": CLASS,
+            "version": VERSION,
+            "settings": settings.document(),
+            "total": str(state.total),
+            "ratings": state.ratings,
+            "batches": state.batches,
+            "ids": list(state.ids),
+        }
+        sc.parallelize([json.dumps(metadata)], 1).saveAsTextFile(f"{path}/metadata")
+
+
+def read_stream(sc: SparkContext, path: str) -> tuple[StreamState, StreamSettings]:
+    """What `write_stream` wrote; nobody holds it yet.
+
+    Raises
+    ------
+    ModelFormatError
+        If it is not there, or not whole.
+    """
+    ship(sc)
+    try:
+        lines = head(sc.textFile(f"{path}/metadata"))
+    except Py4JJavaError as error:
+        raise ModelFormatError(
+            f"{path} holds no model: {path}/metadata cannot be read. "
+            "Pass a directory that save() wrote."
+        ) from error
+    try:
+        metadata = json.loads(lines[0])
+        found = (metadata["class"], metadata["version"])
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise ModelFormatError(f"{path}/metadata does not describe a model: {lines!r}.") from error
+    if found != (CLASS, VERSION):
+        raise ModelFormatError(
+            f"{path} holds {found[0]} of format {found[1]}; only {CLASS} of format {VERSION} can "
+            "be loaded. rddals.MatrixFactorizationModel.load reads what ALS has trained."
+        )
+    try:
+        settings = StreamSettings.checked(**metadata["settings"])
+        total, ratings = Fraction(metadata["total"]), int(metadata["ratings"])
+        batches = int(metadata["batches"])
+        users, products = map(int, metadata["ids"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ModelFormatError(f"{path}/metadata cannot be read ({error}): {lines!r}.") from error
+    sides: list[Levels] = []
+    try:
+        for name, ids in zip(SIDES, (users, products), strict=True):
+            sides.append(_read_side(sc, f"{path}/data/{name}", settings.rank, ids))
+    except BaseException:
+        for side in sides:
+            discard(side.rdds[0])
+        raise
+    state = StreamState((sides[0], sides[1]), (users, products), total, ratings, batches)
+    return state, settings
+
+
+def _read_side(sc: SparkContext, path: str, rank: int, ids: int) -> Levels:
+    width = state_width(rank)
+    try:
+        frame = SparkSession(sc).read.schema(SCHEMA).parquet(path)
+        found, distinct, shortest, longest = frame.selectExpr(
+            "count(*)", "count(distinct id)", "min(size(factor))", "max(size(factor))"
+        ).first()
+    except (AnalysisException, Py4JJavaError, PySparkException) as error:
+        raise ModelFormatError(
+            f"{path} cannot be read: a file in it is missing, damaged or no Parquet."
+        ) from error
+    if (found, distinct) != (ids, ids) or {shortest, longest} != {rank}:
+        raise ModelFormatError(
+            f"{path} holds {found} rows of {distinct} ids, with factors of length {shortest} to "
+            f"{longest}; the metadata say {ids} and rank {rank}."
+        )
+    rows = frame.selectExpr("id", "concat(factor, array(bias, cast(ratings as float)))").rdd
+    partitioner = HashPartitioner(sc.defaultParallelism)
+    table = FactorTable.from_rows(rows, partitioner, width)
+    cut_lineage(table.blocks)
+    return Levels(partitioner, (Level(table.blocks, ids),))
+
+
+@spared
+def _as_rows(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, Any, float, int]]:
+    for block in blocks:
+        yield from zip(
+            block.ids.tolist(),
+            block.rows[:, :-2].tolist(),
+            block.rows[:, -2].tolist(),
+            block.rows[:, -1].astype(int).tolist(),
+            strict=True,
+        )
