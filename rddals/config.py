@@ -28,12 +28,20 @@ Precision = Literal["double", "single"]
 Init = Literal["mllib", "id"]
 Duplicates = Literal["keep", "last", "mean", "sum"]
 BadRatings = Literal["raise", "skip"]
+Update = Literal["sgd", "als"]
 
 EXCHANGES: tuple[str, ...] = get_args(Exchange)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 INITS: tuple[str, ...] = get_args(Init)
 DUPLICATES: tuple[str, ...] = get_args(Duplicates)
 BAD_RATINGS: tuple[str, ...] = get_args(BadRatings)
+UPDATES: tuple[str, ...] = get_args(Update)
+
+#: For a rating of a stream's batch, and for an id.
+DEFAULT_LAMBDA = {"sgd": 0.05, "als": 8.0}
+DEFAULT_GAMMA = 0.5
+#: For users' and products' biases.
+DEFAULT_BIAS_LAMBDA = (10.0, 2.0)
 
 #: MLlib's: the k (k + 1) / 2 numbers of a system must fit a Java array.
 MOST_RANK = 65_535
@@ -54,6 +62,8 @@ class Objective:
     alpha: float = 0.01
     nonnegative: bool = False
     precision: Precision = "double"
+    #: Whether a row's penalty is weighed by its number of ratings.
+    weighted: bool = True
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -142,19 +152,26 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """How a stream is learned, apart from the ratings and where they are placed."""
+    """How a stream is learned, apart from the ratings and where they are placed.
+
+    The penalty is ``lambda_`` times the squares of the rows of every rating for "sgd", and of every
+    id for "als", where biases have weights of their own: users' and products'.
+    """
 
     rank: int = 10
     iterations: int = 1
     lambda_: float = 0.05
-    gamma: float = 0.5
+    gamma: float = DEFAULT_GAMMA
+    bias_lambda: tuple[float, float] = DEFAULT_BIAS_LAMBDA
+    update: Update = "sgd"
     seed: int = 0
     exchange: Exchange = "auto"
     bad_ratings: BadRatings = "raise"
 
     def document(self) -> dict[str, Any]:
         """These settings as plain numbers and words, which `checked` takes back."""
-        return asdict(self)
+        unused = "gamma" if self.update == "als" else "bias_lambda"
+        return {name: value for name, value in asdict(self).items() if name != unused}
 
     @classmethod
     def checked(
@@ -163,8 +180,10 @@ class StreamSettings:
         rank: Any,
         iterations: Any,
         lambda_: Any,
-        gamma: Any,
         seed: Any,
+        gamma: Any = None,
+        bias_lambda: Any = None,
+        update: Any = "sgd",
         exchange: Any = "auto",
         bad_ratings: Any = "raise",
     ) -> StreamSettings:
@@ -175,7 +194,19 @@ class StreamSettings:
                 f"Number of iterations must be positive but got {iterations}; "
                 "1 learns each batch once."
             )
-        gamma = _real("Learning rate gamma", gamma)
+        update = _choice("update", update, UPDATES)
+        for name, value in (("gamma", gamma), ("biasLambda", bias_lambda)):
+            if value is not None and (name == "gamma") != (update == "sgd"):
+                raise SettingError(
+                    f"{name}={value!r} has no part in update={update!r}; leave it out."
+                )
+        lambda_ = _lambda(DEFAULT_LAMBDA[update] if lambda_ is None else lambda_)
+        if update == "als" and lambda_ == 0:
+            raise SettingError(
+                "Regularization parameter must be positive for update='als' but got 0: an id's "
+                "first ratings are fewer than the rank. 5 to 20 is usual."
+            )
+        gamma = _real("Learning rate gamma", DEFAULT_GAMMA if gamma is None else gamma)
         if gamma <= 0:
             raise SettingError(
                 f"Learning rate gamma must be positive but got {gamma}; 0.3 to 0.7 is usual."
@@ -183,8 +214,10 @@ class StreamSettings:
         return cls(
             rank=_rank(rank),
             iterations=iterations,
-            lambda_=_lambda(lambda_),
+            lambda_=lambda_,
             gamma=gamma,
+            bias_lambda=_bias_lambda(bias_lambda),
+            update=update,
             seed=_seed(seed),
             exchange=_choice("exchange", exchange, EXCHANGES),
             bad_ratings=_choice("badRatings", bad_ratings, BAD_RATINGS),
@@ -220,6 +253,21 @@ def _lambda(value: Any) -> float:
             f"Regularization parameter must be nonnegative but got {lambda_}; 0.01 to 0.1 is usual."
         )
     return lambda_
+
+
+def _bias_lambda(value: Any) -> tuple[float, float]:
+    if value is None:
+        return DEFAULT_BIAS_LAMBDA
+    try:
+        weights = [_real("biasLambda", weight) for weight in value]
+    except TypeError:
+        weights = []
+    if len(weights) != 2 or min(weights) <= 0:
+        raise SettingError(
+            "biasLambda must be two positive numbers, for users' and for products' biases, but got "
+            f"{value!r}; (10, 2) is usual."
+        )
+    return weights[0], weights[1]
 
 
 def _is_real(value: Any) -> bool:

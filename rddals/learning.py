@@ -1,12 +1,13 @@
-"""One batch of a stream: who was touched, one shuffle per half-update, and new rows on top.
+"""One batch of a stream: who is touched, one shuffle per half-update, and new rows on top.
 
-The batch is linked as a training's ratings are, and its rows travel by the same exchanges: users'
-to the products, which learn first, and products' to the users. Nothing else is moved, and nobody
-is written who has no rating in the batch.
+The batch is linked as a training's ratings are, and rows travel by the same exchanges: the side
+that learns second is shown to the other, which learns and sends its new rows back. Nobody is
+written who has no rating in the batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -15,16 +16,23 @@ from typing import Any
 
 from pyspark import RDD
 
+from rddals.blocks.exact import exact_sum
+from rddals.blocks.ratings import RatingBlock
 from rddals.config import StreamSettings
-from rddals.exchange import EXCHANGES, Advance, Brought, Choice, Delivery, choose
-from rddals.rdds.ingest import usable_batches
-from rddals.rdds.links import PRODUCTS, USERS, LinkedRatings, NoRatingsError, build_links
-from rddals.rdds.spark import ReportBook, discard, labelled
+from rddals.exchange import EXCHANGES, NOTHING, Brought, Choice, Delivery, choose
+from rddals.rdds.history import GrownLinks, grown_history, grown_links
+from rddals.rdds.ingest import read_batches, usable_batches
+from rddals.rdds.links import LinkedRatings, NoRatingsError, build_links
+from rddals.rdds.pieces import PRODUCTS, USERS
+from rddals.rdds.spark import ReportBook, discard, labelled, spared
 from rddals.rdds.stream_state import StreamState
-from rddals.stream_steps import BatchReport, learn_step, show_step
+from rddals.stream_steps import BatchReport, Means, learn_step, show_step
 from rddals.training import half_step_sizes
 
-__all__ = ["BatchLearned", "learn"]
+__all__ = ["BatchLearned", "learn", "sweep"]
+
+#: Which side learns first and which second: what was found to predict the next batch best.
+ORDER = {"sgd": (PRODUCTS, USERS), "als": (USERS, PRODUCTS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,108 +90,158 @@ def learn(
     """
     began = perf_counter()
     sc = source.context
+    number = state.batches + 1
     book = ReportBook(sc)
-    batch = state.batches + 1
     try:
-        if settings.bad_ratings == "skip":
-            source = source.mapPartitionsWithIndex(partial(usable_batches, book))
+        tallied = source.mapPartitionsWithIndex(
+            partial(_tallied, book, settings.bad_ratings == "skip")
+        )
         users, products = state.sides
+        linked: LinkedRatings | None = None
         try:
-            with labelled(sc, f"batch {batch} links"):
-                links = build_links(source, users.partitioner, products.partitioner)
+            with labelled(sc, f"batch {number} links"):
+                linked = build_links(tallied, users.partitioner, products.partitioner)
         except NoRatingsError:
-            skipped = sum(book.take("skipped"))
-            learned = BatchLearned(batch, 0, skipped, 0, 0, None, None, perf_counter() - began)
-            return replace(state, batches=batch), learned
+            pass
+        counts, totals = zip(*book.take("tally"), strict=True) if linked else ((), ())
         skipped = sum(book.take("skipped"))
     finally:
         book.close()
+    after = replace(
+        state,
+        total=state.total + sum(totals, Fraction(0)),
+        ratings=state.ratings + sum(counts),
+        batches=number,
+    )
+    learned = BatchLearned(number, sum(counts), skipped, 0, 0, None, None, 0.0)
+    if linked is not None:
+        try:
+            after, learned = _learn(linked, state, after, settings, learned)
+        finally:
+            linked.release()
+    return after, replace(learned, seconds=perf_counter() - began)
+
+
+def sweep(state: StreamState, settings: StreamSettings) -> StreamState:
+    """Solve all users, then all products, from all their ratings; as often as asked for."""
+    assert state.history is not None
+    with labelled(state.sides[USERS].rdds[0].context, "sweep links"):
+        links = grown_links(state.history, None)
     try:
-        new_state, learned = _Batch(links, state, settings).learn()
+        return _Rounds(links, state, Means(state.mean, state.mean), settings, "sweep").run()[0]
     finally:
         links.release()
-    return new_state, replace(learned, skipped=skipped, seconds=perf_counter() - began)
 
 
-class _Batch:
-    """One batch while it is learned."""
+def _learn(
+    linked: LinkedRatings,
+    before: StreamState,
+    after: StreamState,
+    settings: StreamSettings,
+    learned: BatchLearned,
+) -> tuple[StreamState, BatchLearned]:
+    """The state after a batch that has ratings; its counts are right already."""
+    sc = linked.users.rdd.context
+    name = f"batch {after.batches}"
+    means = Means(before.mean, after.mean)
+    if before.history is None:
+        after, rounds = _Rounds(linked, after, means, settings, name).run()
+    else:
+        with labelled(sc, f"{name} links"):
+            links = grown_links(before.history, linked)
+        try:
+            after, rounds = _Rounds(links, after, means, settings, name).run()
+        finally:
+            links.release()
+        try:
+            with labelled(sc, f"{name} history"):
+                history = grown_history(before.history, linked, after.ratings)
+        except BaseException:
+            release_unheld(after)
+            raise
+        after = replace(after, history=history)
+    return after, replace(
+        learned,
+        new_users=rounds.new[USERS],
+        new_products=rounds.new[PRODUCTS],
+        rmse=(rounds.squared_error / learned.ratings) ** 0.5 if before.ratings else None,
+        exchange=rounds.choice,
+    )
 
-    def __init__(self, links: LinkedRatings, state: StreamState, settings: StreamSettings) -> None:
+
+def release_unheld(state: StreamState) -> None:
+    """Free those levels of a state that nobody holds."""
+    for levels in state.held:
+        levels.hold().let_go()
+
+
+class _Rounds:
+    """Half-updates, first one side and then the other, over some links."""
+
+    def __init__(
+        self,
+        links: LinkedRatings | GrownLinks,
+        state: StreamState,
+        means: Means,
+        settings: StreamSettings,
+        name: str,
+    ) -> None:
         self.links = (links.users, links.products)
         self.state = state
+        self.means = means
         self.settings = settings
+        self.name = name
         self.choice = Choice(settings.exchange, "asked for")
         if settings.exchange == "auto":
             self.choice = choose(*half_step_sizes(self.links, settings.rank + 1))
         self.exchange = EXCHANGES[self.choice.exchange]
         self.delivery: Delivery | None = None
-        #: The rows of either side that the batch touches, as they are by now.
+        #: The rows of either side that the links touch, as they are by now.
         self.touched: list[RDD[Any] | None] = [None, None]
+        self.new = [0, 0]
+        self.squared_error = 0.0
 
-    def learn(self) -> tuple[StreamState, BatchLearned]:
+    def run(self) -> tuple[StreamState, _Rounds]:
+        """The state with both sides' new rows on top, and what else came of it."""
+        first, second = ORDER[self.settings.update]
+        iterations = self.settings.iterations
         try:
-            shown = self._show_users()
-            ratings = sum(s.ratings for s in self.links[USERS].summaries)
-            state = replace(
-                self.state,
-                total=self.state.total + sum((report.total for report in shown), Fraction(0)),
-                ratings=self.state.ratings + ratings,
-                batches=self.state.batches + 1,
-            )
-            iterations = self.settings.iterations
+            show = partial(show_step, self.settings, second)
+            shown = self._advance(second, show, self.state.sides[second].rdds, send=True)
+            self.new[second] = sum(report.new_ids for report in shown)
             for iteration in range(1, iterations + 1):
-                final = iteration == iterations
-                reports = self._update(PRODUCTS, iteration, state.mean, send=True)
-                if iteration == 1:
-                    learning = reports
-                self._update(USERS, iteration, state.mean, send=not final)
-            new = (sum(r.new_ids for r in shown), sum(r.new_ids for r in learning))
-            error = sum(report.squared_error for report in learning)
-            state = replace(state, **self._grown(new))
-        except BaseException:
-            for rows in self.touched:
-                if rows is not None:
-                    discard(rows)
-            raise
+                reports = self._update(first, iteration, first=True, send=True)
+                self.new[first] += sum(report.new_ids for report in reports)
+                self.squared_error += sum(report.squared_error for report in reports)
+                self._update(second, iteration, first=False, send=iteration < iterations)
+            return self._grown(), self
         finally:
             if self.delivery is not None:
                 self.delivery.release()
-        learned = BatchLearned(
-            batch=state.batches,
-            ratings=ratings,
-            skipped=0,
-            new_users=new[USERS],
-            new_products=new[PRODUCTS],
-            rmse=(error / ratings) ** 0.5 if self.state.ratings else None,
-            exchange=self.choice,
-            seconds=0.0,
-        )
-        return state, learned
+            for rows in self.touched:
+                if rows is not None:
+                    discard(rows)
 
-    def _show_users(self) -> list[BatchReport]:
-        """Users of the batch, with the rows they have, are shown to its products."""
-        step = partial(show_step, self.settings.rank)
-        return self._advance(USERS, step, self.state.sides[USERS].rdds, send=True)
-
-    def _update(self, side: int, iteration: int, mean: float, *, send: bool) -> list[BatchReport]:
+    def _update(self, side: int, iteration: int, *, first: bool, send: bool) -> list[BatchReport]:
         """A half-update: one side's rows from the other's."""
-        step = partial(
-            learn_step,
-            self.settings,
-            side,
-            iteration,
-            mean,
-            self.state.mean,
-        )
+        step = partial(learn_step, self.settings, side, iteration, first, self.means)
         touched = self.touched[side]
         own = self.state.sides[side].rdds if touched is None else [touched]
         return self._advance(side, step, own, send=send)
 
-    def _advance(self, side: int, step: Any, own: Any, *, send: bool) -> list[BatchReport]:
+    def _advance(
+        self, side: int, step: Any, own: list[RDD[Any]], *, send: bool
+    ) -> list[BatchReport]:
         links, other = self.links[side], self.links[1 - side]
-        with labelled(links.rdd.context, f"batch {self.state.batches + 1} {links.name}"):
-            advance: Advance = self.exchange.advance(
-                links, other, self.delivery, step, brought=Brought(own), send=send, keep=True
+        with labelled(links.rdd.context, f"{self.name} {links.name}"):
+            advance = self.exchange.advance(
+                links,
+                other,
+                self.delivery,
+                step,
+                brought=Brought(own) if own else NOTHING,
+                send=send,
+                keep=True,
             )
         self.delivery = advance.delivery
         outdated, self.touched[side] = self.touched[side], advance.factors
@@ -191,14 +249,33 @@ class _Batch:
             discard(outdated)
         return [report.step for report in advance.reports]
 
-    def _grown(self, new: tuple[int, int]) -> dict[str, Any]:
-        """Both sides with what the batch wrote on top, and how many ids they have."""
-        sides, ids = [], []
-        for side, links in enumerate(self.links):
-            ids.append(self.state.ids[side] + new[side])
-            rows, self.touched[side] = self.touched[side], None
-            assert rows is not None
-            touched = sum(summary.ids for summary in links.summaries)
-            with labelled(links.rdd.context, f"batch {self.state.batches + 1} levels"):
-                sides.append(self.state.sides[side].grown(rows, touched, ids[side]))
-        return {"sides": tuple(sides), "ids": tuple(ids)}
+    def _grown(self) -> StreamState:
+        """Both sides with what was learned on top, and how many ids they have."""
+        ids = tuple(had + new for had, new in zip(self.state.ids, self.new, strict=True))
+        sides = list(self.state.sides)
+        try:
+            for side, links in enumerate(self.links):
+                rows, self.touched[side] = self.touched[side], None
+                assert rows is not None
+                written = sum(summary.ids for summary in links.summaries)
+                with labelled(links.rdd.context, f"{self.name} levels"):
+                    sides[side] = sides[side].grown(rows, written, ids[side])
+        except BaseException:
+            if sides[USERS] is not self.state.sides[USERS]:
+                sides[USERS].hold().let_go()
+            raise
+        return replace(self.state, sides=(sides[USERS], sides[PRODUCTS]), ids=(ids[0], ids[1]))
+
+
+@spared
+def _tallied(
+    book: ReportBook, skip: bool, partition: int, elements: Iterable[Any]
+) -> Iterator[RatingBlock]:
+    """The ratings of a partition; how many there are, and their sum, are filed as "tally"."""
+    count, total = 0, Fraction(0)
+    read = partial(usable_batches, book) if skip else read_batches
+    for batch in read(partition, elements):
+        count += len(batch)
+        total += exact_sum(batch.ratings)
+        yield batch
+    book.file("tally", partition, (count, total))

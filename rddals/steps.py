@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.links import InBlock
+from rddals.blocks.links import InBlock, LinkBlock
 from rddals.config import Objective
 from rddals.exchange import Solved
 from rddals.kernels.half_step import gram, half_step, penalty
@@ -41,37 +41,42 @@ class BlockReport:
 def first_step(
     make: MakeRows,
     objective: Objective,
-    in_block: InBlock,
+    block: LinkBlock,
     own: Sequence[FactorBlock],
     received: None,
 ) -> Solved:
     """The rows that were brought to the block; `make` makes those of ids without one."""
+    in_block = block.in_block
     if own:
         rows, known = FactorBlock.latest(own, in_block.ids, objective.rank)
         if not known.all():
             rows[~known] = make(in_block.ids[~known])
     else:
         rows = make(in_block.ids)
-    return _solved(objective, rows, 0.0, penalty(in_block, rows, objective), {})
+    return _solved(objective, in_block, rows, 0.0, penalty(in_block, rows, objective), {})
 
 
 def solve_step(
     objective: Objective,
     source_gram: NDArray[np.float64] | None,
-    in_block: InBlock,
+    block: LinkBlock,
     own: Sequence[FactorBlock],
     source_rows: NDArray[np.float32] | None,
 ) -> Solved:
     """A half-step; `source_gram` is Y'Y over all source rows, for implicit feedback."""
+    in_block = block.in_block
     if source_rows is None or not len(in_block.ids):
         rows = np.empty((0, objective.rank), dtype=np.float32)
-        return _solved(objective, rows, 0.0, 0.0, {})
+        return _solved(objective, in_block, rows, 0.0, 0.0, {})
     solution = half_step(in_block, source_rows, objective, source_gram)
-    return _solved(objective, solution.rows, solution.loss, solution.penalty, solution.seconds)
+    return _solved(
+        objective, in_block, solution.rows, solution.loss, solution.penalty, solution.seconds
+    )
 
 
 def _solved(
     objective: Objective,
+    in_block: InBlock,
     rows: NDArray[np.float32],
     loss: float,
     own_penalty: float,
@@ -79,4 +84,5 @@ def _solved(
 ) -> Solved:
     # The other side's next half-step needs Y'Y over all rows: each block sends its share.
     share = gram(rows) if objective.implicit else None
-    return Solved(rows, BlockReport(loss, own_penalty, share, seconds))
+    kept = FactorBlock(in_block.ids, rows)
+    return Solved(kept, BlockReport(loss, own_penalty, share, seconds))

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rddals.blocks.biased import BiasedRows, shown_width, state_width
-from rddals.blocks.exact import exact_sum
+from rddals.blocks.biased import BiasedRows, midway_width, shown_width, state_width
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.links import InBlock
+from rddals.blocks.links import InBlock, LinkBlock
 from rddals.blocks.start import id_start
 from rddals.config import StreamSettings
 from rddals.errors import OverflowingRatingsError
 from rddals.exchange import Solved
 from rddals.kernels.descent import descend, squared_error
-from rddals.rdds.links import PRODUCTS
+from rddals.kernels.resolve import resolve
+from rddals.rdds.history import GrownBlock
+from rddals.rdds.pieces import PRODUCTS
 
-__all__ = ["BatchReport", "learn_step", "show_step"]
+__all__ = ["BatchReport", "Means", "learn_step", "show_step"]
+
+Rows = NDArray[np.float32]
 
 #: Length of a new product's factor. Were both sides' zero, neither would ever learn.
 START_LENGTH = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """The mean of all ratings before a batch, and with it."""
+
+    before: float
+    after: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,34 +43,36 @@ class BatchReport:
     Attributes
     ----------
     new_ids : int
-        Ids that no batch before had.
-    total : Fraction
-        The sum of the block's ratings; of users that are shown.
+        Ids that no batch before had; told when a side's rows are looked up.
     squared_error : float
-        Of the model before this batch; of products in their first half-update.
+        Of the model before this batch; of the side that learns first, when it does.
     """
 
     new_ids: int = 0
-    total: Fraction = Fraction(0)
     squared_error: float = 0.0
 
 
-def show_step(rank: int, in_block: InBlock, own: Sequence[FactorBlock], received: None) -> Solved:
-    """The rows that a batch's users have; those of new ones are zero."""
-    rows, known = FactorBlock.latest(own, in_block.ids, state_width(rank))
-    report = BatchReport(int((~known).sum()), exact_sum(in_block.ratings))
-    return Solved(rows, report, sent=shown_width(rank))
+def show_step(
+    settings: StreamSettings,
+    side: int,
+    block: LinkBlock,
+    own: Sequence[FactorBlock],
+    received: None,
+) -> Solved:
+    """The rows that one side has, as they are kept; those of new ids have seen no rating."""
+    rows, new = _found(settings, side, block.ids, own)
+    return Solved(FactorBlock(block.ids, rows), BatchReport(new_ids=int(new.sum())))
 
 
 def learn_step(
     settings: StreamSettings,
     side: int,
     iteration: int,
-    mean: float,
-    mean_before: float,
-    in_block: InBlock,
+    first: bool,
+    means: Means,
+    block: LinkBlock,
     own: Sequence[FactorBlock],
-    source_rows: NDArray[np.float32] | None,
+    received: Rows | None,
 ) -> Solved:
     """One half-update: the rows of a batch's ids after a step.
 
@@ -69,56 +81,110 @@ def learn_step(
     settings : StreamSettings
     side, iteration : int
         `USERS` or `PRODUCTS`; from 1.
-    mean, mean_before : float
-        Of all ratings with this batch, and without it.
-    in_block : InBlock
+    first : bool
+        Whether this side learns first.
+    means : Means
+    block : LinkBlock
     own : sequence of FactorBlock
-        The rows so far: all levels for the products' first half-update, else those that the
-        half-update before it left.
-    source_rows : ndarray of float32, shape (m, rank + 1)
+        This side's rows: all levels if it is the first to learn, else what its last step kept.
+    received : ndarray of float32
+        Of the other side what `show_step` shows, or what its last half-update sent.
     """
-    rank = settings.rank
+    in_block, ids = block.in_block, block.ids
+    batch = block.batch if isinstance(block, GrownBlock) else in_block
     report = BatchReport()
-    if iteration == 1:
-        rows, known = FactorBlock.latest(own, in_block.ids, state_width(rank))
-        found = BiasedRows.found(rows)
-    else:
-        rows, known = FactorBlock.latest(own, in_block.ids, 2 * rank + 3)
+    if iteration > 1:
+        rows, _ = FactorBlock.latest(own, ids, midway_width(settings.rank))
         found = BiasedRows.midway(rows)
-    stepped = found.shown
+    elif first:
+        rows, new = _found(settings, side, ids, own)
+        found = BiasedRows.found(rows)
+        if len(in_block.ids) and batch is not None and received is not None:
+            known = BiasedRows(np.where(new[:, None], 0, found.shown), found.seen, found.anchor)
+            error = _error_before(block, batch, known, received, means.before)
+            report = BatchReport(int(new.sum()), error)
+    else:
+        rows, _ = FactorBlock.latest(own, ids, state_width(settings.rank))
+        found = BiasedRows.found(rows)
+    here = np.searchsorted(ids, in_block.ids)
+    after = found
     if len(in_block.ids):
-        assert source_rows is not None
-        if side == PRODUCTS and iteration == 1:
-            error = squared_error(in_block, found.shown, source_rows, mean_before)
-            report = BatchReport(int((~known).sum()), squared_error=error)
-            new = in_block.ids[~known]
-            start = id_start(new, rank=rank, seed=settings.seed, side=side)
-            found.shown[~known, :rank] = START_LENGTH * start
-        stepped = descend(
-            in_block,
-            found.shown,
-            found.seen,
-            source_rows,
-            mean,
-            lambda_=settings.lambda_,
-            gamma=settings.gamma,
-            anchor=found.anchor if iteration > 1 else None,
+        assert received is not None
+        source_rows = received[:, : shown_width(settings.rank)]
+        stepped = _stepped(
+            settings, side, iteration, means, in_block, found.only(here), source_rows
         )
         _raise_if_overflown(in_block, stepped)
-    after = replace(found, shown=stepped)
+        after = found.with_shown(here, stepped)
+    sent = FactorBlock(ids, np.ascontiguousarray(after.shown))
     if iteration < settings.iterations:
-        return Solved(after.midway_rows(), report, sent=shown_width(rank))
-    return Solved(after.final_rows(_degrees(in_block)), report, sent=shown_width(rank))
+        return Solved(FactorBlock(ids, after.midway_rows()), report, sent)
+    degrees = np.zeros(len(in_block.ids), dtype=np.int64)
+    if batch is not None:
+        degrees[np.searchsorted(in_block.ids, batch.ids[batch.order])] = batch.degrees
+    kept = FactorBlock(in_block.ids, after.only(here).final_rows(degrees))
+    return Solved(kept, report, sent)
 
 
-def _degrees(in_block: InBlock) -> NDArray[np.int64]:
-    """Ratings of each of the block's ids, in their order."""
-    degrees = np.empty(len(in_block.ids), dtype=np.int64)
-    degrees[in_block.order] = in_block.degrees
-    return degrees
+def _found(
+    settings: StreamSettings, side: int, ids: NDArray[np.int32], own: Sequence[FactorBlock]
+) -> tuple[Rows, NDArray[np.bool_]]:
+    """The rows that ids have, or start with, and which are new.
+
+    A new user's is zero, since its first ratings make it what it is.
+    """
+    rows, known = FactorBlock.latest(own, ids, state_width(settings.rank))
+    if side == PRODUCTS:
+        start = id_start(ids[~known], rank=settings.rank, seed=settings.seed, side=side)
+        rows[~known, : settings.rank] = START_LENGTH * start
+    return rows, ~known
 
 
-def _raise_if_overflown(in_block: InBlock, rows: NDArray[np.float32]) -> None:
+def _error_before(
+    block: LinkBlock, batch: InBlock, known: BiasedRows, received: Rows, mean: float
+) -> float:
+    """The squared error of the batch's ratings; rows of new ids count as zero."""
+    shown = np.where(received[:, -1:] > 0, received[:, :-1], 0)
+    in_block = block.in_block
+    if batch is not in_block:
+        # The batch's sources are some of all that were received, in an order of their own.
+        ascending = np.argsort(in_block.source_ids)
+        places = np.searchsorted(in_block.source_ids[ascending], batch.source_ids)
+        shown = shown[ascending[places]]
+    own = known.shown[np.searchsorted(block.ids, batch.ids)]
+    return squared_error(batch, own, shown, mean)
+
+
+def _stepped(
+    settings: StreamSettings,
+    side: int,
+    iteration: int,
+    means: Means,
+    in_block: InBlock,
+    found: BiasedRows,
+    source_rows: Rows,
+) -> Rows:
+    if settings.update == "als":
+        return resolve(
+            in_block,
+            source_rows,
+            means.after,
+            lambda_=settings.lambda_,
+            bias_lambda=settings.bias_lambda[side],
+        )
+    return descend(
+        in_block,
+        found.shown,
+        found.seen,
+        source_rows,
+        means.after,
+        lambda_=settings.lambda_,
+        gamma=settings.gamma,
+        anchor=found.anchor if iteration > 1 else None,
+    )
+
+
+def _raise_if_overflown(in_block: InBlock, rows: Rows) -> None:
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         largest = float(np.abs(in_block.ratings).max())

@@ -11,6 +11,7 @@ from rddals.learning import learn
 from rddals.model import MatrixFactorizationModel
 from rddals.placement import Placements
 from rddals.rdds.frames import Columns
+from rddals.rdds.history import all_ratings
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.levels import Levels
 from rddals.rdds.spark import head
@@ -41,15 +42,23 @@ class StreamingALS:
     rank : int
         Length of a factor.
     iterations : int
-        How often each batch is gone through: products, then users.
-    lambda_ : float
-        Weight of the penalty.
-    gamma : float
-        Learning rate.
+        How often each batch is gone through.
+    lambda_ : float, optional
+        Weight of the penalty: for "sgd" in every rating, 0.05 if left out; for "als" in every
+        id's factor, 8 if left out.
+    gamma : float, optional
+        Learning rate of "sgd"; 0.5 if left out.
     blocks : int
         Blocks of each side; -1 takes what `rddals.ALS.train` would for the first batch.
     seed : int, optional
         For new products' factors; drawn if left out.
+    update : {"sgd", "als"}
+        How a batch is learned. "sgd" moves the rows of its users and products along the gradient
+        of its ratings, and keeps no rating. "als" solves these rows anew from all ratings of
+        theirs so far, which it keeps.
+    biasLambda : pair of float, optional
+        Weights of the penalty of "als" in every user's and every product's bias; (10, 2) if left
+        out.
     userPartitioner, productPartitioner, userBlocks, productBlocks
         As for `rddals.ALS.train`; fitted to the first batch, where they are fitted.
     exchange : {"auto", "shuffle", "broadcast", "join"}
@@ -75,11 +84,13 @@ class StreamingALS:
         self,
         rank: int = 10,
         iterations: int = 1,
-        lambda_: float = 0.05,
-        gamma: float = 0.5,
+        lambda_: float | None = None,
+        gamma: float | None = None,
         blocks: int = -1,
         seed: int | None = None,
         *,
+        update: str = "sgd",
+        biasLambda: tuple[float, float] | None = None,
         userPartitioner: Any = None,
         productPartitioner: Any = None,
         userBlocks: int = -1,
@@ -96,6 +107,8 @@ class StreamingALS:
             iterations=iterations,
             lambda_=lambda_,
             gamma=gamma,
+            bias_lambda=biasLambda,
+            update=update,
             seed=secrets.randbits(63) if seed is None else seed,
             exchange=exchange,
             bad_ratings=badRatings,
@@ -178,6 +191,11 @@ class StreamingALS:
                 "and not what the rating was; a stream goes on from explicit ratings."
             )
         als = cls(rank=model.rank, **settings)
+        if als._settings.update == "als":
+            raise SettingError(
+                "update='als' learns from all ratings, which a batch-trained model does not have; "
+                "begin with these: StreamingALS.train(ratings, update='als')."
+            )
         return StreamingModel.from_batch(model, als._settings, als._columns)
 
     def _train(self, ratings: Any) -> None:
@@ -195,7 +213,10 @@ class StreamingALS:
         if not head(source):
             return
         users, products = self._placements.partitioners(source)
-        state = StreamState((Levels(users), Levels(products)))
+        history = None
+        if self._settings.update == "als":
+            history = (Levels(users, (), all_ratings), Levels(products, (), all_ratings))
+        state = StreamState((Levels(users), Levels(products)), history=history)
         state, learned = learn(source, state, self._settings)
         if state.ratings:
             self.model = StreamingModel(state, self._settings, self._columns, learned)

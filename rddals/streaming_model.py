@@ -18,9 +18,9 @@ from rddals.blocks.biased import centred_rows, product_factors, state_width, use
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN
 from rddals.config import StreamSettings
-from rddals.errors import ModelReleasedError
+from rddals.errors import ModelReleasedError, SettingError
 from rddals.kernels.topk import pair_scores
-from rddals.learning import BatchLearned, learn
+from rddals.learning import BatchLearned, learn, sweep
 from rddals.model import MatrixFactorizationModel, check_location
 from rddals.rdds.best import best
 from rddals.rdds.factors import FactorTable, is_pair, predict_pairs
@@ -81,10 +81,10 @@ class StreamingModel:
         self._settings = settings
         self._columns = columns
         self._state = state
-        for side in state.sides:
-            side.hold()
+        for levels in state.held:
+            levels.hold()
         # Whoever drops the last reference to a model frees what it alone has held.
-        self._finalizer = weakref.finalize(self, _let_go, state.sides)
+        self._finalizer = weakref.finalize(self, _let_go, state.held)
         self._finalizer.atexit = False  # Spark is gone by then, and all it holds
 
     @property
@@ -138,6 +138,30 @@ class StreamingModel:
         state = self._usable_state()
         grown, learned = learn(rating_source(ratings, self._columns), state, self._settings)
         return StreamingModel(grown, self._settings, self._columns, learned)
+
+    def sweep(self, iterations: int = 1) -> StreamingModel:
+        """A new model, of which every user and product is solved anew; this one stays as it is.
+
+        With enough sweeps it is what one batch of all ratings would have given.
+
+        Parameters
+        ----------
+        iterations : int
+            How often all users, then all products are solved.
+
+        Raises
+        ------
+        SettingError
+            If the model keeps no ratings: one of ``update="sgd"``.
+        """
+        state = self._usable_state()
+        if state.history is None:
+            raise SettingError(
+                "A model of update='sgd' keeps no ratings to sweep over; train with update='als'."
+            )
+        document = self._settings.document() | {"iterations": iterations}
+        swept = sweep(state, StreamSettings.checked(**document))
+        return StreamingModel(swept, self._settings, self._columns, self.learned)
 
     # ------------------------------------------------------------------ predictions
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 __all__ = [
     "BiasedRows",
     "centred_rows",
+    "midway_width",
     "product_factors",
     "shown_width",
     "state_width",
@@ -31,6 +32,11 @@ def shown_width(rank: int) -> int:
 def state_width(rank: int) -> int:
     """Columns that are kept: the number of ratings too."""
     return rank + 2
+
+
+def midway_width(rank: int) -> int:
+    """Columns that are kept between the half-updates of a batch: where it found the row too."""
+    return 2 * rank + 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,16 @@ class BiasedRows:
         """Rows as `midway_rows` gives them."""
         width = rows.shape[1] // 2
         return cls(rows[:, :width], rows[:, width], rows[:, width + 1 :])
+
+    def only(self, here: NDArray[np.intp]) -> BiasedRows:
+        """Some of these rows."""
+        return BiasedRows(self.shown[here], self.seen[here], self.anchor[here])
+
+    def with_shown(self, here: NDArray[np.intp], shown: Rows) -> BiasedRows:
+        """The same, but for factors and biases of some."""
+        rows = self.shown.copy()
+        rows[here] = shown
+        return BiasedRows(rows, self.seen, self.anchor)
 
     def midway_rows(self) -> Rows:
         """All of it, for the next half-update of a batch; shape (n, 2 rank + 3)."""

@@ -129,12 +129,35 @@ class OutBlock:
 
 @dataclass(frozen=True, slots=True)
 class LinkBlock:
-    """All that one block knows: its number, its two link blocks and the ratings' digest."""
+    """All that one block knows.
+
+    Attributes
+    ----------
+    block : int
+        Its number.
+    in_block : InBlock
+    out_block : OutBlock
+    digest : int
+        A sum over the ratings that are solved, whatever their order.
+    sending : InBlock, optional
+        The ratings that are sent for, by id, where these are not those that are solved.
+    """
 
     block: int
     in_block: InBlock
     out_block: OutBlock
     digest: int
+    sending: InBlock | None = None
+
+    @property
+    def sender(self) -> InBlock:
+        """The ratings whose ids' rows are sent."""
+        return self.in_block if self.sending is None else self.sending
+
+    @property
+    def ids(self) -> NDArray[np.int32]:
+        """The ids whose rows are sent, ascending; `out_block` counts among them."""
+        return self.sender.ids
 
 
 def link(block: int, own: RatingBlock, side: int, other_partitioner: Partitioner) -> LinkBlock:

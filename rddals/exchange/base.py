@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyspark import RDD
 
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.links import InBlock, LinkBlock
+from rddals.blocks.links import LinkBlock
 from rddals.errors import RddalsError, SingularSystemError
 from rddals.rdds.links import Links, check_digest, one_per_block
 from rddals.rdds.spark import ReportBook, Shuffle
@@ -38,28 +38,29 @@ class Solved:
 
     Attributes
     ----------
-    rows : ndarray of float32, shape (n, width)
-        The new rows of the block's ids.
+    kept : FactorBlock
+        The block's new rows.
     report : object
         For the driver.
-    sent : int, optional
-        How many of their columns the other side is sent; all of them if left out.
+    sent : FactorBlock, optional
+        The rows that the other side chooses from, for the block's `LinkBlock.ids`; those that are
+        kept if left out.
     """
 
-    rows: Rows
+    kept: FactorBlock
     report: Any
-    sent: int | None = None
+    sent: FactorBlock | None = None
 
 
 class Step(Protocol):
     """Makes the rows of one block; pure, and sent to the workers.
 
-    It gets the rows of its own that were brought to the block, oldest first, and the source rows
-    that the block needs; None if nothing was sent yet.
+    It gets the links, the rows of its own that were brought to the block, oldest first, and the
+    source rows that the block needs; None if nothing was sent yet.
     """
 
     def __call__(
-        self, in_block: InBlock, own: Sequence[FactorBlock], received: Rows | None
+        self, block: LinkBlock, own: Sequence[FactorBlock], received: Rows | None
     ) -> Solved: ...
 
 
@@ -217,19 +218,19 @@ class BlockTask:
         return Received(link_block, own, messages, perf_counter() - start)
 
     def solve(
-        self, received: Received, deliver: Callable[[], tuple[InBlock, Rows | None]]
+        self, received: Received, deliver: Callable[[], tuple[LinkBlock, Rows | None]]
     ) -> Iterator[tuple[FactorBlock, FactorBlock]]:
         """The block's new rows to keep and to send; none if the step failed.
 
-        The driver is told why. `deliver` gives the in-block to solve and its source rows.
+        The driver is told why. `deliver` gives the links to solve and their source rows.
         """
         started = perf_counter()
         block = received.link_block.block
         try:
             check_digest(received.link_block, self._digests[block])
-            in_block, rows = deliver()
+            link_block, rows = deliver()
             delivered = perf_counter()
-            solved = self._step(in_block, received.own, rows)
+            solved = self._step(link_block, received.own, rows)
         except RddalsError as error:
             # Raised here, Spark would try again and then bury it in a Java traceback.
             self._book.file("step", block, TaskReport(block, None, received.seconds, 0.0, error))
@@ -244,8 +245,7 @@ class BlockTask:
                 perf_counter() - delivered,
             ),
         )
-        kept = FactorBlock(in_block.ids, solved.rows)
-        yield kept, kept if solved.sent is None else kept.columns(solved.sent)
+        yield solved.kept, solved.kept if solved.sent is None else solved.sent
 
 
 def collect_reports(book: ReportBook, links: Links) -> tuple[TaskReport, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from pyspark import RDD, Broadcast, SparkContext
 
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.links import InBlock
+from rddals.blocks.links import InBlock, LinkBlock
 from rddals.errors import InconsistentRatingsError
 from rddals.exchange.base import (
     NOTHING,
@@ -62,17 +62,18 @@ class BroadcastExchange(Exchange):
         records: RDD[Any] = co_partitioned([links.rdd, *brought.rdds])
         try:
             broadcast = None if delivery is None else delivery.broadcast
-            task = _BroadcastTask(BlockTask(links, step, book), broadcast)
+            task = _BroadcastTask(BlockTask(links, step, book), broadcast, send=send, keep=keep)
             solved = sorted(records.mapPartitions(task).collect(), key=lambda made: made[0])
             reports = collect_reports(book, links)
         finally:
             book.close()
-        kept = [block for _, block, _ in solved]
-        factors = _placed(sc, kept, links.partitions) if keep else None
+        factors = None
+        if keep:
+            factors = _placed(sc, [kept for _, kept, _ in solved], links.partitions)
         if delivery is not None:
             delivery.release()
         brought.release()
-        sent = [block.columns(width) for _, block, width in solved]
+        sent = [sent for _, _, sent in solved]
         return Advance(BroadcastRows(sc, sent) if send else None, factors, reports)
 
 
@@ -80,27 +81,35 @@ class _BroadcastTask:
     """One block's task: rows out of the broadcast; factors out."""
 
     def __init__(
-        self, block_task: BlockTask, broadcast: Broadcast[list[FactorBlock]] | None
+        self,
+        block_task: BlockTask,
+        broadcast: Broadcast[list[FactorBlock]] | None,
+        *,
+        send: bool,
+        keep: bool,
     ) -> None:
         self.block_task = block_task
         self.broadcast = broadcast
+        self.send = send
+        self.keep = keep
 
     @spared
-    def __call__(self, records: Iterable[Any]) -> Iterator[tuple[int, FactorBlock, int]]:
-        """The block, its rows, and how many of their columns are sent."""
+    def __call__(
+        self, records: Iterable[Any]
+    ) -> Iterator[tuple[int, FactorBlock | None, FactorBlock | None]]:
+        """The block, and its rows to keep and to send."""
         received = self.block_task.receive(records)
         if received is None:
             return
-        in_block = received.link_block.in_block
+        link_block = received.link_block
 
-        def deliver() -> tuple[InBlock, Rows | None]:
-            rows = None
-            if self.broadcast is not None:
-                rows = needed_rows(in_block, self.broadcast.value)
-            return in_block, rows
+        def deliver() -> tuple[LinkBlock, Rows | None]:
+            if self.broadcast is None:
+                return link_block, None
+            return link_block, needed_rows(link_block.in_block, self.broadcast.value)
 
         for kept, sent in self.block_task.solve(received, deliver):
-            yield received.link_block.block, kept, sent.rows.shape[1]
+            yield link_block.block, kept if self.keep else None, sent if self.send else None
 
 
 def needed_rows(in_block: InBlock, blocks: list[FactorBlock]) -> Rows:

@@ -6,11 +6,13 @@ is used but its number: what a block solves is rebuilt from the joined ratings t
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from partitioners import Partitioner
-from rddals.blocks.links import InBlock, LinkBlock, link
+from rddals.blocks.links import LinkBlock, link
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import InconsistentRatingsError
 from rddals.exchange.base import Rows
@@ -40,7 +42,7 @@ class JoinedRatings:
         self.other_partitioner = other_partitioner
 
     def pack(self, link_block: LinkBlock, rows: Rows, destination: int) -> Joined | None:
-        block = link_block.in_block
+        block = link_block.sender
         # In canonical order the ids of one block of the other side are neighbours.
         stops = np.cumsum(block.source_counts)
         stop = stops[destination]
@@ -53,9 +55,9 @@ class JoinedRatings:
 
     def unpack(
         self, link_block: LinkBlock, messages: list[tuple[int, Joined]]
-    ) -> tuple[InBlock, Rows]:
+    ) -> tuple[LinkBlock, Rows]:
         if not messages:
-            return link_block.in_block, np.empty((0, 0), dtype=np.float32)
+            return link_block, np.empty((0, 0), dtype=np.float32)
         senders, solved, ratings, rows = (
             np.concatenate(column) for column in zip(*(m for _, m in messages), strict=True)
         )
@@ -70,4 +72,4 @@ class JoinedRatings:
         ascending = np.argsort(rebuilt.in_block.source_ids, kind="stable")
         source_rows = np.empty((len(first), rows.shape[1]), dtype=np.float32)
         source_rows[ascending] = rows[first]
-        return rebuilt.in_block, source_rows
+        return replace(link_block, in_block=rebuilt.in_block), source_rows

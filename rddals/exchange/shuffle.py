@@ -10,7 +10,7 @@ import numpy as np
 from pyspark import RDD
 
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.links import InBlock, LinkBlock
+from rddals.blocks.links import LinkBlock
 from rddals.errors import InconsistentRatingsError
 from rddals.exchange.base import (
     NOTHING,
@@ -140,8 +140,8 @@ class Mail(Protocol):
 
     def unpack(
         self, link_block: LinkBlock, messages: list[tuple[int, Any]]
-    ) -> tuple[InBlock, Rows]:
-        """The in-block to solve and its source rows, from ``(source block, message)`` pairs."""
+    ) -> tuple[LinkBlock, Rows]:
+        """The links to solve and their source rows, from ``(source block, message)`` pairs."""
 
 
 class ShuffleExchange(BlockToBlock):
@@ -169,7 +169,7 @@ class NeededRows:
 
     def unpack(
         self, link_block: LinkBlock, messages: list[tuple[int, tuple[int, bytes]]]
-    ) -> tuple[InBlock, Rows]:
+    ) -> tuple[LinkBlock, Rows]:
         in_block = link_block.in_block
         arrived = np.zeros(len(in_block.source_counts), dtype=np.int64)
         for source, (count, _) in messages:
@@ -181,9 +181,9 @@ class NeededRows:
                 f"block {wrong} but got {arrived[wrong]}. {REMEDY}"
             )
         if not messages:
-            return in_block, np.empty((0, 0), dtype=np.float32)
+            return link_block, np.empty((0, 0), dtype=np.float32)
         received = np.frombuffer(b"".join(rows for _, (_, rows) in messages), dtype=np.float32)
-        return in_block, received.reshape(len(in_block.source_ids), -1)
+        return link_block, received.reshape(len(in_block.source_ids), -1)
 
 
 class _MessageTask:
@@ -204,9 +204,9 @@ class _MessageTask:
             return
         link_block = received.link_block
 
-        def deliver() -> tuple[InBlock, Rows | None]:
+        def deliver() -> tuple[LinkBlock, Rows | None]:
             if self.first:
-                return link_block.in_block, None
+                return link_block, None
             # Records are (this block, (source block, message)); source blocks are distinct.
             messages = sorted((pair for _, pair in received.messages), key=lambda pair: pair[0])
             return self.mail.unpack(link_block, messages)

@@ -122,7 +122,9 @@ def penalty(in_block: InBlock, rows: NDArray[np.float32], objective: Objective) 
 
 
 def _counts(in_block: InBlock, objective: Objective) -> NDArray[np.float64]:
-    """The number of ratings that weighs each row's penalty."""
+    """The number of ratings that weighs each row's penalty; 1 where none does."""
+    if not objective.weighted:
+        return np.ones(len(in_block.ids))
     counts = in_block.positives if objective.implicit else in_block.degrees
     return counts.astype(np.float64)
 

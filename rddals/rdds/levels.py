@@ -8,13 +8,13 @@ log-structured merge trees: O'Neil, Cheng, Gawlick and O'Neil, Acta Informatica 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from pyspark import RDD
 
 from partitioners import Partitioner
-from rddals.blocks.factors import FactorBlock
 from rddals.rdds.factors import FactorTable, newest_rows
 from rddals.rdds.spark import Shared, cut_lineage, discard
 
@@ -29,13 +29,13 @@ class Level(Shared):
 
     Attributes
     ----------
-    blocks : RDD of FactorBlock
+    blocks : RDD of FactorBlock or RatingBlock
         Persisted; block b in partition b.
     rows : int
         How many there are, or a few more.
     """
 
-    def __init__(self, blocks: RDD[FactorBlock], rows: int) -> None:
+    def __init__(self, blocks: RDD[Any], rows: int) -> None:
         super().__init__(blocks)
         self.blocks = blocks
         self.rows = rows
@@ -51,22 +51,25 @@ class Levels:
         In which block an id lives.
     levels : tuple of Level
         Oldest first.
+    merge : callable
+        Makes one RDD of several levels'.
     """
 
     partitioner: Partitioner
     levels: tuple[Level, ...] = ()
+    merge: Callable[[Sequence[RDD[Any]]], RDD[Any]] = newest_rows
 
     @property
-    def rdds(self) -> list[RDD[FactorBlock]]:
+    def rdds(self) -> list[RDD[Any]]:
         """Every level's blocks, oldest first."""
         return [level.blocks for level in self.levels]
 
-    def grown(self, newer: RDD[FactorBlock], rows: int, ids: int) -> Levels:
+    def grown(self, newer: RDD[Any], rows: int, ids: int) -> Levels:
         """These levels and one more.
 
         Parameters
         ----------
-        newer : RDD of FactorBlock
+        newer : RDD
             Persisted, and partitioned like the levels. It is used up.
         rows : int
             How many rows it has.
@@ -80,17 +83,17 @@ class Levels:
             merged.insert(0, level.blocks)
             rows = min(ids, rows + level.rows)
         if len(merged) > 1:
-            blocks = newest_rows(merged)
+            blocks = self.merge(merged)
             try:
                 cut_lineage(blocks)
             finally:
                 discard(newer)
             newer = blocks
-        return Levels(self.partitioner, (*kept, Level(newer, rows)))
+        return replace(self, levels=(*kept, Level(newer, rows)))
 
     def table(self) -> FactorTable:
         """All rows in one; a view that computes them whenever it is read."""
-        return FactorTable(newest_rows(self.rdds), self.partitioner)
+        return FactorTable(self.merge(self.rdds), self.partitioner)
 
     def hold(self) -> Self:
         """Count one more that needs these levels."""

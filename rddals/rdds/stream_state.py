@@ -25,6 +25,8 @@ class StreamState:
     ratings : int
         How many there were.
     batches : int
+    history : pair of Levels, or None
+        All ratings, by user and by product, where they are learned from again.
     """
 
     sides: tuple[Levels, Levels]
@@ -32,6 +34,12 @@ class StreamState:
     total: Fraction = Fraction(0)
     ratings: int = 0
     batches: int = 0
+    history: tuple[Levels, Levels] | None = None
+
+    @property
+    def held(self) -> tuple[Levels, ...]:
+        """All that a model of this state holds."""
+        return (*self.sides, *(self.history or ()))
 
     @property
     def mean(self) -> float:

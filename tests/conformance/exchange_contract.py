@@ -21,6 +21,7 @@ import pytest
 import dense_reference as dense
 from partitioners import HashPartitioner
 from rddals import ALS, SingularSystemError
+from rddals.blocks.factors import FactorBlock
 from rddals.blocks.start import id_start
 from rddals.exchange import EXCHANGES, Solved, bytes_moved
 from rddals.rdds.links import build_links
@@ -71,10 +72,12 @@ def numbering_step(half_step, width, log):
     """A step that gives numbered rows, reports what it received, and logs every call."""
     rows_of = _of_no_module(numbered_rows)
 
-    def step(in_block, own, source_rows):
+    def step(block, own, source_rows):
+        in_block = block.in_block
         (log / f"{half_step}-{uuid.uuid4().hex}").touch()
         received = None if source_rows is None else (in_block.source_ids, source_rows)
-        return Solved(rows_of(in_block.ids, half_step, width), received)
+        rows = rows_of(in_block.ids, half_step, width)
+        return Solved(FactorBlock(in_block.ids, rows), received)
 
     return step
 
@@ -255,8 +258,8 @@ class ExchangeContract(ABC):
         advance.delivery.release()
 
     def test_an_error_of_a_step_reaches_the_driver_as_it_is(self, linked, footprint):
-        def fail(in_block, own, source_rows):
-            raise SingularSystemError(in_block.ids.tolist(), 2, 0.0)
+        def fail(block, own, source_rows):
+            raise SingularSystemError(block.ids.tolist(), 2, 0.0)
 
         with pytest.raises(SingularSystemError) as caught:
             EXCHANGES[self.exchange].advance(

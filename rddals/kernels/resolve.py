@@ -1,0 +1,56 @@
+"""The rows of the biased model that are best for given ratings and rows of the other side.
+
+With these as they are, an id's squared errors and the penalty ``lambda |U|^2 + lambda_b b^2`` are
+least where ``(U, b)`` solves a ridge regression of ``r - mean - b_y`` on ``(P_y, 1)``: a half-step
+of training whose source rows have one more column. A one in it would have the bias shrunk like a
+factor; ``c = sqrt(lambda / lambda_b)`` has it shrunk as it should be, for a solution of ``b / c``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rddals.blocks.links import InBlock
+from rddals.config import Objective
+from rddals.kernels.half_step import half_step
+
+__all__ = ["resolve"]
+
+Rows = NDArray[np.float32]
+
+
+def resolve(
+    in_block: InBlock, source_rows: Rows, mean: float, *, lambda_: float, bias_lambda: float
+) -> Rows:
+    """Factors and biases of a block's ids, from all ratings of theirs.
+
+    Parameters
+    ----------
+    in_block : InBlock
+    source_rows : ndarray of float32, shape (m, rank + 1)
+        Factors and biases of the other side, in canonical order.
+    mean : float
+    lambda_, bias_lambda : float
+        Weights of the penalties of a factor and of a bias; above zero.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, rank + 1)
+
+    Raises
+    ------
+    OverflowingRatingsError
+        If ratings are so large that rows are not finite.
+    """
+    column = np.sqrt(lambda_ / bias_lambda)
+    design = source_rows.copy()
+    design[:, -1] = column
+    offsets = source_rows[:, -1].astype(np.float64) + mean
+    targets = (in_block.ratings - offsets[in_block.sources]).astype(np.float32)
+    objective = Objective(source_rows.shape[1], lambda_, weighted=False)
+    rows = half_step(replace(in_block, codes=targets, scale=None), design, objective).rows
+    rows[:, -1] *= column
+    return rows

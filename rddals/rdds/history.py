@@ -1,0 +1,204 @@
+"""All ratings so far, by user and by product, and the links that they and a batch make.
+
+A batch's users and products are solved from all their ratings, so each needs rows of ids that have
+none in the batch. What a block then solves, and what it sends, both sides know as in training,
+each from its own ratings: once all know which ids the batch touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark import RDD
+
+from partitioners import Partitioner
+from rddals.blocks.links import InBlock, LinkBlock, link
+from rddals.blocks.ratings import RatingBlock
+from rddals.rdds.levels import Levels
+from rddals.rdds.links import LinkedRatings, Links, LinkSummary, one_per_block
+from rddals.rdds.pieces import PRODUCTS, USERS
+from rddals.rdds.spark import (
+    ReportBook,
+    co_partitioned,
+    cut_lineage,
+    materialise,
+    spared,
+    storage_level,
+    with_shuffle_serializer,
+)
+
+__all__ = ["GrownBlock", "GrownLinks", "all_ratings", "grown_history", "grown_links"]
+
+Touched = tuple[NDArray[np.int32], NDArray[np.int32]]
+
+
+@dataclass(frozen=True, slots=True)
+class GrownBlock(LinkBlock):
+    """The links of one block, whose ids may have ratings from before.
+
+    Attributes
+    ----------
+    batch : InBlock or None
+        The ratings of the batch alone, its sources in an order of their own; None if there is no
+        batch.
+    """
+
+    batch: InBlock | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GrownLinks:
+    """Both sides' grown links, persisted."""
+
+    users: Links
+    products: Links
+
+    def release(self) -> None:
+        """Free them."""
+        for links in (self.users, self.products):
+            links.rdd.unpersist()
+
+
+def all_ratings(rdds: Sequence[RDD[RatingBlock]]) -> RDD[RatingBlock]:
+    """Block by block the ratings of some co-partitioned RDDs; computed whenever it is read."""
+    if len(rdds) == 1:
+        return rdds[0]
+    merged = co_partitioned(rdds).mapPartitions(_concatenated, preservesPartitioning=True)
+    return with_shuffle_serializer(merged)
+
+
+def grown_history(
+    history: tuple[Levels, Levels], links: LinkedRatings, ratings: int
+) -> tuple[Levels, Levels]:
+    """All ratings with those of a batch, of which there are then `ratings`."""
+    sides = []
+    for side, of_batch in enumerate((links.users, links.products)):
+        newer = with_shuffle_serializer(
+            of_batch.rdd.mapPartitions(partial(_ratings_of, side), preservesPartitioning=True)
+        )
+        cut_lineage(newer)
+        count = sum(summary.ratings for summary in of_batch.summaries)
+        sides.append(history[side].grown(newer, count, ratings))
+    return sides[USERS], sides[PRODUCTS]
+
+
+def grown_links(history: tuple[Levels, Levels], batch: LinkedRatings | None) -> GrownLinks:
+    """The links of the ids that a batch touches, from all their ratings; of all ids without one.
+
+    Parameters
+    ----------
+    history : pair of Levels
+        The ratings before the batch.
+    batch : LinkedRatings or None
+    """
+    touched: Touched | None = None
+    if batch is not None:
+        touched = _touched(batch.users), _touched(batch.products)
+    partitioners = (history[USERS].partitioner, history[PRODUCTS].partitioner)
+    made: list[Links] = []
+    book: ReportBook | None = None
+    try:
+        for side in (USERS, PRODUCTS):
+            records: list[RDD[Any]] = [*history[side].rdds]
+            if batch is not None:
+                records.append((batch.users, batch.products)[side].rdd)
+            sc = records[0].context
+            book = book or ReportBook(sc)
+            rdd = with_shuffle_serializer(
+                co_partitioned(records).mapPartitionsWithIndex(
+                    partial(_grown_block, side, partitioners, touched, book),
+                    preservesPartitioning=True,
+                )
+            ).persist(storage_level(sc))
+            made.append(Links(side, partitioners[side], rdd, ()))
+            materialise(rdd)
+            summaries = one_per_block(book.take(side), partitioners[side])
+            made[side] = Links(side, partitioners[side], rdd, summaries)
+    except BaseException:
+        for links in made:
+            links.rdd.unpersist()
+        raise
+    finally:
+        if book is not None:
+            book.close()
+    return GrownLinks(*made)
+
+
+def _touched(links: Links) -> NDArray[np.int32]:
+    parts = links.rdd.mapPartitions(_ids).collect()
+    return np.sort(np.concatenate([np.empty(0, np.int32), *parts]))
+
+
+@spared
+def _ids(blocks: Iterable[LinkBlock]) -> Iterator[NDArray[np.int32]]:
+    return (block.ids for block in blocks)
+
+
+@spared
+def _concatenated(blocks: Iterable[RatingBlock]) -> Iterator[RatingBlock]:
+    yield RatingBlock.concatenate(list(blocks))
+
+
+@spared
+def _ratings_of(side: int, blocks: Iterable[LinkBlock]) -> Iterator[RatingBlock]:
+    return (_linked_ratings(side, block) for block in blocks)
+
+
+def _linked_ratings(side: int, block: LinkBlock) -> RatingBlock:
+    """The ratings that a block was linked from, in the order of its links."""
+    in_block = block.in_block
+    own = np.repeat(in_block.ids[in_block.order], in_block.degrees)
+    others = in_block.source_ids[in_block.sources]
+    users, products = (own, others) if side == USERS else (others, own)
+    return RatingBlock(users, products, in_block.ratings)
+
+
+@spared
+def _grown_block(
+    side: int,
+    partitioners: tuple[Partitioner, Partitioner],
+    touched: Touched | None,
+    book: ReportBook,
+    partition: int,
+    records: Iterable[Any],
+) -> Iterator[GrownBlock]:
+    start = perf_counter()
+    if partition >= partitioners[side].num_blocks:  # the other side has more blocks
+        return
+    ratings, batch = [], None
+    for record in records:
+        if isinstance(record, LinkBlock):
+            batch = record.in_block
+            ratings.append(_linked_ratings(side, record))
+        else:
+            ratings.append(record)
+    own = RatingBlock.concatenate(ratings)
+    solved = sent = link(partition, _touching(own, side, touched), side, partitioners[1 - side])
+    if touched is not None:
+        sending = _touching(own, 1 - side, touched)
+        sent = link(partition, sending, side, partitioners[1 - side])
+    block = GrownBlock(
+        partition,
+        solved.in_block,
+        sent.out_block,
+        solved.digest,
+        sending=None if touched is None else sent.in_block,
+        batch=batch,
+    )
+    book.file(side, partition, LinkSummary.of(block, perf_counter() - start))
+    yield block
+
+
+def _touching(ratings: RatingBlock, side: int, touched: Touched | None) -> RatingBlock:
+    """The ratings whose user, or product, is touched."""
+    if touched is None:
+        return ratings
+    ids = ratings.users if side == USERS else ratings.products
+    here = np.isin(ids, touched[side])
+    return RatingBlock(ratings.users[here], ratings.products[here], ratings.ratings[here])
