@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import Any
+
+from pyspark import SparkContext
 
 from rddals.config import StreamSettings
 from rddals.errors import RatingError, SettingError
 from rddals.learning import learn
-from rddals.model import MatrixFactorizationModel
+from rddals.model import MatrixFactorizationModel, check_location
 from rddals.placement import Placements
+from rddals.rdds.checkpoints import Checkpoint
 from rddals.rdds.frames import Columns
 from rddals.rdds.history import all_ratings
 from rddals.rdds.ingest import rating_source
@@ -20,6 +24,8 @@ from rddals.streaming_model import StreamingModel
 
 __all__ = ["StreamingALS"]
 
+#: Settings that do not tell what is learned.
+MAY_CHANGE = ("exchange", "bad_ratings")
 #: Settings that say where ids live, which a model has said already.
 PLACEMENT = ("userPartitioner", "productPartitioner", "userBlocks", "productBlocks")
 
@@ -66,6 +72,10 @@ class StreamingALS:
     badRatings : {"raise", "skip"}
         What to do about what cannot be learned from: a rating that is not finite, an id that is
         none. What is skipped is counted.
+    checkpointLocation : str, optional
+        A directory of any file system that Spark knows, to which the state is saved after every
+        batch. A stream that was killed goes on from there: the model is what it was after the
+        last batch that was saved.
     userCol, itemCol, ratingCol : str, optional
         Columns of DataFrames, as for `rddals.ALS.train`.
 
@@ -97,6 +107,7 @@ class StreamingALS:
         productBlocks: int = -1,
         exchange: str = "auto",
         badRatings: str = "raise",
+        checkpointLocation: str | None = None,
         userCol: str | None = None,
         itemCol: str | None = None,
         ratingCol: str | None = None,
@@ -119,6 +130,10 @@ class StreamingALS:
         self._columns = Columns.checked(userCol, itemCol, ratingCol)
         # The class has a method of this name too, which makes models: both are the API.
         self.train = self._train  # type: ignore[method-assign, assignment]
+        self._checkpoint: Checkpoint | None = None
+        self._batch_id: int | None = None
+        if checkpointLocation is not None:
+            self._restore(checkpointLocation, seed is not None)
 
     @classmethod
     def train(
@@ -206,17 +221,71 @@ class StreamingALS:
         ratings : RDD or DataFrame
             As `rddals.ALS.train` takes them. If there is none, nothing is learned.
         """
+        self._learn(ratings, None)
+
+    def updateBatch(self, ratings: Any, batchId: int) -> None:
+        """Learn from a batch that has a number, for ``writeStream.foreachBatch``.
+
+        After a crash Spark repeats the last batch, under the same number. If the checkpoint has it
+        already, nothing is learned from it again.
+
+        Parameters
+        ----------
+        ratings : DataFrame or RDD
+        batchId : int
+        """
+        if self._batch_id is None or batchId > self._batch_id:
+            self._learn(ratings, batchId)
+
+    def _learn(self, ratings: Any, batch_id: int | None) -> None:
+        model = self._next_model(ratings)
+        if model is not None and self._checkpoint is not None:
+            self._checkpoint.save(model._usable_state(), self._settings, batch_id)
+        self.model = model
+        self._batch_id = batch_id
+
+    def _next_model(self, ratings: Any) -> StreamingModel | None:
+        """The model after a batch; None as long as there was no rating."""
         if self.model is not None:
-            self.model = self.model.train(ratings)
-            return
+            return self.model.train(ratings)
         source = rating_source(ratings, self._columns)
         if not head(source):
-            return
+            return None
         users, products = self._placements.partitioners(source)
         history = None
         if self._settings.update == "als":
             history = (Levels(users, (), all_ratings), Levels(products, (), all_ratings))
         state = StreamState((Levels(users), Levels(products)), history=history)
         state, learned = learn(source, state, self._settings)
-        if state.ratings:
-            self.model = StreamingModel(state, self._settings, self._columns, learned)
+        if not state.ratings:
+            return None
+        return StreamingModel(state, self._settings, self._columns, learned)
+
+    def _restore(self, location: Any, seeded: bool) -> None:
+        """Go on from what is saved at `location`, and save there from now on."""
+        sc = SparkContext._active_spark_context
+        if sc is None:
+            raise SettingError(
+                f"checkpointLocation={location!r} is read with Spark; start a SparkContext first."
+            )
+        check_location(sc, location)
+        self._checkpoint = Checkpoint(sc, location)
+        saved = self._checkpoint.load()
+        if saved is None:
+            return
+        if not seeded:
+            self._settings = replace(self._settings, seed=saved.settings.seed)
+        asked, had = self._settings.document(), saved.settings.document()
+        differing = [
+            name
+            for name in had | asked
+            if name not in MAY_CHANGE and had.get(name) != asked.get(name)
+        ]
+        if differing:
+            was = ", ".join(f"{name}={had.get(name)!r}" for name in differing)
+            raise SettingError(
+                f"The stream at {location} was begun with {was}; go on with the same, or start "
+                "anew at another checkpointLocation."
+            )
+        self.model = StreamingModel(saved.state, self._settings, self._columns, None)
+        self._batch_id = saved.batch_id

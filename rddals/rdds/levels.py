@@ -33,12 +33,15 @@ class Level(Shared):
         Persisted; block b in partition b.
     rows : int
         How many there are, or a few more.
+    saved : str or None
+        What a checkpoint calls it, if it holds it.
     """
 
     def __init__(self, blocks: RDD[Any], rows: int) -> None:
         super().__init__(blocks)
         self.blocks = blocks
         self.rows = rows
+        self.saved: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
