@@ -18,6 +18,7 @@ from pyspark import RDD
 from rddals.config import StreamSettings
 from rddals.exchange import EXCHANGES, Advance, Brought, Choice, Delivery, choose
 from rddals.rdds.ingest import usable_batches
+from rddals.rdds.levels import Levels
 from rddals.rdds.links import PRODUCTS, USERS, LinkedRatings, NoRatingsError, build_links
 from rddals.rdds.spark import ReportBook, discard, labelled
 from rddals.rdds.stream_state import StreamState
@@ -193,12 +194,18 @@ class _Batch:
 
     def _grown(self, new: tuple[int, int]) -> dict[str, Any]:
         """Both sides with what the batch wrote on top, and how many ids they have."""
-        sides, ids = [], []
-        for side, links in enumerate(self.links):
-            ids.append(self.state.ids[side] + new[side])
-            rows, self.touched[side] = self.touched[side], None
-            assert rows is not None
-            touched = sum(summary.ids for summary in links.summaries)
-            with labelled(links.rdd.context, f"batch {self.state.batches + 1} levels"):
-                sides.append(self.state.sides[side].grown(rows, touched, ids[side]))
+        sides: list[Levels] = []
+        ids: list[int] = []
+        try:
+            for side, links in enumerate(self.links):
+                ids.append(self.state.ids[side] + new[side])
+                rows, self.touched[side] = self.touched[side], None
+                assert rows is not None
+                touched = sum(summary.ids for summary in links.summaries)
+                with labelled(links.rdd.context, f"batch {self.state.batches + 1} levels"):
+                    sides.append(self.state.sides[side].grown(rows, touched, ids[side]))
+        except BaseException:
+            for grown in sides:
+                discard(grown.rdds[-1])  # the one level that no other state has
+            raise
         return {"sides": tuple(sides), "ids": tuple(ids)}

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from functools import partial
+from types import MethodType
 from typing import Any
 
+from pyspark import RDD
+
+from partitioners import Partitioner
 from rddals.config import StreamSettings
 from rddals.errors import RatingError, SettingError
 from rddals.learning import learn
 from rddals.model import MatrixFactorizationModel
 from rddals.placement import Placements
 from rddals.rdds.frames import Columns
-from rddals.rdds.ingest import rating_source
+from rddals.rdds.ingest import rating_source, usable_batches
 from rddals.rdds.levels import Levels
-from rddals.rdds.spark import head
+from rddals.rdds.links import NoRatingsError
+from rddals.rdds.spark import ReportBook, head
 from rddals.rdds.stream_state import StreamState
 from rddals.streaming_model import StreamingModel
 
@@ -21,6 +28,25 @@ __all__ = ["StreamingALS"]
 
 #: Settings that say where ids live, which a model has said already.
 PLACEMENT = ("userPartitioner", "productPartitioner", "userBlocks", "productBlocks")
+
+
+class _Train:
+    """``train``: of the class it makes models, of an object it goes on with its own."""
+
+    def __init__(self, of_class: Callable[..., Any]) -> None:
+        self._of_class = of_class
+        self.__doc__ = of_class.__doc__
+
+    def __get__(self, als: StreamingALS | None, owner: type[StreamingALS]) -> Callable[..., Any]:
+        if als is None:
+            return MethodType(self._of_class, owner)
+
+        # foreachRDD of a DStream counts arguments, and `self` of a bound method as one.
+        def train(ratings: Any) -> None:
+            als._train(ratings)
+
+        train.__doc__ = als._train.__doc__
+        return train
 
 
 class StreamingALS:
@@ -104,12 +130,10 @@ class StreamingALS:
             blocks, userBlocks, productBlocks, userPartitioner, productPartitioner
         )
         self._columns = Columns.checked(userCol, itemCol, ratingCol)
-        # The class has a method of this name too, which makes models: both are the API.
-        self.train = self._train  # type: ignore[method-assign, assignment]
 
-    @classmethod
+    @_Train
     def train(
-        cls,
+        cls: Any,
         ratings: Any,
         model: StreamingModel | MatrixFactorizationModel | None = None,
         **settings: Any,
@@ -194,8 +218,21 @@ class StreamingALS:
         source = rating_source(ratings, self._columns)
         if not head(source):
             return
-        users, products = self._placements.partitioners(source)
+        try:
+            users, products = self._partitioners(source)
+        except NoRatingsError:
+            return
         state = StreamState((Levels(users), Levels(products)))
         state, learned = learn(source, state, self._settings)
         if state.ratings:
             self.model = StreamingModel(state, self._settings, self._columns, learned)
+
+    def _partitioners(self, source: RDD[Any]) -> tuple[Partitioner, Partitioner]:
+        """Where ids live, fitted to what can be learned from."""
+        book = ReportBook(source.context)
+        try:
+            if self._settings.bad_ratings == "skip":
+                source = source.mapPartitionsWithIndex(partial(usable_batches, book))
+            return self._placements.partitioners(source)
+        finally:
+            book.close()
