@@ -157,7 +157,7 @@ def _learn(
             with labelled(sc, f"{name} history"):
                 history = grown_history(before.history, linked, after.ratings)
         except BaseException:
-            release_unheld(after)
+            _release_unheld(after)
             raise
         after = replace(after, history=history)
     return after, replace(
@@ -169,7 +169,7 @@ def _learn(
     )
 
 
-def release_unheld(state: StreamState) -> None:
+def _release_unheld(state: StreamState) -> None:
     """Free those levels of a state that nobody holds."""
     for levels in state.held:
         levels.hold().let_go()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from types import MethodType
 from typing import Any
 
-from pyspark import SparkContext
+from pyspark import RDD, SparkContext
 
+from partitioners import Partitioner
 from rddals.config import StreamSettings
 from rddals.errors import RatingError, SettingError
 from rddals.learning import learn
@@ -16,9 +20,10 @@ from rddals.placement import Placements
 from rddals.rdds.checkpoints import Checkpoint
 from rddals.rdds.frames import Columns
 from rddals.rdds.history import all_ratings
-from rddals.rdds.ingest import rating_source
+from rddals.rdds.ingest import rating_source, usable_batches
 from rddals.rdds.levels import Levels
-from rddals.rdds.spark import head
+from rddals.rdds.links import NoRatingsError
+from rddals.rdds.spark import ReportBook, head
 from rddals.rdds.stream_state import StreamState
 from rddals.streaming_model import StreamingModel
 
@@ -28,6 +33,25 @@ __all__ = ["StreamingALS"]
 MAY_CHANGE = ("exchange", "bad_ratings")
 #: Settings that say where ids live, which a model has said already.
 PLACEMENT = ("userPartitioner", "productPartitioner", "userBlocks", "productBlocks")
+
+
+class _Train:
+    """``train``: of the class it makes models, of an object it goes on with its own."""
+
+    def __init__(self, of_class: Callable[..., Any]) -> None:
+        self._of_class = of_class
+        self.__doc__ = of_class.__doc__
+
+    def __get__(self, als: StreamingALS | None, owner: type[StreamingALS]) -> Callable[..., Any]:
+        if als is None:
+            return MethodType(self._of_class, owner)
+
+        # foreachRDD of a DStream counts arguments, and `self` of a bound method as one.
+        def train(ratings: Any) -> None:
+            als._train(ratings)
+
+        train.__doc__ = als._train.__doc__
+        return train
 
 
 class StreamingALS:
@@ -128,16 +152,14 @@ class StreamingALS:
             blocks, userBlocks, productBlocks, userPartitioner, productPartitioner
         )
         self._columns = Columns.checked(userCol, itemCol, ratingCol)
-        # The class has a method of this name too, which makes models: both are the API.
-        self.train = self._train  # type: ignore[method-assign, assignment]
         self._checkpoint: Checkpoint | None = None
         self._batch_id: int | None = None
         if checkpointLocation is not None:
             self._restore(checkpointLocation, seed is not None)
 
-    @classmethod
+    @_Train
     def train(
-        cls,
+        cls: Any,
         ratings: Any,
         model: StreamingModel | MatrixFactorizationModel | None = None,
         **settings: Any,
@@ -251,7 +273,10 @@ class StreamingALS:
         source = rating_source(ratings, self._columns)
         if not head(source):
             return None
-        users, products = self._placements.partitioners(source)
+        try:
+            users, products = self._partitioners(source)
+        except NoRatingsError:
+            return None
         history = None
         if self._settings.update == "als":
             history = (Levels(users, (), all_ratings), Levels(products, (), all_ratings))
@@ -260,6 +285,16 @@ class StreamingALS:
         if not state.ratings:
             return None
         return StreamingModel(state, self._settings, self._columns, learned)
+
+    def _partitioners(self, source: RDD[Any]) -> tuple[Partitioner, Partitioner]:
+        """Where ids live, fitted to what can be learned from."""
+        book = ReportBook(source.context)
+        try:
+            if self._settings.bad_ratings == "skip":
+                source = source.mapPartitionsWithIndex(partial(usable_batches, book))
+            return self._placements.partitioners(source)
+        finally:
+            book.close()
 
     def _restore(self, location: Any, seeded: bool) -> None:
         """Go on from what is saved at `location`, and save there from now on."""
@@ -282,6 +317,8 @@ class StreamingALS:
             if name not in MAY_CHANGE and had.get(name) != asked.get(name)
         ]
         if differing:
+            for levels in saved.state.held:
+                levels.hold().let_go()
             was = ", ".join(f"{name}={had.get(name)!r}" for name in differing)
             raise SettingError(
                 f"The stream at {location} was begun with {was}; go on with the same, or start "

@@ -81,6 +81,8 @@ class StreamingModel:
         self._settings = settings
         self._columns = columns
         self._state = state
+        # Of all that was recommended to everybody: it holds what these read until `unpersist`.
+        self._view: MatrixFactorizationModel | None = None
         for levels in state.held:
             levels.hold()
         # Whoever drops the last reference to a model frees what it alone has held.
@@ -301,7 +303,7 @@ class StreamingModel:
         """
         check_location(sc, path)
         state = self._usable_state()
-        write_stream(sc, path, state, self._settings)
+        write_stream(sc, path, state, self._settings, self._columns)
 
     @classmethod
     def load(cls, sc: SparkContext, path: str) -> StreamingModel:
@@ -313,12 +315,18 @@ class StreamingModel:
             If there is none at `path`.
         """
         check_location(sc, path)
-        state, settings = read_stream(sc, path)
-        return cls(state, settings, Columns(), None)
+        state, settings, columns = read_stream(sc, path)
+        return cls(state, settings, columns, None)
 
     def unpersist(self) -> None:
-        """Free what this model alone holds; it is of no use then. Other models keep theirs."""
+        """Free what this model alone holds; neither it nor what it recommended is of use then.
+
+        Other models keep theirs.
+        """
         self._finalizer()
+        if self._view is not None:
+            self._view.unpersist()
+            self._view = None
 
     # ------------------------------------------------------------------ inside
 
@@ -342,9 +350,11 @@ class StreamingModel:
 
     def _matrix_view(self) -> MatrixFactorizationModel:
         """What `toMatrixFactorizationModel` gives, computed whenever it is read."""
-        tables = self._tables()
-        self._lend()
-        return MatrixFactorizationModel(self.rank + 2, *tables)
+        self._usable_state()
+        if self._view is None:
+            self._lend()
+            self._view = MatrixFactorizationModel(self.rank + 2, *self._tables())
+        return self._view
 
     def _row(self, table: FactorTable, side: int, id_: Any) -> NDArray[np.float32]:
         asked = checked_id(SIDES[side], id_)

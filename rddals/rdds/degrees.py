@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark import RDD
 
-from rddals.errors import RatingError, RddalsError
+from rddals.errors import RddalsError
 from rddals.rdds.ingest import read_batches
+from rddals.rdds.links import NoRatingsError
 from rddals.rdds.spark import spared
 
 __all__ = ["Degrees", "collect_pairs", "count_degrees", "merged_degrees"]
@@ -30,7 +31,7 @@ def count_degrees(source: RDD[Any]) -> tuple[Degrees, Degrees]:
         if isinstance(result, RddalsError):
             raise result
     if not results:
-        raise RatingError("RDD is empty: there is nothing to train on.")
+        raise NoRatingsError("RDD is empty: there is nothing to train on.")
     users, products = zip(*results, strict=True)
     return merged_degrees(users), merged_degrees(products)
 
@@ -42,7 +43,7 @@ def collect_pairs(source: RDD[Any]) -> tuple[NDArray[np.int32], NDArray[np.int32
         if isinstance(part, RddalsError):
             raise part
     if not parts:
-        raise RatingError("RDD is empty: there is nothing to train on.")
+        raise NoRatingsError("RDD is empty: there is nothing to train on.")
     users, products = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return users, products
 

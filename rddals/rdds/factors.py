@@ -117,10 +117,17 @@ class FactorTable(Shared):
     @classmethod
     def from_rows(cls, rows: RDD[Any], partitioner: Partitioner, rank: int) -> FactorTable:
         """A table from an RDD of ``(id, features)``."""
+        return cls.shuffled(rows, partitioner, rank)[0]
+
+    @classmethod
+    def shuffled(
+        cls, rows: RDD[Any], partitioner: Partitioner, rank: int
+    ) -> tuple[FactorTable, Shuffle]:
+        """The same, and the shuffle that it is made from."""
         pieces = rows.mapPartitions(partial(_rows_by_block, partitioner, rank))
         shuffle = Shuffle(pieces, partitioner.num_blocks)
         blocks = shuffle.rdd.mapPartitions(partial(_merged, rank), preservesPartitioning=True)
-        return cls(with_shuffle_serializer(blocks), partitioner)
+        return cls(with_shuffle_serializer(blocks), partitioner), shuffle
 
 
 class _Placement:

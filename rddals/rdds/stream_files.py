@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 from pyspark.errors import AnalysisException, PySparkException
@@ -31,6 +32,7 @@ from rddals.blocks.factors import FactorBlock
 from rddals.config import StreamSettings
 from rddals.errors import ModelFormatError
 from rddals.rdds.factors import FactorTable
+from rddals.rdds.frames import Columns
 from rddals.rdds.levels import Level, Levels
 from rddals.rdds.model_files import check_free, written
 from rddals.rdds.shipping import ship
@@ -50,9 +52,18 @@ SCHEMA = StructType(
         StructField("ratings", LongType(), nullable=False),
     ]
 )
+#: NaN is larger than any number to Spark, so it is not within bounds.
+UNUSABLE = f"""
+    id is null or factor is null or ratings is null or exists(
+        concat(factor, array(bias)),
+        x -> coalesce(not (abs(x) <= {np.finfo(np.float32).max!s}D), true)
+    )
+"""
 
 
-def write_stream(sc: SparkContext, path: str, state: StreamState, settings: StreamSettings) -> None:
+def write_stream(
+    sc: SparkContext, path: str, state: StreamState, settings: StreamSettings, columns: Columns
+) -> None:
     """Save a state at `path`, where there must be no model.
 
     Raises
@@ -71,6 +82,7 @@ def write_stream(sc: SparkContext, path: str, state: StreamState, settings: Stre
             "class": CLASS,
             "version": VERSION,
             "settings": settings.document(),
+            "columns": list(columns),
             "total": str(state.total),
             "ratings": state.ratings,
             "batches": state.batches,
@@ -79,7 +91,7 @@ def write_stream(sc: SparkContext, path: str, state: StreamState, settings: Stre
         sc.parallelize([json.dumps(metadata)], 1).saveAsTextFile(f"{path}/metadata")
 
 
-def read_stream(sc: SparkContext, path: str) -> tuple[StreamState, StreamSettings]:
+def read_stream(sc: SparkContext, path: str) -> tuple[StreamState, StreamSettings, Columns]:
     """What `write_stream` wrote; nobody holds it yet.
 
     Raises
@@ -107,6 +119,7 @@ def read_stream(sc: SparkContext, path: str) -> tuple[StreamState, StreamSetting
         )
     try:
         settings = StreamSettings.checked(**metadata["settings"])
+        columns = Columns.checked(*metadata["columns"])
         total, ratings = Fraction(metadata["total"]), int(metadata["ratings"])
         batches = int(metadata["batches"])
         users, products = map(int, metadata["ids"])
@@ -121,15 +134,19 @@ def read_stream(sc: SparkContext, path: str) -> tuple[StreamState, StreamSetting
             discard(side.rdds[0])
         raise
     state = StreamState((sides[0], sides[1]), (users, products), total, ratings, batches)
-    return state, settings
+    return state, settings, columns
 
 
 def _read_side(sc: SparkContext, path: str, rank: int, ids: int) -> Levels:
     width = state_width(rank)
     try:
         frame = SparkSession(sc).read.schema(SCHEMA).parquet(path)
-        found, distinct, shortest, longest = frame.selectExpr(
-            "count(*)", "count(distinct id)", "min(size(factor))", "max(size(factor))"
+        found, distinct, shortest, longest, unusable = frame.selectExpr(
+            "count(*)",
+            "count(distinct id)",
+            "min(size(factor))",
+            "max(size(factor))",
+            f"count_if({UNUSABLE})",
         ).first()
     except (AnalysisException, Py4JJavaError, PySparkException) as error:
         raise ModelFormatError(
@@ -140,10 +157,17 @@ def _read_side(sc: SparkContext, path: str, rank: int, ids: int) -> Levels:
             f"{path} holds {found} rows of {distinct} ids, with factors of length {shortest} to "
             f"{longest}; the metadata say {ids} and rank {rank}."
         )
+    if unusable:
+        raise ModelFormatError(
+            f"{path} holds {unusable} rows with values that are missing or not finite."
+        )
     rows = frame.selectExpr("id", "concat(factor, array(bias, cast(ratings as float)))").rdd
     partitioner = HashPartitioner(sc.defaultParallelism)
-    table = FactorTable.from_rows(rows, partitioner, width)
-    cut_lineage(table.blocks)
+    table, shuffle = FactorTable.shuffled(rows, partitioner, width)
+    try:
+        cut_lineage(table.blocks)
+    finally:
+        shuffle.release()
     return Levels(partitioner, (Level(table.blocks, ids),))
 
 

@@ -23,8 +23,9 @@ from partitioners import HashPartitioner
 from rddals import ALS, SingularSystemError
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.start import id_start
-from rddals.exchange import EXCHANGES, Solved, bytes_moved
+from rddals.exchange import EXCHANGES, Brought, Solved, bytes_moved
 from rddals.rdds.links import build_links
+from rddals.rdds.spark import with_shuffle_serializer
 from rddals.training import half_step_sizes
 
 RANK, LAMBDA, ALPHA, SEED, ITERATIONS = 3, 0.1, 2.0, 11, 2
@@ -256,6 +257,62 @@ class ExchangeContract(ABC):
             assert len(writing) == self.shuffles_per_half_step, half_step
             assert all(stage.tasks == links.partitions for stage in writing)
         advance.delivery.release()
+
+    def test_rows_that_are_brought_reach_their_blocks_and_only_some_columns_go_on(
+        self, linked, tmp_path, footprint
+    ):
+        exchange = EXCHANGES[self.exchange]
+        users, products = linked.users, linked.products
+
+        def thirds(blocks):
+            for block in blocks:
+                yield FactorBlock(block.ids[::3], block.rows[::3])
+
+        def step(in_block, own, received):
+            known = [block.ids.tolist() for block in own]
+            rows, _ = FactorBlock.latest(own, in_block.ids, 5)
+            return Solved(rows, (known, received), sent=2)
+
+        older, newer = (
+            exchange.advance(
+                users,
+                products,
+                None,
+                numbering_step(half_step, 5, tmp_path),
+                send=False,
+                keep=True,
+            ).factors
+            for half_step in range(2)
+        )
+        few = with_shuffle_serializer(newer.mapPartitions(thirds, preservesPartitioning=True))
+        advance = exchange.advance(
+            users, products, None, step, brought=Brought([older, few]), send=True, keep=True
+        )
+        expected = {}
+        for block in range(4):
+            ids = list(range(block, 30, 4))
+            assert advance.reports[block].step == ([ids, ids[::3]], None)
+            for id_ in ids:
+                expected[id_] = numbered_rows([id_], int(id_ in ids[::3]))[0]
+        kept = FactorBlock.merged(advance.factors.collect(), 5)
+        np.testing.assert_array_equal(kept.ids, sorted(expected))
+        np.testing.assert_array_equal(kept.rows, [expected[id_] for id_ in sorted(expected)])
+
+        def told(in_block, own, received):
+            rows = np.zeros((len(in_block.ids), 1), dtype=np.float32)
+            return Solved(rows, (in_block.source_ids, received))
+
+        arrived = exchange.advance(
+            products, users, advance.delivery, told, send=False, keep=False
+        ).reports
+        assert sum(len(report.step[0]) for report in arrived) > 0
+        for report in arrived:
+            ids, rows = report.step
+            assert rows.shape == (len(ids), 2)
+            np.testing.assert_array_equal(rows, [expected[id_][:2] for id_ in ids.tolist()])
+        for factors in (older, newer, advance.factors):
+            factors.unpersist()
+        assert not footprint.left()
 
     def test_an_error_of_a_step_reaches_the_driver_as_it_is(self, linked, footprint):
         def fail(block, own, source_rows):

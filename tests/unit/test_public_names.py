@@ -10,6 +10,7 @@ import rddals
 def test_the_public_names():
     assert rddals.__all__ == [
         "ALS",
+        "BatchLearned",
         "EventLogError",
         "HalfStepDone",
         "InconsistentRatingsError",
@@ -27,6 +28,8 @@ def test_the_public_names():
         "RddalsError",
         "SettingError",
         "SingularSystemError",
+        "StreamingALS",
+        "StreamingModel",
         "StudyError",
         "TrainingDone",
         "UnknownIdError",
@@ -45,7 +48,8 @@ def test_what_is_not_there():
 
 @pytest.mark.parametrize("costly", ["pandas", "pyspark.ml", "pyspark.mllib", "scipy.optimize"])
 def test_a_worker_that_trains_imports_little(costly):
-    tasks = "rddals.exchange, rddals.rdds.factors, rddals.rdds.links, rddals.training"
+    tasks = "rddals.exchange, rddals.rdds.factors, rddals.rdds.links, rddals.stream_steps"
+    tasks += ", rddals.training"
     code = f"import pyspark.worker, sys, {tasks}; print('{costly}' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"
