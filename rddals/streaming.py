@@ -233,7 +233,7 @@ class StreamingALS:
                 "update='als' learns from all ratings, which a batch-trained model does not have; "
                 "begin with these: StreamingALS.train(ratings, update='als')."
             )
-        return StreamingModel.from_batch(model, als._settings, als._columns)
+        return StreamingModel._from_batch(model, als._settings, als._columns)
 
     def _train(self, ratings: Any) -> None:
         """Learn from the next batch; `model` is the new model then.

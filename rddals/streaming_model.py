@@ -254,7 +254,7 @@ class StreamingModel:
         return MatrixFactorizationModel(self.rank + 2, *tables)
 
     @classmethod
-    def from_batch(
+    def _from_batch(
         cls, model: MatrixFactorizationModel, settings: StreamSettings, columns: Columns
     ) -> StreamingModel:
         """A model that predicts what a batch-trained one does, to go on from.

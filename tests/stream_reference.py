@@ -69,3 +69,50 @@ class Stream:
         none = np.zeros(1 + len(next(iter(self.users.values()))[:-1]))
         x, y = self.users.get(user, none), self.products.get(product, none)
         return self.mean + x[-1] + y[-1] + x[:-1] @ y[:-1]
+
+
+class Resolved(Stream):
+    """The same with ``update="als"``: rows are solved from all ratings of theirs."""
+
+    def __init__(self, rank, start, *, lambda_=8.0, bias_lambda=(10.0, 2.0), iterations=1):
+        super().__init__(rank, start, lambda_=lambda_, iterations=iterations)
+        self.bias_lambda = bias_lambda
+        self.history = []
+
+    def train(self, batch):
+        self.history += batch
+        self.ratings += [rating for _, _, rating in batch]
+        for product in {product for _, product, _ in batch} - self.products.keys():
+            self.products[product][:-1] = self.start(product)
+        users, products = ({rating[side] for rating in batch} for side in (0, 1))
+        for _ in range(self.iterations):
+            self.solve(users, products)
+
+    def sweep(self, iterations):
+        for _ in range(iterations):
+            self.solve({user for user, _, _ in self.history}, {p for _, p, _ in self.history})
+
+    def solve(self, users, products):
+        for user in users:
+            own = [(self.products[p], rating) for u, p, rating in self.history if u == user]
+            self.users[user] = self.ridge(own, self.bias_lambda[0])
+        for product in products:
+            own = [(self.users[u], rating) for u, p, rating in self.history if p == product]
+            self.products[product] = self.ridge(own, self.bias_lambda[1])
+
+    def ridge(self, own, bias_lambda):
+        rows, ratings = (np.array(column) for column in zip(*own, strict=True))
+        design = np.concatenate([rows[:, :-1], np.ones((len(rows), 1))], axis=1)
+        penalty = np.diag([self.lambda_] * (design.shape[1] - 1) + [bias_lambda])
+        targets = ratings - self.mean - rows[:, -1]
+        return np.linalg.solve(design.T @ design + penalty, design.T @ targets)
+
+    def loss(self):
+        """What is minimised."""
+        errors = sum((r - self.predicted(u, p)) ** 2 for u, p, r in self.history)
+        for side, bias_lambda in zip((self.users, self.products), self.bias_lambda, strict=True):
+            rows = np.array(list(side.values()))
+            errors += (
+                self.lambda_ * (rows[:, :-1] ** 2).sum() + bias_lambda * (rows[:, -1] ** 2).sum()
+            )
+        return errors

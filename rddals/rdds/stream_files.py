@@ -1,8 +1,9 @@
 """The files of a stream's model.
 
 ``metadata/`` holds one line of JSON; ``data/user`` and ``data/product`` hold Parquet with columns
-``id`` (int), ``factor`` (array of float), ``bias`` (float) and ``ratings`` (long). The metadata
-come last: without them there is no model, only the beginning of one.
+``id`` (int), ``factor`` (array of float), ``bias`` (float) and ``ratings`` (long). The ratings of a
+model that keeps them are in ``data/rating``, with columns ``user``, ``product`` and ``rating``. The
+metadata come last: without them there is no model, only the beginning of one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,14 +31,26 @@ from pyspark.sql.types import (
 from partitioners import HashPartitioner
 from rddals.blocks.biased import state_width
 from rddals.blocks.factors import FactorBlock
+from rddals.blocks.ratings import RatingBlock
 from rddals.config import StreamSettings
-from rddals.errors import ModelFormatError
+from rddals.errors import ModelFormatError, RatingError
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns
+from rddals.rdds.history import all_ratings
+from rddals.rdds.ingest import rating_source
 from rddals.rdds.levels import Level, Levels
 from rddals.rdds.model_files import check_free, written
+from rddals.rdds.pieces import PRODUCTS, USERS, Piece, own_ratings, send_pieces
 from rddals.rdds.shipping import ship
-from rddals.rdds.spark import cut_lineage, discard, head, spared
+from rddals.rdds.spark import (
+    ReportBook,
+    Shuffle,
+    cut_lineage,
+    discard,
+    head,
+    spared,
+    with_shuffle_serializer,
+)
 from rddals.rdds.stream_state import StreamState
 
 __all__ = ["read_stream", "write_stream"]
@@ -50,6 +64,13 @@ SCHEMA = StructType(
         StructField("factor", ArrayType(FloatType(), containsNull=False), nullable=False),
         StructField("bias", FloatType(), nullable=False),
         StructField("ratings", LongType(), nullable=False),
+    ]
+)
+RATING_SCHEMA = StructType(
+    [
+        StructField("user", IntegerType(), nullable=False),
+        StructField("product", IntegerType(), nullable=False),
+        StructField("rating", FloatType(), nullable=False),
     ]
 )
 #: NaN is larger than any number to Spark, so it is not within bounds.
@@ -71,13 +92,17 @@ def write_stream(
     ModelExistsError, SettingError
         If there is one, or `path` cannot be written.
     """
-    check_free(sc, path, ("metadata", *(f"data/{side}" for side in SIDES)))
+    check_free(sc, path, ("metadata", "data/rating", *(f"data/{side}" for side in SIDES)))
     session = SparkSession(sc)
     with written(path):
         for name, levels in zip(SIDES, state.sides, strict=True):
             rows = levels.table().blocks.mapPartitions(_as_rows)
             frame = session.createDataFrame(rows, SCHEMA, verifySchema=False)
             frame.write.parquet(f"{path}/data/{name}")
+        if state.history is not None:
+            by_user = all_ratings(state.history[USERS].rdds).mapPartitions(_as_ratings)
+            frame = session.createDataFrame(by_user, RATING_SCHEMA, verifySchema=False)
+            frame.write.parquet(f"{path}/data/rating")
         metadata = {
             "class": CLASS,
             "version": VERSION,
@@ -133,8 +158,52 @@ def read_stream(sc: SparkContext, path: str) -> tuple[StreamState, StreamSetting
         for side in sides:
             discard(side.rdds[0])
         raise
-    state = StreamState((sides[0], sides[1]), (users, products), total, ratings, batches)
+    history = None
+    if settings.update == "als":
+        try:
+            history = _read_ratings(sc, f"{path}/data/rating", sides, ratings)
+        except BaseException:
+            for side in sides:
+                discard(side.rdds[0])
+            raise
+    state = StreamState((sides[0], sides[1]), (users, products), total, ratings, batches, history)
     return state, settings, columns
+
+
+def _read_ratings(
+    sc: SparkContext, path: str, sides: list[Levels], ratings: int
+) -> tuple[Levels, Levels]:
+    users, products = (side.partitioner for side in sides)
+    book = ReportBook(sc)
+    shuffle: Shuffle | None = None
+    made: list[Levels] = []
+    try:
+        frame = SparkSession(sc).read.schema(RATING_SCHEMA).parquet(path)
+        shuffle = send_pieces(rating_source(frame), (users, products), book)
+        for side, partitioner in ((USERS, users), (PRODUCTS, products)):
+            blocks = with_shuffle_serializer(
+                shuffle.rdd.mapPartitions(partial(_own_ratings, side), preservesPartitioning=True)
+            )
+            cut_lineage(blocks)
+            made.append(Levels(partitioner, (Level(blocks, ratings),), all_ratings))
+        for error in book.take("error"):
+            raise error
+        found = sum(made[USERS].rdds[0].map(len).collect())
+        if found != ratings:
+            raise RatingError(f"there are {found} ratings and not {ratings}")
+    except BaseException as error:
+        for levels in made:
+            levels.hold().let_go()
+        if isinstance(error, (AnalysisException, Py4JJavaError, PySparkException, RatingError)):
+            raise ModelFormatError(
+                f"{path} cannot be read: a file in it is missing or damaged."
+            ) from error
+        raise
+    finally:
+        book.close()
+        if shuffle is not None:
+            shuffle.release()
+    return made[USERS], made[PRODUCTS]
 
 
 def _read_side(sc: SparkContext, path: str, rank: int, ids: int) -> Levels:
@@ -169,6 +238,18 @@ def _read_side(sc: SparkContext, path: str, rank: int, ids: int) -> Levels:
     finally:
         shuffle.release()
     return Levels(partitioner, (Level(table.blocks, ids),))
+
+
+@spared
+def _own_ratings(side: int, pieces: Iterable[tuple[int, Piece]]) -> Iterator[RatingBlock]:
+    yield own_ratings(pieces, side)
+
+
+@spared
+def _as_ratings(blocks: Iterable[RatingBlock]) -> Iterator[tuple[int, int, float]]:
+    for block in blocks:
+        columns = (block.users, block.products, block.ratings)
+        yield from zip(*(column.tolist() for column in columns), strict=True)
 
 
 @spared

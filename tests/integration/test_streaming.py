@@ -595,7 +595,7 @@ def test_a_stream_goes_on_from_a_batch_trained_model(
 
 def test_from_batch_predicts_what_the_batch_model_does(sc, batch_model, models, footprint):
     footprint.before |= footprint.held()
-    stream = StreamingModel.from_batch(batch_model, models[0]._settings, models[0]._columns)
+    stream = StreamingModel._from_batch(batch_model, models[0]._settings, models[0]._columns)
     assert (stream.batches, stream.learned, stream.users, stream.products) == (0, None, 30, 40)
     users, products, scores = dense(stream)
     theirs = batch_model.collected_factors()
