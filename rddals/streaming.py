@@ -262,9 +262,11 @@ class StreamingALS:
     def _learn(self, ratings: Any, batch_id: int | None) -> None:
         model = self._next_model(ratings)
         if model is not None and self._checkpoint is not None:
-            self._checkpoint.save(model._usable_state(), self._settings, batch_id)
+            last = self._batch_id if batch_id is None else batch_id
+            self._checkpoint.save(model._usable_state(), self._settings, last)
         self.model = model
-        self._batch_id = batch_id
+        if batch_id is not None:
+            self._batch_id = batch_id
 
     def _next_model(self, ratings: Any) -> StreamingModel | None:
         """The model after a batch; None as long as there was no rating."""

@@ -1,0 +1,224 @@
+"""Streams: how well and how fast they learn, beside River and beside training again.
+
+MovieLens 100K in time order, in batches of 1,000. Each batch is predicted whole before it is
+learned, pairs with unknown ids included, predictions clipped to 1..5; where there is no model yet,
+3 is predicted.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bench.data import ratings
+from bench.turns import turn_by_turn
+from rddals import ALS, RatingBlock, StreamingALS, StreamingModel
+
+BATCH = 1_000
+MILLION = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def sc(session):
+    return session.sparkContext
+
+
+@pytest.fixture(scope="module")
+def stream() -> RatingBlock:
+    """MovieLens 100K in time order."""
+    if "RDDALS_ML100K" not in os.environ:
+        pytest.skip("RDDALS_ML100K does not say where MovieLens 100K is")
+    columns = np.loadtxt(Path(os.environ["RDDALS_ML100K"]), dtype=np.int64)
+    user, product, stars, _ = columns[np.argsort(columns[:, 3], kind="stable")].T
+    return RatingBlock.from_columns(user, product, stars)
+
+
+def part(block: RatingBlock, start: int, stop: int | None = None) -> RatingBlock:
+    here = slice(start, stop)
+    return RatingBlock(block.users[here], block.products[here], block.ratings[here])
+
+
+def in_batches(block: RatingBlock, size: int) -> list[RatingBlock]:
+    return [part(block, start, start + size) for start in range(0, len(block), size)]
+
+
+def predicted(sc: Any, model: Any, block: RatingBlock) -> NDArray[np.float64]:
+    """Predictions of a batch, NaN where the model has none; clipped to 1..5."""
+    pairs = list(zip(block.users.tolist(), block.products.tolist(), strict=True))
+    said = {
+        (r.user, r.product): r.rating for r in model.predictAll(sc.parallelize(pairs, 2)).collect()
+    }
+    return np.clip([said.get(pair, np.nan) for pair in pairs], 1, 5)
+
+
+def rmse(errors: NDArray[np.float64]) -> float:
+    return round(float(np.sqrt(np.mean(np.square(errors)))), 4)
+
+
+@pytest.mark.parametrize("update", ["sgd", "als"])
+def bench_error(benchmark, sc, stream, update):
+    """The error over the whole stream, and of the last fifth after the first four."""
+
+    def run() -> None:
+        als = StreamingALS(update=update, seed=42)
+        errors = []
+        for batch in in_batches(stream, BATCH):
+            guess: Any = 3.0 if als.model is None else predicted(sc, als.model, batch)
+            errors.append(guess - batch.ratings)
+            als.train(sc.parallelize([batch], 1))
+            if als.model.ratings == 80_000:
+                of_last_fifth(als.model)
+        benchmark.extra_info |= {"update": update, "RMSE": rmse(np.concatenate(errors))}
+
+    def of_last_fifth(model: StreamingModel) -> None:
+        first, last = part(stream, 0, 80_000), part(stream, 80_000)
+        known = np.isin(last.users, first.users) & np.isin(last.products, first.products)
+        last = RatingBlock(last.users[known], last.products[known], last.ratings[known])
+        trained = ALS.train(sc.parallelize([first], 2), 10, 10, 0.1, seed=42)
+        for name, one in (("last fifth", model), ("batch ALS", trained)):
+            benchmark.extra_info[name] = rmse(predicted(sc, one, last) - last.ratings)
+        trained.unpersist()
+
+    benchmark.pedantic(run, rounds=1)
+
+
+def bench_sweeps(benchmark, sc, stream):
+    """The loss after the stream and ten sweeps, and of one batch of everything that is swept."""
+
+    def run() -> None:
+        als = StreamingALS(update="als", seed=42)
+        for batch in in_batches(stream, BATCH):
+            als.train(sc.parallelize([batch], 1))
+        at_once = StreamingALS.train(sc.parallelize([stream], 2), update="als", seed=42)
+        losses = {
+            "stream": loss(stream, als.model),
+            "stream and 10 sweeps": loss(stream, als.model.sweep(10)),
+            "one batch and 30 sweeps": loss(stream, at_once.sweep(30)),
+        }
+        benchmark.extra_info |= {name: round(value, 1) for name, value in losses.items()}
+        ratio = losses["stream and 10 sweeps"] / losses["one batch and 30 sweeps"] - 1
+        benchmark.extra_info["per cent above"] = round(100 * ratio, 3)
+
+    benchmark.pedantic(run, rounds=1)
+
+
+def loss(block: RatingBlock, model: StreamingModel) -> float:
+    """What ``update="als"`` minimises, with its default penalties."""
+    total = 0.0
+    rows = []
+    for side, bias_lambda in zip(model._state.sides, (10.0, 2.0), strict=True):
+        table = side.table().collect(model.rank + 2)
+        wide = table.rows.astype(np.float64)
+        total += 8.0 * np.sum(wide[:, :-2] ** 2) + bias_lambda * np.sum(wide[:, -2] ** 2)
+        rows.append((table.ids, wide))
+    (users, U), (products, P) = rows
+    u, p = U[np.searchsorted(users, block.users)], P[np.searchsorted(products, block.products)]
+    fitted = model.mean + u[:, -2] + p[:, -2] + np.einsum("ij,ij->i", u[:, :-2], p[:, :-2])
+    return float(total + np.sum((block.ratings - fitted) ** 2))
+
+
+def bench_throughput(benchmark, sc):
+    """Ratings per second in batches of a million, and River's, which learns one by one."""
+    from river import reco
+
+    columns = ratings()
+    batches = in_batches(part(columns, 0, 3 * MILLION), MILLION)
+    cached = []
+    for batch in batches:
+        rdd = sc.parallelize(in_batches(batch, MILLION // 4), 4).cache()
+        rdd.count()
+        cached.append(rdd)
+    few = part(columns, 0, 50_000)
+    rows = list(zip(few.users.tolist(), few.products.tolist(), few.ratings.tolist(), strict=True))
+    als = StreamingALS(seed=42)
+    als.train(cached[0])
+    river = reco.BiasedMF(n_factors=10, seed=42)
+
+    def ours() -> None:
+        for rdd in cached[1:]:
+            als.train(rdd)
+
+    def theirs() -> None:
+        for user, product, rating in rows:
+            river.learn_one(user, product, rating)
+
+    medians = benchmark.pedantic(turn_by_turn, ({"rddals": ours, "River": theirs},), rounds=1)
+    each = {"rddals": 2 * MILLION / medians["rddals"], "River": len(rows) / medians["River"]}
+    benchmark.extra_info |= {f"{name} ratings/s": round(value) for name, value in each.items()}
+    benchmark.extra_info["rddals/River"] = round(each["rddals"] / each["River"], 1)
+
+
+@pytest.mark.parametrize("update", ["sgd", "als"])
+def bench_latency(benchmark, sc, update):
+    """Seconds of a batch of 1,000 ratings, by the size of the model."""
+    random = np.random.default_rng(0)
+
+    def of_size(users: int, products: int) -> StreamingALS:
+        als = StreamingALS(update=update, seed=42)
+        user = np.arange(users, dtype=np.int32)
+        product = random.permutation(user) % products
+        first = RatingBlock.from_columns(user, product, random.integers(1, 6, users))
+        als.train(sc.parallelize(in_batches(first, max(BATCH, users // 4)), 4))
+        return als
+
+    def batch(users: int, products: int) -> Any:
+        drawn = (random.integers(0, size, BATCH) for size in (users, products))
+        return sc.parallelize([RatingBlock.from_columns(*drawn, random.integers(1, 6, BATCH))], 1)
+
+    sizes = {"small": (10_000, 1_000), "large": (1_000_000, 100_000)}
+    models = {name: of_size(*size) for name, size in sizes.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in sizes}
+
+    def run() -> None:
+        for turn in range(25):
+            for name, size in sizes.items():
+                models[name].train(batch(*size))
+                if turn >= 5:
+                    seconds[name].append(models[name].model.learned.seconds)
+
+    benchmark.pedantic(run, rounds=1)
+    medians = {name: float(np.median(values)) for name, values in seconds.items()}
+    benchmark.extra_info |= {"update": update}
+    for name, (users, products) in sizes.items():
+        benchmark.extra_info[f"{users} x {products} s"] = round(medians[name], 3)
+    benchmark.extra_info["large/small"] = round(medians["large"] / medians["small"], 2)
+
+
+def bench_many_batches(benchmark, sc):
+    """Time and memory of 2,000 batches of 500."""
+    columns = ratings()
+    batches = in_batches(part(columns, 0, MILLION), 500)
+    seconds, memory = [], []
+    jvm = sc._jvm.java.lang.management.ManagementFactory.getMemoryMXBean()
+
+    def run() -> None:
+        als = StreamingALS(seed=42)
+        for number, batch in enumerate(batches, 1):
+            als.train(sc.parallelize([batch], 1))
+            seconds.append(als.model.learned.seconds)
+            if number in (200, 2_000):
+                gc.collect()
+                jvm.gc()
+                driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+                memory.append((driver, jvm.getHeapMemoryUsage().getUsed() / 2**20))
+
+    benchmark.pedantic(run, rounds=1)
+    second, last = (sum(seconds[start : start + 100]) for start in (100, 1_900))
+    (driver, heap), (driver_after, heap_after) = memory
+    benchmark.extra_info |= {
+        "second hundred s": round(second, 1),
+        "last hundred s": round(last, 1),
+        "last/second": round(last / second, 2),
+        "driver MB after 200": round(driver),
+        "driver MB after 2000": round(driver_after),
+        "JVM MB after 200": round(heap),
+        "JVM MB after 2000": round(heap_after),
+        "persisted RDDs": len(sc._jsc.getPersistentRDDs()),
+    }
