@@ -31,6 +31,8 @@ __all__ = ["StreamingALS"]
 
 #: Settings that do not tell what is learned.
 MAY_CHANGE = ("exchange", "bad_ratings")
+#: Settings that callers spell another way.
+SPELT = {"bias_lambda": "biasLambda"}
 #: Settings that say where ids live, which a model has said already.
 PLACEMENT = ("userPartitioner", "productPartitioner", "userBlocks", "productBlocks")
 
@@ -261,12 +263,11 @@ class StreamingALS:
 
     def _learn(self, ratings: Any, batch_id: int | None) -> None:
         model = self._next_model(ratings)
+        if batch_id is None:
+            batch_id = self._batch_id
         if model is not None and self._checkpoint is not None:
-            last = self._batch_id if batch_id is None else batch_id
-            self._checkpoint.save(model._usable_state(), self._settings, last)
-        self.model = model
-        if batch_id is not None:
-            self._batch_id = batch_id
+            self._checkpoint.save(model._usable_state(), self._settings, batch_id)
+        self.model, self._batch_id = model, batch_id
 
     def _next_model(self, ratings: Any) -> StreamingModel | None:
         """The model after a batch; None as long as there was no rating."""
@@ -314,14 +315,12 @@ class StreamingALS:
             self._settings = replace(self._settings, seed=saved.settings.seed)
         asked, had = self._settings.document(), saved.settings.document()
         differing = [
-            name
-            for name in had | asked
-            if name not in MAY_CHANGE and had.get(name) != asked.get(name)
+            name for name in had if name not in MAY_CHANGE and had[name] != asked.get(name)
         ]
         if differing:
             for levels in saved.state.held:
                 levels.hold().let_go()
-            was = ", ".join(f"{name}={had.get(name)!r}" for name in differing)
+            was = ", ".join(f"{SPELT.get(name, name)}={had[name]!r}" for name in differing)
             raise SettingError(
                 f"The stream at {location} was begun with {was}; go on with the same, or start "
                 "anew at another checkpointLocation."

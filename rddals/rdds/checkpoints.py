@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any
 
 import cloudpickle
-from py4j.protocol import Py4JError
 from pyspark import SparkContext
 
 from partitioners import Partitioner
@@ -92,7 +91,10 @@ class Checkpoint:
         with written(self.location):
             for levels in state.held:
                 for level in levels.levels:
-                    if level.saved is None:
+                    # Another stream may have saved it elsewhere; a later state, deleted it here.
+                    if level.saved is None or not self._files.exists(
+                        self._path(f"levels/{level.saved}")
+                    ):
                         name = uuid.uuid4().hex
                         level.blocks.saveAsPickleFile(f"{self.location}/levels/{name}")
                         level.saved = name
@@ -144,9 +146,9 @@ class Checkpoint:
             document = json.loads(text)
             if document["version"] != VERSION:
                 raise ValueError(f"version {document['version']}")
-            settings = StreamSettings.checked(**document["settings"])
-            return SavedState(self._state(document, settings), settings, document["batchId"])
-        except (Py4JError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+            settings, batch_id = StreamSettings.checked(**document["settings"]), document["batchId"]
+            return SavedState(self._state(document, settings), settings, batch_id)
+        except Exception as error:  # unpickling a partitioner may raise any
             raise ModelFormatError(
                 f"{where} or what it names cannot be read ({_first_line(error)}); restore the "
                 "location from a copy, or start the stream anew at another."
@@ -155,7 +157,10 @@ class Checkpoint:
     def _state(self, document: dict[str, Any], settings: StreamSettings) -> StreamState:
         placed = [_unpacked(packed) for packed in document["partitioners"]]
         users, products = map(int, document["ids"])
+        counted = {name: int(document[name]) for name in ("ratings", "batches")}
+        total = Fraction(document["total"])
         parts: list[Levels] = []
+        made: list[Level] = []
         try:
             for part, name in enumerate(PARTS[: len(document["levels"])]):
                 side = part % 2
@@ -166,21 +171,21 @@ class Checkpoint:
                 levels = []
                 for saved, rows in document["levels"][name]:
                     level = self._level(saved, int(rows), read, width, document["partitions"])
+                    made.append(level)
                     levels.append(level)
                 merge = newest_rows if part < len(placed) else all_ratings
                 parts.append(Levels(placed[side], tuple(levels), merge))
+            return StreamState(
+                sides=(parts[USERS], parts[PRODUCTS]),
+                ids=(users, products),
+                total=total,
+                history=(parts[2], parts[3]) if len(parts) > 2 else None,
+                **counted,
+            )
         except BaseException:
-            for levels_read in parts:
-                levels_read.hold().let_go()
+            for level in made:
+                level.hold().let_go()
             raise
-        return StreamState(
-            sides=(parts[USERS], parts[PRODUCTS]),
-            ids=(users, products),
-            total=Fraction(document["total"]),
-            ratings=int(document["ratings"]),
-            batches=int(document["batches"]),
-            history=(parts[2], parts[3]) if len(parts) > 2 else None,
-        )
 
     def _level(self, saved: str, rows: int, read: Any, width: int, partitions: int) -> Level:
         records = self._sc.pickleFile(f"{self.location}/levels/{saved}")
@@ -216,7 +221,8 @@ class Checkpoint:
 
 def _first_line(error: BaseException) -> str:
     cause = getattr(error, "java_exception", None)
-    return str(error if cause is None else cause).splitlines()[0]
+    text = str(error if cause is None else cause).strip() or repr(error)
+    return text.splitlines()[0]
 
 
 def _packed(partitioner: Partitioner) -> str:

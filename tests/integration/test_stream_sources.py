@@ -1,0 +1,790 @@
+"""Streams from real sources: files, sockets, checkpoints, and a program that is killed."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import pickle
+import queue
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark import RDD, SparkContext
+
+import rddals
+from rddals import ModelFormatError, RddalsError, SettingError, StreamingALS
+from rddals.rdds.checkpoints import Checkpoint
+from rddals.rdds.history import all_ratings
+
+TESTS = Path(__file__).parents[1]
+RANK, SEED = 2, 11
+SETTINGS = {"rank": RANK, "seed": SEED, "blocks": 2, "exchange": "shuffle"}
+UPDATES = pytest.mark.parametrize("update", ["sgd", "als"])
+
+
+def write_batch(path, batch, number):
+    """A batch as a file of its own, moved to its place whole; later batches are younger."""
+    hidden = path.with_name(f".{path.name}")
+    hidden.write_text("".join(f"{u},{p},{r}\n" for u, p, r in batch))
+    os.utime(hidden, (1_700_000_000 + 60 * number,) * 2)
+    hidden.rename(path)
+
+
+def write_batches(folder, batches):
+    folder.mkdir()
+    for number, batch in enumerate(batches):
+        write_batch(folder / f"{number}.csv", batch, number)
+    return folder
+
+
+def mean_of(batches):
+    """The mean of all ratings, rounded once."""
+    stars = [Fraction(float(np.float32(r))) for batch in batches for _, _, r in batch]
+    return float(sum(stars, Fraction(0)) / len(stars))
+
+
+def kept(model):
+    """All that a model is, to be compared bit for bit: rows by id, and the ratings it keeps."""
+    state = model._state
+    sides = [side.table().collect(model.rank + 2) for side in state.sides]
+    rows = [
+        {id_: row.tobytes() for id_, row in zip(side.ids.tolist(), side.rows, strict=True)}
+        for side in sides
+    ]
+    history = [
+        sorted(
+            rating
+            for block in all_ratings(side.rdds).collect()
+            for rating in zip(
+                block.users.tolist(), block.products.tolist(), block.ratings.tolist(), strict=True
+            )
+        )
+        for side in state.history or ()
+    ]
+    return rows, history, state.ids, state.total, state.ratings, state.batches
+
+
+def eventually(condition):
+    """Wait until that holds."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    """Four batches, of which the third is the smallest: levels are merged, and some are not."""
+    numbers = np.random.default_rng(3)
+    return [
+        [
+            (int(user), int(product), star / 10)
+            for user, product, star in zip(
+                numbers.integers(0, 12 + 5 * number, size),
+                numbers.integers(0, 9 + 4 * number, size),
+                numbers.integers(1, 51, size).tolist(),
+                strict=True,
+            )
+        ]
+        for number, size in enumerate((60, 30, 4, 25))
+    ]
+
+
+@pytest.fixture(scope="module")
+def rdds(_spark, batches):
+    return [_spark.parallelize(batch, 2) for batch in batches]
+
+
+@pytest.fixture(scope="module")
+def wanted(rdds):
+    """What models are after one, two, three and four batches without a checkpoint."""
+
+    def learned(update):
+        als = StreamingALS(**SETTINGS, update=update)
+        after = []
+        for rdd in rdds:
+            als.train(rdd)
+            after.append(kept(als.model))
+        return after
+
+    return {update: learned(update) for update in ("sgd", "als")}
+
+
+# ------------------------------------------------------------------ streams of RDDs
+
+
+@pytest.fixture
+def streams(sc):
+    """A StreamingContext of short intervals; stopped after the test, and Spark is not."""
+    streaming = pytest.importorskip("pyspark.streaming", reason="this Spark has no DStreams")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        context = streaming.StreamingContext(sc, 0.2)
+    yield context
+    context.stop(stopSparkContext=False, stopGraceFully=False)
+
+
+def parsed(line):
+    user, product, stars = line.split(",")
+    return int(user), int(product), float(stars)
+
+
+class Learner:
+    """Learns a DStream, and counts its intervals."""
+
+    def __init__(self, stream):
+        self.als = StreamingALS(**SETTINGS)
+        self.intervals = 0
+        stream.foreachRDD(self.als.train)
+        stream.foreachRDD(lambda _: self._count())
+
+    def _count(self):
+        self.intervals += 1
+
+    def let_pass(self, intervals=2):
+        end = self.intervals + intervals
+        eventually(lambda: self.intervals >= end)
+
+    def has(self, batches):
+        ratings = sum(map(len, batches))
+        eventually(lambda: self.als.model is not None and self.als.model.ratings >= ratings)
+        self.let_pass()
+        assert self.als.model.ratings == ratings
+        assert self.als.model.mean == mean_of(batches)
+
+
+def threads():
+    """Threads of this process but for those of PySpark's connection to its JVM."""
+    return {
+        thread
+        for thread in threading.enumerate()
+        if "py4j" not in str(getattr(getattr(thread, "_target", None), "__module__", None))
+    }
+
+
+def test_files_that_are_moved_into_a_directory_are_learned_once(sc, streams, batches, tmp_path):
+    source, outside = tmp_path / "source", tmp_path / "outside"
+    source.mkdir()
+    outside.mkdir()
+    learner = Learner(streams.textFileStream(source.as_uri()).map(parsed))
+    streams.start()
+    learner.let_pass()
+    assert learner.als.model is None
+    before = threads()
+    for number, batch in enumerate(batches[:3]):
+        path = outside / f"{number}.csv"
+        path.write_text("".join(f"{u},{p},{r}\n" for u, p, r in batch))
+        path.rename(source / path.name)
+        learner.has(batches[: number + 1])
+    assert learner.als.model.batches > 3  # empty intervals among them
+    streams.stop(stopSparkContext=False, stopGraceFully=False)
+    eventually(lambda: threads() <= before)
+    assert sc.parallelize([1, 2], 2).count() == 2
+    users = {user for batch in batches[:3] for user, _, _ in batch}
+    assert learner.als.model.users == len(users)
+
+
+def test_lines_from_a_socket_are_learned_once(sc, streams, batches):
+    before = threads()
+    lines = queue.SimpleQueue()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                for line in iter(lines.get, None):
+                    connection.sendall(line.encode())
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        try:
+            received = streams.socketTextStream("127.0.0.1", server.getsockname()[1])
+            learner = Learner(received.map(parsed))
+            streams.start()
+            learner.let_pass()
+            assert learner.als.model is None
+            for number, batch in enumerate(batches[:2]):
+                for user, product, stars in batch:
+                    lines.put(f"{user},{product},{stars}\n")
+                learner.has(batches[: number + 1])
+            streams.stop(stopSparkContext=False, stopGraceFully=False)
+        finally:
+            lines.put(None)
+            with contextlib.suppress(OSError):  # let go of a server that nobody has called
+                socket.create_connection(server.getsockname(), 1).close()
+            serving.join(10)
+    assert not serving.is_alive()
+    eventually(lambda: threads() <= before)
+    assert sc.parallelize([1, 2], 2).count() == 2
+
+
+# ------------------------------------------------------------------ streams of DataFrames
+
+
+def run_query(spark, source, checkpoints, function):
+    """Learn all files of a directory, one by one."""
+    frames = (
+        spark.readStream.schema("user int, item int, rating float")
+        .option("maxFilesPerTrigger", 1)
+        .csv(str(source))
+    )
+    query = (
+        frames.writeStream.foreachBatch(function)
+        .option("checkpointLocation", str(checkpoints))
+        .trigger(availableNow=True)
+        .start()
+    )
+    try:
+        assert query.awaitTermination(120)
+    finally:
+        query.stop()
+
+
+@UPDATES
+def test_files_are_learned_one_by_one_as_batches_are(spark, rdds, batches, tmp_path, update):
+    source = write_batches(tmp_path / "source", batches[:3])
+    als = StreamingALS(**SETTINGS, update=update)
+    run_query(spark, source, tmp_path / "query", als.updateBatch)
+    model = StreamingALS.train(rdds[0], **SETTINGS, update=update)
+    for rdd in rdds[1:3]:
+        model = model.train(rdd)
+    assert kept(als.model) == kept(model)
+    assert als.model.mean == mean_of(batches[:3])
+    factors, others = (
+        m.toMatrixFactorizationModel().collected_factors() for m in (als.model, model)
+    )
+    for one, other in zip(factors, others, strict=True):
+        assert one.ids.tobytes() == other.ids.tobytes()
+        assert one.rows.tobytes() == other.rows.tobytes()
+
+
+def test_a_query_goes_on_where_it_stopped(spark, batches, wanted, tmp_path):
+    """Also if the last of its batches was learned, and Spark does not know of it."""
+    source = write_batches(tmp_path / "source", batches[:1])
+    settings = {**SETTINGS, "checkpointLocation": str(tmp_path / "als")}
+    run_query(spark, source, tmp_path / "query", StreamingALS(**settings).updateBatch)
+    for number in (1, 2, 3):
+        write_batch(source / f"{number}.csv", batches[number], number)
+    als = StreamingALS(**settings)
+
+    def learned_and_lost(frame, batch_id):
+        als.updateBatch(frame, batch_id)
+        if batch_id == 2:
+            raise RuntimeError("as good as killed")
+
+    with pytest.raises(Exception, match="as good as killed"):
+        run_query(spark, source, tmp_path / "query", learned_and_lost)
+    again = StreamingALS(**settings)
+    assert kept(again.model) == wanted["sgd"][2]
+    run_query(spark, source, tmp_path / "query", again.updateBatch)
+    assert kept(again.model) == wanted["sgd"][3]
+
+
+# ------------------------------------------------------------------ checkpoints
+
+
+@pytest.fixture
+def location(sc, tmp_path):
+    return tmp_path / "als"
+
+
+def at(location, **settings):
+    return StreamingALS(**{**SETTINGS, "checkpointLocation": str(location), **settings})
+
+
+def state_file(location):
+    (state,) = (location / "states").glob("*.json")
+    return state
+
+
+def holds_one_state(location):
+    """Whether there is one state, and no level but those it names."""
+    state = state_file(location)
+    assert {path.name for path in (location / "states").iterdir()} == {
+        state.name,
+        f".{state.name}.crc",
+    }
+    levels = json.loads(state.read_text())["levels"].values()
+    named = [name for part in levels for name, _ in part]
+    assert len(named) == len(set(named))
+    return {path.name for path in (location / "levels").iterdir()} == set(named)
+
+
+@UPDATES
+def test_a_stream_that_is_begun_again_ends_as_one_that_never_stopped(
+    footprint, location, rdds, wanted, update
+):
+    als = at(location, update=update)
+    assert als.model is None
+    for number in (0, 1):
+        als.updateBatch(rdds[number], number)
+        assert kept(als.model) == wanted[update][number]
+        assert holds_one_state(location)
+    del als
+
+    # What batches left that died: levels that were written, in part or whole, and half a state.
+    died = location / "levels" / "0123456789abcdef"
+    (died / "_temporary" / "0").mkdir(parents=True)
+    (died / "part-00000").write_bytes(b"SEQ")
+    (location / "states" / "3.beginning").write_text('{"version": 1, "sett')
+
+    again = at(location, update=update)
+    assert kept(again.model) == wanted[update][1]
+    assert again.model.learned is None
+    before = state_file(location).read_bytes()
+    for number in (0, 1):
+        again.updateBatch(rdds[number], number)
+        assert kept(again.model) == wanted[update][1]
+    assert state_file(location).read_bytes() == before
+    assert died.is_dir()
+    for number in (2, 3):
+        again.updateBatch(rdds[number], number)
+        assert holds_one_state(location)
+    assert kept(again.model) == wanted[update][3]
+    assert again.model.learned.batch == 4
+
+    del again
+    assert not footprint.left()
+
+
+def test_batches_without_ratings_are_saved_when_there_is_a_model(sc, location, rdds, wanted):
+    nothing = sc.parallelize([], 2)
+    als = at(location)
+    als.updateBatch(nothing, 0)
+    assert not [*(location / "states").iterdir()]
+    als.updateBatch(rdds[0], 1)
+    als.updateBatch(nothing, 2)
+    again = at(location)
+    assert again.model.batches == 2
+    again.updateBatch(rdds[1], 2)
+    assert again.model.batches == 2
+    assert kept(again.model)[:-1] == wanted["sgd"][0][:-1]
+    again.updateBatch(rdds[1], 3)
+    assert kept(again.model)[:-1] == wanted["sgd"][1][:-1]
+
+
+def test_numbers_of_batches_are_remembered_whatever_else_is_learned(location, rdds, wanted):
+    als = at(location)
+    als.updateBatch(rdds[0], 7)
+    als.train(rdds[1])
+    for stream in (als, at(location)):
+        stream.updateBatch(rdds[0], 7)
+        assert kept(stream.model) == wanted["sgd"][1]
+
+
+class _NoRename:
+    """A file system that renames nothing."""
+
+    def __init__(self, files):
+        self._files = files
+
+    def __getattr__(self, name):
+        return (lambda *_: False) if name == "rename" else getattr(self._files, name)
+
+
+def fail(where, monkeypatch, als):
+    """Let the next save of a stream fail."""
+    if where == "first level":
+        monkeypatch.setattr(RDD, "saveAsPickleFile", raising)
+    elif where == "second level":
+        save, calls = RDD.saveAsPickleFile, []
+
+        def second(rdd, path, batchSize=10):
+            calls.append(path)
+            save(rdd, path, batchSize) if len(calls) != 2 else raising()
+
+        monkeypatch.setattr(RDD, "saveAsPickleFile", second)
+    elif where == "rename":
+        monkeypatch.setattr(als._checkpoint, "_files", _NoRename(als._checkpoint._files))
+    else:
+        monkeypatch.setattr(Checkpoint, "_tidy", raising)
+
+
+def raising(*_):
+    raise OSError("no space left on device")
+
+
+@pytest.mark.parametrize("where", ["first level", "second level", "rename", "tidying"])
+def test_a_save_that_fails_leaves_the_state_before_intact(
+    monkeypatch, footprint, location, rdds, wanted, where
+):
+    update = "als" if where == "second level" else "sgd"
+    als = at(location, update=update)
+    als.updateBatch(rdds[0], 0)
+    fail(where, monkeypatch, als)
+    with pytest.raises((OSError, RddalsError), match=r"no space left|cannot be written"):
+        als.updateBatch(rdds[1], 1)
+    monkeypatch.undo()
+    assert kept(als.model) == wanted[update][0]
+
+    again = at(location, update=update)
+    # What is left to be tidied away is a state that counts.
+    assert kept(again.model) == wanted[update][where == "tidying"]
+    for stream in (again, als):  # the one that failed can go on, too
+        for number in (1, 2):
+            stream.updateBatch(rdds[number], number)
+        assert holds_one_state(location)
+        assert kept(stream.model) == kept(at(location, update=update).model) == wanted[update][2]
+    del als, again, stream
+    assert not footprint.left()
+
+
+def test_after_a_save_that_failed_another_batch_can_be_learned(
+    monkeypatch, location, rdds, batches
+):
+    """Which may keep levels that the state of the failed one has had deleted."""
+    als = at(location)
+    als.train(rdds[0])
+    tidy = Checkpoint._tidy
+
+    def tidied_and_failed(*arguments):
+        tidy(*arguments)
+        raising()
+
+    monkeypatch.setattr(Checkpoint, "_tidy", tidied_and_failed)
+    with pytest.raises(OSError, match="no space left"):
+        als.train(rdds[0])
+    monkeypatch.undo()
+    als.train(rdds[2])
+    assert als.model.ratings == len(batches[0]) + len(batches[2])
+    assert kept(at(location).model) == kept(als.model)
+    assert holds_one_state(location)
+
+
+def test_a_stream_may_go_on_from_a_model_of_before(location, tmp_path, rdds):
+    als = at(location, update="als")
+    als.train(rdds[0])
+    first = als.model
+    als.train(rdds[0])
+    als.model = first
+    als.train(rdds[2])
+    assert holds_one_state(location)
+    wanted = kept(als.model)
+    assert kept(at(location, update="als").model) == wanted
+
+    other = at(tmp_path / "other", update="als")
+    other.model = als.model
+    other.train(rdds[2])
+    wanted = kept(other.model)
+    assert kept(at(tmp_path / "other", update="als").model) == wanted
+
+
+@pytest.fixture(scope="module")
+def begun(_spark, rdds, tmp_path_factory):
+    """Checkpoints of three batches, not to be changed."""
+    folder = tmp_path_factory.mktemp("begun")
+    for update in ("sgd", "als"):
+        als = at(folder / update, update=update)
+        for number in (0, 1, 2):
+            als.updateBatch(rdds[number], number)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("update", "setting", "words"),
+    [
+        ("sgd", {"rank": 3}, "rank=2"),
+        ("sgd", {"seed": 12}, "seed=11"),
+        ("sgd", {"lambda_": 0.5}, "lambda_=0.05"),
+        ("sgd", {"gamma": 0.25, "iterations": 2}, "iterations=1, gamma=0.5"),
+        ("sgd", {"update": "als"}, "update='sgd'"),
+        ("als", {"biasLambda": (3, 4)}, r"biasLambda=\(10.0, 2.0\)"),
+    ],
+    ids=str,
+)
+def test_a_stream_goes_on_with_the_settings_it_was_begun_with(
+    sc, footprint, begun, update, setting, words
+):
+    with pytest.raises(SettingError, match=f"was begun with .*{words}"):
+        at(begun / update, **{"update": update, **setting})
+    assert not footprint.left()
+
+
+@UPDATES
+def test_what_changes_no_model_may_be_changed_and_a_seed_left_out(
+    sc, begun, location, rdds, batches, wanted, update
+):
+    shutil.copytree(begun / update, location)
+    als = at(location, update=update, exchange="broadcast", badRatings="skip", seed=None)
+    assert als.model.seed == SEED
+    als.updateBatch(sc.parallelize([*batches[3], (1, 2, float("nan"))], 2), 3)
+    assert als.model.learned.skipped == 1
+    assert als.model.learned.exchange.exchange == "broadcast"
+    assert kept(als.model) == wanted[update][3]
+    assert kept(at(location, update=update).model) == wanted[update][3]
+
+
+def test_a_user_s_own_partitioner_is_kept(location, rdds, wanted):
+    shift = 5
+    als = at(location, userPartitioner=lambda id_: (id_ + shift) // 3 % 2, blocks=2)
+    for number in (0, 1):
+        als.updateBatch(rdds[number], number)
+    again = at(location)
+    ids = np.arange(40, dtype=np.int32)
+    users = again.model._state.sides[0].partitioner
+    assert users.block_of(ids).tolist() == ((ids + shift) // 3 % 2).tolist()
+    assert kept(again.model) == kept(als.model)
+    for number in (2, 3):
+        again.updateBatch(rdds[number], number)
+        als.updateBatch(rdds[number], number)
+    assert kept(again.model) == kept(als.model)
+
+
+def encoded(pickled):
+    return [base64.b64encode(pickled).decode()] * 2
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        "",
+        "no JSON",
+        "[]",
+        "{}",
+        {"version": 2},
+        {"settings": {"rank": 2}},
+        {"levels": {}},
+        {"partitioners": []},
+        {"partitioners": encoded(b"")},
+        {"partitioners": encoded(b"no pickle")},
+        {"partitioners": encoded(pickle.dumps(3))},
+        {"partitioners": encoded(b"cnowhere\nnothing\n.")},
+        {"partitioners": encoded(b"cpartitioners\nNothing\n.")},
+        {"partitioners": "?"},
+        {"total": "1/0"},
+        {"total": None},
+        {"ids": [1]},
+        {"ratings": "many"},
+        {"batches": None},
+        {"partitions": "two"},
+    ],
+    ids=str,
+)
+def test_a_state_that_is_damaged_is_told_of(sc, footprint, begun, location, spoilt):
+    shutil.copytree(begun / "sgd", location)
+    state = state_file(location)
+    (location / "states" / f".{state.name}.crc").unlink()
+    if isinstance(spoilt, dict):
+        spoilt = json.dumps(json.loads(state.read_text()) | spoilt)
+    state.write_text(spoilt)
+    with pytest.raises(ModelFormatError, match=f"{location}/states/{state.name} or what it names"):
+        at(location)
+    assert not footprint.left()
+
+
+@UPDATES
+@pytest.mark.parametrize("damage", ["no number", "cut", "missing level", "damaged level"])
+def test_files_that_are_damaged_are_told_of(sc, footprint, begun, location, damage, update):
+    shutil.copytree(begun / update, location)
+    state = state_file(location)
+    document = json.loads(state.read_text())
+    last, _ = [*document["levels"].values()][-1][-1]  # all others have been read by then
+    if damage == "no number":
+        del document["batchId"]
+        (location / "states" / f".{state.name}.crc").unlink()
+        state.write_text(json.dumps(document))
+    elif damage == "cut":
+        state.write_text(state.read_text()[:-9])
+    elif damage == "missing level":
+        shutil.rmtree(location / "levels" / last)
+    else:
+        for part in (location / "levels" / last).glob("part-*"):
+            part.write_bytes(part.read_bytes()[:-40])
+    with pytest.raises(ModelFormatError, match=f"{location}/states/{state.name} or what it names"):
+        at(location, update=update)
+    assert not footprint.left("persisted RDD", "shuffle file", "thread", "accumulator")
+
+
+def test_a_location_that_cannot_be_one_is_refused(sc, monkeypatch, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("something else")
+    for location in (file, file / "als"):
+        with pytest.raises(SettingError, match=str(location)):
+            at(location)
+    assert file.read_text() == "something else"
+    with pytest.raises(SettingError, match="path is empty"):
+        StreamingALS(checkpointLocation="")
+    with pytest.raises(TypeError, match="should be a string"):
+        StreamingALS(checkpointLocation=3)
+    monkeypatch.setattr(SparkContext, "_active_spark_context", None)
+    with pytest.raises(SettingError, match="start a SparkContext first"):
+        at(tmp_path / "als")
+    assert not (tmp_path / "als").exists()
+
+
+# ------------------------------------------------------------------ a program that is killed
+
+
+class Program:
+    """One run of `stream_program.py`, in a session of its own."""
+
+    def __init__(self, folder, source, checkpoints, update):
+        self.out, self.err = folder / "out.txt", folder / "err.txt"
+        self.output = folder / "learned.json"
+        options = f"{os.environ['SPARK_SUBMIT_OPTS']} -Djava.io.tmpdir={folder}"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(Path(rddals.__file__).parents[1]),
+            "PYSPARK_PYTHON": sys.executable,
+            "SPARK_SUBMIT_OPTS": options,
+            "SPARK_LOCAL_DIRS": str(folder),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+        }
+        program = [sys.executable, TESTS / "stream_program.py"]
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                [*map(str, (*program, source, checkpoints, self.output)), update],
+                cwd=folder,
+                env=environment,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    def lines(self):
+        """What it has printed so far, of whole lines."""
+        text = self.out.read_text()
+        return text[: text.rfind("\n") + 1].splitlines()
+
+    def ended(self):
+        return self.process.poll() is not None
+
+    def wait_for(self, condition):
+        """Poll until that holds, or the program has ended."""
+        deadline = time.monotonic() + 120
+        while not condition() and not self.ended():
+            assert time.monotonic() < deadline, self.err.read_text()
+            time.sleep(0.002)
+
+    def kill(self):
+        """Kill it and its JVM; False if it had ended."""
+        if self.ended() or self.lines()[-1:] == ["done"]:
+            return False
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        return True
+
+    def learned(self):
+        """What it has learned in the end."""
+        assert self.process.wait(240) == 0, self.err.read_text()
+        return json.loads(self.output.read_text())
+
+
+def saved_state(checkpoints):
+    """The newest state of a checkpoint; None if there is none."""
+    states = (checkpoints / "als/states").glob("*.json")
+    newest = max(states, key=lambda path: int(path.stem), default=None)
+    return newest and json.loads(newest.read_text())
+
+
+def unnamed_levels(checkpoints):
+    """Folders of levels that the newest state does not name."""
+    try:
+        state = saved_state(checkpoints)
+        folders = {path.name for path in (checkpoints / "als/levels").glob("*")}
+    except FileNotFoundError:  # it was the newest a moment ago
+        return set()
+    levels = state["levels"].values() if state else ()
+    return folders - {name for part in levels for name, _ in part}
+
+
+def where_it_was(checkpoints):
+    """What a killed program was about, told from what it left."""
+    begun, committed = (
+        max((int(path.name) for path in folder.glob("[0-9]*")), default=-1)
+        for folder in (checkpoints / "query/offsets", checkpoints / "query/commits")
+    )
+    state = saved_state(checkpoints)
+    saved = state["batchId"] if state else -1
+    beginning = any((checkpoints / "als/states").glob("*.beginning"))
+    if begun == committed:
+        return f"after batch {committed}"
+    if saved == begun:
+        tidied = not unnamed_levels(checkpoints)
+        return f"in batch {begun}, {'saved' if tidied else 'tidying'}"
+    saving = beginning or unnamed_levels(checkpoints)
+    return f"in batch {begun}, {'saving' if saving else 'learning'}"
+
+
+def times_of_lines(run, lines):
+    """When a program had printed its first line, its second line, and so on."""
+    times = []
+    for line in range(1, lines + 1):
+        run.wait_for(lambda line=line: len(run.lines()) >= line)
+        times.append(time.monotonic())
+    return times
+
+
+def kill_at_random(run, rng, checkpoints, typical):
+    """Kill a program somewhere in its first three batches; False if it had ended."""
+    batches, in_save, moment = rng.choice((0, 0, 0, 1, 1, 2)), rng.random() < 0.35, rng.random()
+    times = times_of_lines(run, batches + 1)
+    for batch, (begin, end) in enumerate(pairwise(times)):
+        typical[batch] = end - begin
+    if in_save:
+        before = unnamed_levels(checkpoints)
+        run.wait_for(lambda: unnamed_levels(checkpoints) - before)
+        moment /= 4
+    end = time.monotonic() + moment * typical[batches]
+    run.wait_for(lambda: time.monotonic() > end)
+    return run.kill()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("update", "files", "kills"), [("sgd", 36, 20), ("als", 14, 6)])
+def test_a_program_that_is_killed_loses_nothing_and_counts_nothing_twice(
+    tmp_path, tmp_path_factory, update, files, kills
+):
+    numbers = np.random.default_rng(5)
+    batches = []
+    for number in range(files):
+        users = numbers.integers(0, 10 + 2 * number, 30).tolist()
+        products = numbers.integers(0, 20 + number, 30).tolist()
+        stars = (numbers.integers(1, 51, 30) / 10).tolist()
+        batches.append(list(zip(users, products, stars, strict=True)))
+    source = write_batches(tmp_path / "source", batches)
+    local = tmp_path_factory.mktemp("stream")  # not deeper: there are Unix sockets in it
+    whole = Program(local, source, tmp_path / "whole checkpoints", update)
+    typical = [end - begin for begin, end in pairwise(times_of_lines(whole, 4))]
+    wanted = whole.learned()
+    assert wanted["ratings"] == 30 * files
+    assert wanted["batches"] == files
+
+    rng, checkpoints = random.Random(7), tmp_path / "checkpoints"
+    hits, found = [], None
+    while found is None:
+        run = Program(local, source, checkpoints, update)
+        try:
+            if len(hits) < kills and kill_at_random(run, rng, checkpoints, typical):
+                hits.append(where_it_was(checkpoints))
+            else:
+                found = run.learned()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(run.process.pid, signal.SIGKILL)
+            run.process.wait()
+            for left in local.iterdir():
+                shutil.rmtree(left, ignore_errors=True)
+    print(f"{len(hits)} kills of update={update!r}: {'; '.join(hits)}")
+    assert len(hits) == kills, "all files were learned before"
+    assert found == wanted
+    assert found["mean"] == mean_of(batches).hex()
+    if update == "als":
+        ratings = sorted([u, p, float(np.float32(r))] for batch in batches for u, p, r in batch)
+        assert found["history"] == [ratings, ratings]
+    assert not unnamed_levels(checkpoints)
+    assert len([*(checkpoints / "als/states").glob("*")]) == 1
