@@ -88,6 +88,7 @@ class Settings:
         """These settings as plain numbers and words, which `checked` takes back."""
         document: dict[str, Any] = asdict(self)
         objective: dict[str, Any] = document.pop("objective")
+        del objective["weighted"]  # as every training's is
         return document | objective
 
     @classmethod

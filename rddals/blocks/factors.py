@@ -67,10 +67,6 @@ class FactorBlock:
         left = np.isin(self.ids, ids, invert=True)
         return FactorBlock(self.ids[left], self.rows[left])
 
-    def columns(self, count: int) -> FactorBlock:
-        """The first columns of all rows."""
-        return FactorBlock(self.ids, np.ascontiguousarray(self.rows[:, :count]))
-
     def unit(self) -> FactorBlock:
         """These rows scaled to length 1; zeros stay."""
         lengths = np.linalg.norm(self.rows.astype(np.float64), axis=1, keepdims=True)

@@ -268,10 +268,12 @@ class ExchangeContract(ABC):
             for block in blocks:
                 yield FactorBlock(block.ids[::3], block.rows[::3])
 
-        def step(in_block, own, received):
-            known = [block.ids.tolist() for block in own]
-            rows, _ = FactorBlock.latest(own, in_block.ids, 5)
-            return Solved(rows, (known, received), sent=2)
+        def step(block, own, received):
+            known = [brought.ids.tolist() for brought in own]
+            kept = FactorBlock(block.ids, FactorBlock.latest(own, block.ids, 5)[0])
+            return Solved(
+                kept, (known, received), sent=FactorBlock(kept.ids, kept.rows[:, :2].copy())
+            )
 
         older, newer = (
             exchange.advance(
@@ -298,9 +300,10 @@ class ExchangeContract(ABC):
         np.testing.assert_array_equal(kept.ids, sorted(expected))
         np.testing.assert_array_equal(kept.rows, [expected[id_] for id_ in sorted(expected)])
 
-        def told(in_block, own, received):
-            rows = np.zeros((len(in_block.ids), 1), dtype=np.float32)
-            return Solved(rows, (in_block.source_ids, received))
+        def told(block, own, received):
+            nothing = np.zeros((len(block.ids), 1), dtype=np.float32)
+            kept = FactorBlock(block.ids, nothing)
+            return Solved(kept, (block.in_block.source_ids, received))
 
         arrived = exchange.advance(
             products, users, advance.delivery, told, send=False, keep=False

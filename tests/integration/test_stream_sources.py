@@ -176,6 +176,7 @@ def threads():
     }
 
 
+@pytest.mark.long
 def test_files_that_are_moved_into_a_directory_are_learned_once(sc, streams, batches, tmp_path):
     source, outside = tmp_path / "source", tmp_path / "outside"
     source.mkdir()
@@ -272,6 +273,7 @@ def test_files_are_learned_one_by_one_as_batches_are(spark, rdds, batches, tmp_p
         assert one.rows.tobytes() == other.rows.tobytes()
 
 
+@pytest.mark.long
 def test_a_query_goes_on_where_it_stopped(spark, batches, wanted, tmp_path):
     """Also if the last of its batches was learned, and Spark does not know of it."""
     source = write_batches(tmp_path / "source", batches[:1])
@@ -418,6 +420,7 @@ def raising(*_):
     raise OSError("no space left on device")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["first level", "second level", "rename", "tidying"])
 def test_a_save_that_fails_leaves_the_state_before_intact(
     monkeypatch, footprint, location, rdds, wanted, where
@@ -443,6 +446,7 @@ def test_a_save_that_fails_leaves_the_state_before_intact(
     assert not footprint.left()
 
 
+@pytest.mark.long
 def test_after_a_save_that_failed_another_batch_can_be_learned(
     monkeypatch, location, rdds, batches
 ):
@@ -465,6 +469,7 @@ def test_after_a_save_that_failed_another_batch_can_be_learned(
     assert holds_one_state(location)
 
 
+@pytest.mark.long
 def test_a_stream_may_go_on_from_a_model_of_before(location, tmp_path, rdds):
     als = at(location, update="als")
     als.train(rdds[0])
@@ -528,6 +533,7 @@ def test_what_changes_no_model_may_be_changed_and_a_seed_left_out(
     assert kept(at(location, update=update).model) == wanted[update][3]
 
 
+@pytest.mark.long
 def test_a_user_s_own_partitioner_is_kept(location, rdds, wanted):
     shift = 5
     als = at(location, userPartitioner=lambda id_: (id_ + shift) // 3 % 2, blocks=2)

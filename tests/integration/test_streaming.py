@@ -130,12 +130,12 @@ def batch_model(_spark, ratings):
     ("exchange", "placed", "user_blocks", "product_blocks", "iterations"),
     [
         ("shuffle", "range", 3, 3, 3),
-        ("broadcast", "balanced", 2, 5, 3),
+        pytest.param("broadcast", "balanced", 2, 5, 3, marks=pytest.mark.long),
         ("join", "function", 5, 2, 3),
         ("shuffle", "function", 2, 5, 1),
-        ("broadcast", "hash", 1, 1, 1),
+        pytest.param("broadcast", "hash", 1, 1, 1, marks=pytest.mark.long),
         ("join", "locality", 3, 3, 1),
-        ("auto", "hash", -1, -1, 1),
+        pytest.param("auto", "hash", -1, -1, 1, marks=pytest.mark.long),
     ],
 )
 def test_the_same_model_wherever_ids_live_and_however_rows_travel(
@@ -717,7 +717,7 @@ def test_metadata_that_do_not_fit_are_told_of(sc, copied, footprint, spoilt):
     assert not footprint.left("persisted RDD")
 
 
-@pytest.mark.parametrize("side", ["user", "product"])
+@pytest.mark.parametrize("side", ["user", pytest.param("product", marks=pytest.mark.long)])
 @pytest.mark.parametrize("damage", ["cut", "missing", "no bias", "null bias", "twice"])
 def test_rows_that_are_damaged_are_told_of(sc, spark, copied, footprint, side, damage):
     folder = copied / "data" / side
