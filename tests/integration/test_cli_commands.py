@@ -366,6 +366,7 @@ def test_overwrite_replaces_a_model(rddals, folder, csv, sc):
     assert not Path(f"{out}.new").exists()
 
 
+@pytest.mark.long
 def test_ctrl_c_exits_with_130_and_leaves_no_model(folder, csv):
     out = folder / "interrupted"
     process = subprocess.Popen(

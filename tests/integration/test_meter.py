@@ -127,6 +127,7 @@ sc.stop()
 """
 
 
+@pytest.mark.long
 def test_the_log_of_a_program_that_knows_nothing_of_rddals(tmp_path):
     options = [f"spark.eventLog.{setting}" for setting in ("compress=true", "rolling.enabled=true")]
     ran = subprocess.run(

@@ -34,6 +34,8 @@ TESTS = Path(__file__).parents[1]
 RANK, SEED = 2, 11
 SETTINGS = {"rank": RANK, "seed": SEED, "blocks": 2, "exchange": "shuffle"}
 UPDATES = pytest.mark.parametrize("update", ["sgd", "als"])
+#: The second takes its time.
+BOTH = pytest.mark.parametrize("update", ["sgd", pytest.param("als", marks=pytest.mark.long)])
 
 
 def write_batch(path, batch, number):
@@ -199,6 +201,7 @@ def test_files_that_are_moved_into_a_directory_are_learned_once(sc, streams, bat
     assert learner.als.model.users == len(users)
 
 
+@pytest.mark.long
 def test_lines_from_a_socket_are_learned_once(sc, streams, batches):
     before = threads()
     lines = queue.SimpleQueue()
@@ -255,7 +258,7 @@ def run_query(spark, source, checkpoints, function):
         query.stop()
 
 
-@UPDATES
+@BOTH
 def test_files_are_learned_one_by_one_as_batches_are(spark, rdds, batches, tmp_path, update):
     source = write_batches(tmp_path / "source", batches[:3])
     als = StreamingALS(**SETTINGS, update=update)
@@ -326,7 +329,7 @@ def holds_one_state(location):
     return {path.name for path in (location / "levels").iterdir()} == set(named)
 
 
-@UPDATES
+@BOTH
 def test_a_stream_that_is_begun_again_ends_as_one_that_never_stopped(
     footprint, location, rdds, wanted, update
 ):

@@ -53,6 +53,7 @@ def raising_at(kind):
     return listener, Interrupted
 
 
+@pytest.mark.long
 def test_300_iterations_without_a_checkpoint_directory(sc, small_matrix, footprint, stages_of):
     sc.setJobGroup("300 iterations", "")
     assert sc.getCheckpointDir() is None
