@@ -396,6 +396,7 @@ def test_a_reader_who_leaves_costs_nothing(folder, csv, sc):
     assert MatrixFactorizationModel.load(sc, str(out)).rank == 2
 
 
+@pytest.mark.long
 def test_the_demo_on_a_terminal():
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
