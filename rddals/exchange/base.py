@@ -173,7 +173,8 @@ class Exchange(ABC):
         step : Step
         brought : Brought
             Rows of this side's own. Like the delivery they are used up: the exchange frees both,
-            at the latest when the delivery that follows from them is released.
+            at the latest when the delivery that follows from them is released. If it fails, it
+            frees what was brought, and leaves the delivery to the caller.
         send, keep : bool
             Whether the new rows are delivered onwards, and whether they are kept in place.
 

@@ -67,12 +67,12 @@ class BroadcastExchange(Exchange):
             reports = collect_reports(book, links)
         finally:
             book.close()
+            brought.release()
         factors = None
         if keep:
             factors = _placed(sc, [kept for _, kept, _ in solved], links.partitions)
         if delivery is not None:
             delivery.release()
-        brought.release()
         sent = [sent for _, _, sent in solved]
         return Advance(BroadcastRows(sc, sent) if send else None, factors, reports)
 

@@ -115,6 +115,7 @@ class BlockToBlock(Exchange):
         except BaseException:
             if shuffle is not None:
                 shuffle.release()
+            brought.release()
             raise
         finally:
             if keep:

@@ -24,8 +24,10 @@ from rddals import ALS, SingularSystemError
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.start import id_start
 from rddals.exchange import EXCHANGES, Brought, Solved, bytes_moved
+from rddals.rdds.factors import FactorTable
 from rddals.rdds.links import build_links
 from rddals.rdds.spark import with_shuffle_serializer
+from rddals.rdds.start import start_from
 from rddals.training import half_step_sizes
 
 RANK, LAMBDA, ALPHA, SEED, ITERATIONS = 3, 0.1, 2.0, 11, 2
@@ -317,13 +319,22 @@ class ExchangeContract(ABC):
             factors.unpersist()
         assert not footprint.left()
 
-    def test_an_error_of_a_step_reaches_the_driver_as_it_is(self, linked, footprint):
+    def test_an_error_of_a_step_reaches_the_driver_as_it_is(self, sc, linked, footprint):
         def fail(block, own, source_rows):
             raise SingularSystemError(block.ids.tolist(), 2, 0.0)
 
+        rows = sc.parallelize([(id_, [0.5]) for id_ in range(30)], 2)
+        elsewhere, shuffle = FactorTable.shuffled(rows, HashPartitioner(3), 1)
+        start = start_from(elsewhere, linked.users, None)
         with pytest.raises(SingularSystemError) as caught:
             EXCHANGES[self.exchange].advance(
-                linked.users, linked.products, None, fail, send=True, keep=True
+                linked.users,
+                linked.products,
+                None,
+                fail,
+                brought=Brought([start.brought], [*start.shuffles, shuffle]),
+                send=True,
+                keep=True,
             )
         assert caught.value.ids == tuple(range(30))
         assert not footprint.left()
