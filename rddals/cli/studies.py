@@ -17,7 +17,9 @@ from rddals.cli.output import Output
 from rddals.cli.ratings import Ratings
 from rddals.cli.readers import read_ratings
 from rddals.exchange.plan import readable_bytes
+from rddals.rdds.degrees import count_degrees, digest_of
 from rddals.rdds.ingest import rating_source
+from rddals.rdds.links import NoRatingsError
 from rddals.study.findings import findings
 from rddals.study.grid import Combination, Grid
 from rddals.study.record import Record, check_folder
@@ -105,17 +107,18 @@ def _subject(
 ) -> dict[str, Any]:
     """What all runs of a study must have in common."""
     sc = spark.sparkContext
-    count, users, products, digest = frame.selectExpr(
-        "count(1)",
-        "count(distinct user)",
-        "count(distinct product)",
-        # The same whatever the order of lines and files.
-        "cast(sum(cast(xxhash64(user, product, rating) as decimal(38, 0))) as string)",
-    ).first() or (0, 0, 0, None)
-    if not count:
-        raise InputError(f"{ratings.name} holds no rating")
+    source = rating_source(frame)
+    try:
+        users, products = count_degrees(source)
+    except NoRatingsError:
+        raise InputError(f"{ratings.name} holds no rating") from None
     return {
-        "ratings": {"ratings": count, "users": users, "products": products, "digest": digest},
+        "ratings": {
+            "ratings": int(users.counts.sum()),
+            "users": len(users.ids),
+            "products": len(products.ids),
+            "digest": str(digest_of(source)),
+        },
         "settings": settings.document(),
         "spark": sc.version,
         "master": sc.master,

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark import RDD
 
+from rddals.blocks.links import ratings_digest
 from rddals.errors import RddalsError
 from rddals.rdds.ingest import read_batches
 from rddals.rdds.links import NoRatingsError
 from rddals.rdds.spark import spared
 
-__all__ = ["Degrees", "collect_pairs", "count_degrees", "merged_degrees"]
+__all__ = ["Degrees", "collect_pairs", "count_degrees", "digest_of", "merged_degrees"]
 
 
 class Degrees(NamedTuple):
@@ -46,6 +47,16 @@ def collect_pairs(source: RDD[Any]) -> tuple[NDArray[np.int32], NDArray[np.int32
         raise NoRatingsError("RDD is empty: there is nothing to train on.")
     users, products = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return users, products
+
+
+def digest_of(source: RDD[Any]) -> int:
+    """A 64-bit sum over all ratings, the same in any order; they must be good ones."""
+    return int(source.mapPartitionsWithIndex(_digests).sum()) % 2**64
+
+
+@spared
+def _digests(partition: int, elements: Iterable[Any]) -> Iterator[int]:
+    return map(ratings_digest, read_batches(partition, elements))
 
 
 @spared

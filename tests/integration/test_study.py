@@ -115,7 +115,6 @@ def test_nothing_is_run_again(folder, document, capsys):
     assert (folder / "report.html").exists()
 
 
-@pytest.mark.long
 def test_nothing_is_left_behind(sc, footprint, tmp_path):
     options = ("--exchange", "shuffle", "--partitioner", "hash", "--blocks", "2", "--rank", "1")
     assert study(SAMPLE, *options, "--iterations", "3", "-o", str(tmp_path / "study")) == 0
