@@ -27,7 +27,7 @@ from rddals.rdds.factors import FactorTable
 from rddals.rdds.shipping import ship
 from rddals.rdds.spark import head, spared, storage_level
 
-__all__ = ["SavedModel", "check_free", "read_model", "write_model", "written"]
+__all__ = ["SavedModel", "check_free", "read_metadata", "read_model", "write_model", "written"]
 
 CLASS = "org.apache.spark.mllib.recommendation.MatrixFactorizationModel"
 VERSION = "1.0"
@@ -137,24 +137,13 @@ def read_model(sc: SparkContext, path: str) -> SavedModel:
     """The model at `path`; both sides have as many blocks."""
     ship(sc)
     metadata_path, *data_paths = _parts(sc, path)
+    metadata = read_metadata(sc, path, metadata_path, (CLASS, VERSION))
     try:
-        lines = head(sc.textFile(metadata_path))
-    except Py4JJavaError as error:
-        raise ModelFormatError(
-            f"{path} holds no model: {path}/metadata cannot be read. "
-            "Pass a directory that save() wrote."
-        ) from error
-    try:
-        metadata = json.loads(lines[0])
-        found = (metadata["class"], metadata["version"])
         rank = int(metadata["rank"])
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise ModelFormatError(f"{path}/metadata does not describe a model: {lines!r}.") from error
-    if found != (CLASS, VERSION):
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelFormatError(
-            f"{path} holds {found[0]} of format {found[1]}; "
-            f"only {CLASS} of format {VERSION} can be loaded."
-        )
+            f"{path}/metadata does not describe a model: {metadata!r}."
+        ) from error
     settings, popular = _own(metadata.get(OWN_KEY), path)
     tables: list[FactorTable] = []
     try:
@@ -170,6 +159,36 @@ def read_model(sc: SparkContext, path: str) -> SavedModel:
             table.blocks.unpersist()
         raise
     return SavedModel(rank, tables[0], tables[1], settings, popular)
+
+
+def read_metadata(
+    sc: SparkContext, path: str, metadata_path: str, wanted: tuple[str, str]
+) -> dict[str, Any]:
+    """The metadata of a model at `path`, which must be of the class and format that are wanted.
+
+    Raises
+    ------
+    ModelFormatError
+        If they are not, or cannot be read.
+    """
+    try:
+        lines = head(sc.textFile(metadata_path))
+    except Py4JJavaError as error:
+        raise ModelFormatError(
+            f"{path} holds no model: {path}/metadata cannot be read. "
+            "Pass a directory that save() wrote."
+        ) from error
+    try:
+        metadata: dict[str, Any] = json.loads(lines[0])
+        found = (metadata["class"], metadata["version"])
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise ModelFormatError(f"{path}/metadata does not describe a model: {lines!r}.") from error
+    if found != wanted:
+        raise ModelFormatError(
+            f"{path} holds {found[0]} of format {found[1]}; "
+            f"only {wanted[0]} of format {wanted[1]} can be loaded."
+        )
+    return metadata
 
 
 def _parts(sc: SparkContext, path: str) -> tuple[str, str, str]:

@@ -39,7 +39,7 @@ from rddals.rdds.frames import Columns
 from rddals.rdds.history import all_ratings
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.levels import Level, Levels
-from rddals.rdds.model_files import check_free, written
+from rddals.rdds.model_files import check_free, read_metadata, written
 from rddals.rdds.pieces import PRODUCTS, USERS, Piece, own_ratings, send_pieces
 from rddals.rdds.shipping import ship
 from rddals.rdds.spark import (
@@ -47,7 +47,6 @@ from rddals.rdds.spark import (
     Shuffle,
     cut_lineage,
     discard,
-    head,
     spared,
     with_shuffle_serializer,
 )
@@ -125,23 +124,7 @@ def read_stream(sc: SparkContext, path: str) -> tuple[StreamState, StreamSetting
         If it is not there, or not whole.
     """
     ship(sc)
-    try:
-        lines = head(sc.textFile(f"{path}/metadata"))
-    except Py4JJavaError as error:
-        raise ModelFormatError(
-            f"{path} holds no model: {path}/metadata cannot be read. "
-            "Pass a directory that save() wrote."
-        ) from error
-    try:
-        metadata = json.loads(lines[0])
-        found = (metadata["class"], metadata["version"])
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise ModelFormatError(f"{path}/metadata does not describe a model: {lines!r}.") from error
-    if found != (CLASS, VERSION):
-        raise ModelFormatError(
-            f"{path} holds {found[0]} of format {found[1]}; only {CLASS} of format {VERSION} can "
-            "be loaded. rddals.MatrixFactorizationModel.load reads what ALS has trained."
-        )
+    metadata = read_metadata(sc, path, f"{path}/metadata", (CLASS, VERSION))
     try:
         settings = StreamSettings.checked(**metadata["settings"])
         columns = Columns.checked(*metadata["columns"])
@@ -149,7 +132,9 @@ def read_stream(sc: SparkContext, path: str) -> tuple[StreamState, StreamSetting
         batches = int(metadata["batches"])
         users, products = map(int, metadata["ids"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise ModelFormatError(f"{path}/metadata cannot be read ({error}): {lines!r}.") from error
+        raise ModelFormatError(
+            f"{path}/metadata cannot be read ({error}): {metadata!r}."
+        ) from error
     sides: list[Levels] = []
     try:
         for name, ids in zip(SIDES, (users, products), strict=True):
