@@ -19,7 +19,7 @@ from pyspark import RDD
 from rddals.blocks.exact import exact_sum
 from rddals.blocks.ratings import RatingBlock
 from rddals.config import StreamSettings
-from rddals.exchange import EXCHANGES, NOTHING, Brought, Choice, Delivery, choose
+from rddals.exchange import EXCHANGES, Brought, Choice, Delivery, choose
 from rddals.rdds.history import GrownLinks, grown_history, grown_links
 from rddals.rdds.ingest import read_batches, usable_batches
 from rddals.rdds.links import LinkedRatings, NoRatingsError, build_links
@@ -128,7 +128,7 @@ def sweep(state: StreamState, settings: StreamSettings) -> StreamState:
     with labelled(state.sides[USERS].rdds[0].context, "sweep links"):
         links = grown_links(state.history, None)
     try:
-        return _Rounds(links, state, Means(state.mean, state.mean), settings, "sweep").run()[0]
+        return _Rounds(links, state, Means(state.mean, state.mean), settings, "sweep").run()
     finally:
         links.release()
 
@@ -145,12 +145,14 @@ def _learn(
     name = f"batch {after.batches}"
     means = Means(before.mean, after.mean)
     if before.history is None:
-        after, rounds = _Rounds(linked, after, means, settings, name).run()
+        rounds = _Rounds(linked, after, means, settings, name)
+        after = rounds.run()
     else:
         with labelled(sc, f"{name} links"):
             links = grown_links(before.history, linked)
         try:
-            after, rounds = _Rounds(links, after, means, settings, name).run()
+            rounds = _Rounds(links, after, means, settings, name)
+            after = rounds.run()
         finally:
             links.release()
         try:
@@ -201,8 +203,8 @@ class _Rounds:
         self.new = [0, 0]
         self.squared_error = 0.0
 
-    def run(self) -> tuple[StreamState, _Rounds]:
-        """The state with both sides' new rows on top, and what else came of it."""
+    def run(self) -> StreamState:
+        """The state with both sides' new rows on top."""
         first, second = ORDER[self.settings.update]
         iterations = self.settings.iterations
         try:
@@ -214,7 +216,7 @@ class _Rounds:
                 self.new[first] += sum(report.new_ids for report in reports)
                 self.squared_error += sum(report.squared_error for report in reports)
                 self._update(second, iteration, first=False, send=iteration < iterations)
-            return self._grown(), self
+            return self._grown()
         finally:
             if self.delivery is not None:
                 self.delivery.release()
@@ -239,7 +241,7 @@ class _Rounds:
                 other,
                 self.delivery,
                 step,
-                brought=Brought(own) if own else NOTHING,
+                brought=Brought(own),
                 send=send,
                 keep=True,
             )

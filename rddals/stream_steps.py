@@ -100,7 +100,7 @@ def learn_step(
         rows, new = _found(settings, side, ids, own)
         found = BiasedRows.found(rows)
         if len(in_block.ids) and batch is not None and received is not None:
-            known = BiasedRows(np.where(new[:, None], 0, found.shown), found.seen, found.anchor)
+            known = np.where(new[:, None], 0, found.shown)
             error = _error_before(block, batch, known, received, means.before)
             report = BatchReport(int(new.sum()), error)
     else:
@@ -141,7 +141,7 @@ def _found(
 
 
 def _error_before(
-    block: LinkBlock, batch: InBlock, known: BiasedRows, received: Rows, mean: float
+    block: LinkBlock, batch: InBlock, known: Rows, received: Rows, mean: float
 ) -> float:
     """The squared error of the batch's ratings; rows of new ids count as zero."""
     shown = np.where(received[:, -1:] > 0, received[:, :-1], 0)
@@ -151,7 +151,7 @@ def _error_before(
         ascending = np.argsort(in_block.source_ids)
         places = np.searchsorted(in_block.source_ids[ascending], batch.source_ids)
         shown = shown[ascending[places]]
-    own = known.shown[np.searchsorted(block.ids, batch.ids)]
+    own = known[np.searchsorted(block.ids, batch.ids)]
     return squared_error(batch, own, shown, mean)
 
 
