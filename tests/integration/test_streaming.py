@@ -678,7 +678,7 @@ def test_only_one_s_own_models_are_loaded(sc, saved, batch_model, tmp_path):
     batch_model.save(sc, str(tmp_path / "batch"))
     with pytest.raises(ModelFormatError, match=r"MatrixFactorizationModel of format 1\.0; only"):
         StreamingModel.load(sc, str(tmp_path / "batch"))
-    with pytest.raises(ModelFormatError, match="holds rddals.StreamingModel of format 1"):
+    with pytest.raises(ModelFormatError, match=r"holds rddals\.StreamingModel of format 1"):
         MatrixFactorizationModel.load(sc, str(saved))
     with pytest.raises(ModelFormatError, match="holds no model"):
         StreamingModel.load(sc, str(tmp_path / "nowhere"))
