@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rddals import RatingBlock
 
-__all__ = ["DATA", "planted", "ratings"]
+__all__ = ["DATA", "in_batches", "in_time_order", "part", "planted", "ratings"]
 
 
 def ratings(
@@ -68,6 +68,26 @@ def movielens() -> RatingBlock:
     if "RDDALS_ML100K" not in os.environ:
         pytest.skip("RDDALS_ML100K does not say where MovieLens 100K is")
     return from_lines(Path(os.environ["RDDALS_ML100K"]), "\t")
+
+
+def in_time_order() -> RatingBlock:
+    """MovieLens 100K, as it was rated."""
+    if "RDDALS_ML100K" not in os.environ:
+        pytest.skip("RDDALS_ML100K does not say where MovieLens 100K is")
+    columns = np.loadtxt(Path(os.environ["RDDALS_ML100K"]), dtype=np.int64)
+    user, product, stars, _ = columns[np.argsort(columns[:, 3], kind="stable")].T
+    return RatingBlock.from_columns(user, product, stars)
+
+
+def part(block: RatingBlock, start: int, stop: int | None = None) -> RatingBlock:
+    """Some of the ratings, in their order."""
+    here = slice(start, stop)
+    return RatingBlock(block.users[here], block.products[here], block.ratings[here])
+
+
+def in_batches(block: RatingBlock, size: int) -> list[RatingBlock]:
+    """The ratings in batches of `size`; the last may have fewer."""
+    return [part(block, start, start + size) for start in range(0, len(block), size)]
 
 
 def synthetic() -> RatingBlock:

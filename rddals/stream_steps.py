@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rddals.blocks.biased import BiasedRows, midway_width, shown_width, state_width
 from rddals.blocks.factors import FactorBlock
+from rddals.blocks.grown import GrownBlock
 from rddals.blocks.links import InBlock, LinkBlock
 from rddals.blocks.start import id_start
 from rddals.config import StreamSettings
@@ -17,7 +18,6 @@ from rddals.errors import OverflowingRatingsError
 from rddals.exchange import Solved
 from rddals.kernels.descent import descend, squared_error
 from rddals.kernels.resolve import resolve
-from rddals.rdds.history import GrownBlock
 from rddals.rdds.pieces import PRODUCTS
 
 __all__ = ["BatchReport", "Means", "learn_step", "show_step"]

@@ -235,7 +235,8 @@ class StreamingALS:
                 "update='als' learns from all ratings, which a batch-trained model does not have; "
                 "begin with these: StreamingALS.train(ratings, update='als')."
             )
-        return StreamingModel._from_batch(model, als._settings, als._columns)
+        state = StreamState.of_factors(model._factors(), model.rank)
+        return StreamingModel(state, als._settings, als._columns, None)
 
     def _train(self, ratings: Any) -> None:
         """Learn from the next batch; `model` is the new model then.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from fractions import Fraction
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,8 +13,7 @@ from pyspark import RDD, SparkContext
 from pyspark.mllib.recommendation import Rating
 
 from rddals.asked import Asked, checked_id
-from rddals.blocks.biased import centred_rows, product_factors, state_width, user_factors
-from rddals.blocks.factors import FactorBlock
+from rddals.blocks.biased import product_factors, state_width, user_factors
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN
 from rddals.config import StreamSettings
 from rddals.errors import ModelReleasedError, SettingError
@@ -26,15 +24,13 @@ from rddals.rdds.best import best
 from rddals.rdds.factors import FactorTable, is_pair, predict_pairs
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
-from rddals.rdds.levels import Level, Levels
+from rddals.rdds.levels import Levels
 from rddals.rdds.links import PRODUCTS, USERS
 from rddals.rdds.spark import (
     cut_lineage,
     discard,
     head,
     is_stopped,
-    spared,
-    with_shuffle_serializer,
 )
 from rddals.rdds.stream_files import read_stream, write_stream
 from rddals.rdds.stream_state import StreamState
@@ -42,9 +38,6 @@ from rddals.rdds.stream_state import StreamState
 __all__ = ["StreamingModel"]
 
 SIDES = ("user", "product")
-
-#: Ratings that each id of a batch-trained model counts as having been learned from.
-LEARNED_FROM = 20
 
 
 class StreamingModel:
@@ -253,46 +246,6 @@ class StreamingModel:
             raise
         return MatrixFactorizationModel(self.rank + 2, *tables)
 
-    @classmethod
-    def _from_batch(
-        cls, model: MatrixFactorizationModel, settings: StreamSettings, columns: Columns
-    ) -> StreamingModel:
-        """A model that predicts what a batch-trained one does, to go on from.
-
-        Its mean and biases are parts of the factors' dot product: with ``u`` and ``p`` the means of
-        all users' and of all products' factors, ``U.P`` is ``u.p + (U - u).p + u.(P - p) +
-        (U - u).(P - p)``. How many ratings an id was learned from, such a model does not know: each
-        counts as having had `LEARNED_FROM`.
-        """
-        sides = model._factors()
-        means = [table.mean(model.rank).astype(np.float64) for table in sides]
-        levels: list[Levels] = []
-        ids: list[int] = []
-        try:
-            for side, table in enumerate(sides):
-                centred = partial(
-                    centred_rows,
-                    mean=means[side],
-                    other_mean=means[1 - side],
-                    seen=LEARNED_FROM,
-                )
-                ids.append(sum(table.blocks.map(_size).collect()))
-                blocks = _view(Levels(table.partitioner, (Level(table.blocks, 0),)), centred).blocks
-                cut_lineage(blocks)
-                levels.append(Levels(table.partitioner, (Level(blocks, ids[side]),)))
-        except BaseException:
-            for made in levels:
-                made.hold().let_go()
-            raise
-        ratings = LEARNED_FROM * ids[USERS]
-        state = StreamState(
-            sides=(levels[USERS], levels[PRODUCTS]),
-            ids=(ids[USERS], ids[PRODUCTS]),
-            total=Fraction(float(means[USERS] @ means[PRODUCTS])) * ratings,
-            ratings=ratings,
-        )
-        return cls(state, settings, columns, None)
-
     def save(self, sc: SparkContext, path: str) -> None:
         """Save all of it, at a path that does not exist yet.
 
@@ -346,7 +299,7 @@ class StreamingModel:
         """Both sides as views, laid out as `toMatrixFactorizationModel` says."""
         users, products = self._usable_state().sides
         as_product_factors = partial(product_factors, mean=self.mean)
-        return _view(users, user_factors), _view(products, as_product_factors)
+        return users.view(user_factors), products.view(as_product_factors)
 
     def _matrix_view(self) -> MatrixFactorizationModel:
         """What `toMatrixFactorizationModel` gives, computed whenever it is read."""
@@ -378,25 +331,6 @@ def _let_go(sides: Iterable[Levels]) -> None:
     for side in sides:
         if side.levels and not is_stopped(side.levels[0].blocks.context):
             side.let_go()
-
-
-def _view(
-    levels: Levels, function: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-) -> FactorTable:
-    table = levels.table()
-    blocks = table.blocks.mapPartitions(partial(_mapped, function), preservesPartitioning=True)
-    return FactorTable(with_shuffle_serializer(blocks), table.partitioner)
-
-
-@spared
-def _mapped(
-    function: Callable[[NDArray[np.float32]], NDArray[np.float32]], blocks: Iterable[FactorBlock]
-) -> Iterator[FactorBlock]:
-    return (FactorBlock(block.ids, function(block.rows)) for block in blocks)
-
-
-def _size(block: FactorBlock) -> int:
-    return len(block.ids)
 
 
 def _as_ratings(batch: tuple[Any, Any, Any]) -> Iterator[Rating]:

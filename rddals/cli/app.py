@@ -8,21 +8,32 @@ from typing import Annotated
 import typer
 
 import rddals
-from rddals.cli import commands, demo, plans, studies
+from rddals.cli import commands, demo, plans, streams, studies
 from rddals.cli.failures import exit_codes
 from rddals.cli.lists import numbers, whole, words
-from rddals.cli.options import Evaluation, SparkOptions, Training, column_names, needs_implicit
+from rddals.cli.options import (
+    Evaluation,
+    Files,
+    Learning,
+    SparkOptions,
+    Training,
+    column_names,
+    needs_implicit,
+)
 from rddals.cli.output import Output
 from rddals.cli.parameters import (
+    BadRatings,
     Columns,
     Conf,
     Exchange,
+    Format,
     Json,
     Master,
     ModelPath,
     Partitioner,
     Precision,
     RatingsPaths,
+    Update,
     Verbose,
 )
 from rddals.exchange.forecast import NAMES
@@ -380,6 +391,104 @@ def study_command(
             column_names(columns),
             rddals_version(),
         )
+
+
+@app.command("stream", epilog=EXIT_CODES)
+def stream_command(
+    folder: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR",
+            show_default=False,
+            help="Where files of ratings are put, whole, by a move say; as for train.",
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            show_default=False,
+            help="Save the model here in the end; a stream that was kept here goes on.",
+        ),
+    ],
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="What the files are; by default told from name and content."),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Learn all that is there, and end.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks for new files.")] = 1.0,
+    per_batch: Annotated[
+        int | None,
+        typer.Option(
+            "--files-per-batch",
+            min=1,
+            show_default="all that are there",
+            help="How many files make a batch at most.",
+        ),
+    ] = None,
+    rank: Annotated[int, typer.Option(min=1, help="Length of a factor.")] = 10,
+    iterations: Annotated[
+        int, typer.Option(min=1, help="How often each batch is gone through.")
+    ] = 1,
+    lambda_: Annotated[
+        float | None,
+        typer.Option(
+            "--lambda",
+            min=0.0,
+            show_default="0.05 for sgd, 8 for als",
+            help="Weight of the penalty.",
+        ),
+    ] = None,
+    gamma: Annotated[
+        float | None, typer.Option(show_default="0.5", help="Learning rate of sgd.")
+    ] = None,
+    update: Annotated[
+        Update,
+        typer.Option(help="Steps along a batch's gradient, or rows solved from all their ratings."),
+    ] = Update.sgd,
+    bad_ratings: Annotated[
+        BadRatings, typer.Option(help="What to do about lines that cannot be learned from.")
+    ] = BadRatings.refuse,
+    exchange: Annotated[
+        Exchange, typer.Option(help="How rows reach the blocks that need them.")
+    ] = Exchange.auto,
+    partitioner: Annotated[
+        Partitioner, typer.Option(help="Where users and products live.")
+    ] = Partitioner.hash,
+    blocks: Annotated[
+        int, typer.Option(min=-1, help="Blocks of either side; -1 goes by the first batch.")
+    ] = -1,
+    seed: Annotated[int, typer.Option(help="For new products' factors.")] = 0,
+    columns: Columns = None,
+    as_json: Json = False,
+    master: Master = None,
+    conf: Conf = None,
+    verbose: Verbose = False,
+) -> None:
+    """Learn from files as they come, batch by batch; SIGTERM and Ctrl-C end it after a batch."""
+    with exit_codes(verbose):
+        source = Files(
+            folder=folder,
+            form=None if form is None else form.value,
+            columns=column_names(columns),
+            once=once,
+            every=every,
+            per_batch=per_batch,
+        )
+        learning = Learning(
+            rank=rank,
+            iterations=iterations,
+            lambda_=lambda_,
+            gamma=gamma,
+            update=update.value,
+            seed=seed,
+            exchange=exchange.value,
+            partitioner=partitioner.value,
+            blocks=blocks,
+            bad_ratings=bad_ratings.value,
+        )
+        spark = SparkOptions.checked(master, conf, verbose)
+        streams.stream(spark, Output(as_json), source, learning, out)
 
 
 @app.command("package", epilog=EXIT_CODES)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from rddals.cli.failures import InputError, summary
 from rddals.model import MatrixFactorizationModel
 
-__all__ = ["check_destination", "exists", "load_model", "save_model"]
+__all__ = [
+    "check_destination",
+    "check_stream",
+    "exists",
+    "load_model",
+    "save_model",
+    "save_streamed",
+    "stream_folder",
+]
 
 
 def exists(spark: SparkSession, path: str) -> bool:
@@ -37,6 +45,31 @@ def check_destination(spark: SparkSession, path: str, overwrite: bool) -> None:
         raise InputError(f"{path} exists; pass another --out, or --overwrite to replace a model")
     if not all(exists(spark, f"{path}/{part}") for part in ("metadata", "data/user")):
         raise InputError(f"{path} exists and holds no model; pass another --out")
+
+
+def stream_folder(path: str) -> str:
+    """Where a stream whose model is at `path` keeps what it goes on with."""
+    return f"{path.rstrip('/')}/stream"
+
+
+def check_stream(spark: SparkSession, folder: str, path: str) -> None:
+    """Refuse a folder that is none to read from, or a place where no stream may be kept."""
+    if not path:
+        raise InputError("--out is empty; pass a directory")
+    try:
+        files, location = _located(spark, folder)
+        found = bool(files.exists(location)) and files.getFileStatus(location).isDirectory()
+    except (Py4JJavaError, Py4JError) as error:
+        raise InputError(f"{folder!r} cannot be read: {summary(error)}") from error
+    if not found:
+        raise InputError(f"{folder}: there is no such directory; files of ratings are put in one")
+    inside, outside = (_qualified(spark, name).rstrip("/") + "/" for name in (path, folder))
+    if inside.startswith(outside):
+        raise InputError(f"--out {path} is inside {folder}, where ratings are read; pass another")
+    if not exists(spark, path):
+        _check_writable(spark, path)
+    elif not exists(spark, stream_folder(path)):
+        raise InputError(f"{path} exists and no stream was kept there; pass another --out")
 
 
 def _check_writable(spark: SparkSession, path: str) -> None:
@@ -70,6 +103,22 @@ def save_model(
     files.rename(location, destination)
 
 
+def save_streamed(spark: SparkSession, model: MatrixFactorizationModel, path: str) -> None:
+    """Save the model of a stream beside what the stream goes on with, in place of an older one."""
+    fresh = f"{stream_folder(path)}/model"
+    files, location = _located(spark, fresh)
+    files.delete(location, True)  # left over, if at all, from a save that was interrupted
+    model.save(spark.sparkContext, fresh)
+    # Metadata go first and come last: without them there is no model.
+    for part in ("metadata", "data"):
+        files.delete(_located(spark, f"{path}/{part}")[1], True)
+    for part in ("data", "metadata"):
+        saved, place = (_located(spark, f"{parent}/{part}")[1] for parent in (fresh, path))
+        if not files.rename(saved, place):
+            raise InputError(f"{path}/{part} cannot be written; the model is at {fresh}")
+    files.delete(location, True)
+
+
 def load_model(spark: SparkSession, path: str) -> MatrixFactorizationModel:
     """Load a model, or say in one line why not."""
     if not exists(spark, path):
@@ -84,3 +133,8 @@ def _located(spark: SparkSession, path: str) -> tuple[Any, Any]:
     """The Hadoop file system of a path, and the path as it knows it."""
     location = spark._jvm.org.apache.hadoop.fs.Path(path)
     return location.getFileSystem(spark._jsc.hadoopConfiguration()), location
+
+
+def _qualified(spark: SparkSession, path: str) -> str:
+    files, location = _located(spark, path)
+    return str(files.makeQualified(location).toString())

@@ -12,7 +12,15 @@ from rddals.cli.context import spark_is_configured, spark_session
 from rddals.cli.failures import InputError
 from rddals.cli.output import Output
 
-__all__ = ["Evaluation", "SparkOptions", "Training", "column_names", "needs_implicit"]
+__all__ = [
+    "Evaluation",
+    "Files",
+    "Learning",
+    "SparkOptions",
+    "Training",
+    "column_names",
+    "needs_implicit",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,56 @@ class Evaluation:
     top: int | None
     seen: str | None
     columns: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """How a stream is learned; ranges are checked by `rddals.config`."""
+
+    rank: int
+    iterations: int
+    lambda_: float | None
+    gamma: float | None
+    update: str
+    seed: int
+    exchange: str
+    partitioner: str
+    blocks: int
+    bad_ratings: str
+
+    def __post_init__(self) -> None:
+        if self.blocks == 0:
+            raise InputError("--blocks is -1 or positive but got 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Which files a stream reads, and when.
+
+    Attributes
+    ----------
+    folder : str
+    form : str or None
+        "csv" or "parquet"; None to find out.
+    columns : tuple of str or None
+    once : bool
+        Whether to end when all that is there is learned.
+    every : float
+        Seconds between two looks.
+    per_batch : int or None
+        How many files make a batch at most.
+    """
+
+    folder: str
+    form: str | None
+    columns: tuple[str, ...] | None
+    once: bool
+    every: float
+    per_batch: int | None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.every < float("inf"):
+            raise InputError(f"--every is a positive number of seconds but got {self.every}")
 
 
 def needs_implicit(implicit: bool, **options: object) -> None:

@@ -8,15 +8,18 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "BadRatings",
     "Columns",
     "Conf",
     "Exchange",
+    "Format",
     "Json",
     "Master",
     "ModelPath",
     "Partitioner",
     "Precision",
     "RatingsPaths",
+    "Update",
     "Verbose",
 ]
 
@@ -38,6 +41,21 @@ class Partitioner(Enum):
 class Precision(Enum):
     double = "double"
     single = "single"
+
+
+class Update(Enum):
+    sgd = "sgd"
+    als = "als"
+
+
+class BadRatings(Enum):
+    refuse = "raise"
+    skip = "skip"
+
+
+class Format(Enum):
+    csv = "csv"
+    parquet = "parquet"
 
 
 SPARK = "Spark"

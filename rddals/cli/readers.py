@@ -18,7 +18,7 @@ from rddals.cli.files import exists
 from rddals.cli.layout import PARQUET, PUBLISHED, Layout, detect
 from rddals.cli.ratings import Ratings, quoted
 
-__all__ = ["read_ratings"]
+__all__ = ["read_files", "read_ratings"]
 
 
 def read_ratings(
@@ -43,15 +43,30 @@ def read_ratings(
     for path in paths:
         if path in ("-", "/dev/stdin"):
             raise InputError(f"{path}: Spark cannot read standard input; pass a file")
-    paths = tuple(_published(spark, path) for path in paths)
+    return read_files(spark, tuple(_published(spark, path) for path in paths), columns)
+
+
+def read_files(
+    spark: SparkSession,
+    paths: tuple[str, ...],
+    columns: Sequence[str] | None = None,
+    form: str | None = None,
+) -> Ratings:
+    """As `read_ratings`, of what has been located.
+
+    Parameters
+    ----------
+    form : {"csv", "parquet"}, optional
+        What the files are, if that is not to be found out.
+    """
     name = paths[0].rstrip("/").rpartition("/")[2].removesuffix(".gz")
     try:
-        if name.endswith(PARQUET):
+        if form == "parquet" or (form is None and name.endswith(PARQUET)):
             return _from_parquet(spark, paths, columns)
         first = spark.read.text(list(paths)).filter(_not_blank(F.col("value"))).first()
         if first is None:
             raise InputError("it is empty; a file of ratings has one to a line")
-        if first["value"].startswith("PAR1"):
+        if form is None and first["value"].startswith("PAR1"):
             return _from_parquet(spark, paths, columns)
         return _from_text(spark, paths, detect(first["value"], name, columns))
     except InputError as error:

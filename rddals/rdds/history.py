@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pyspark import RDD
 
 from partitioners import Partitioner
-from rddals.blocks.links import InBlock, LinkBlock, link
+from rddals.blocks.grown import GrownBlock, Touched, grown_block
+from rddals.blocks.links import LinkBlock
 from rddals.blocks.ratings import RatingBlock
 from rddals.rdds.levels import Levels
 from rddals.rdds.links import LinkedRatings, Links, LinkSummary, one_per_block
@@ -33,23 +34,7 @@ from rddals.rdds.spark import (
     with_shuffle_serializer,
 )
 
-__all__ = ["GrownBlock", "GrownLinks", "all_ratings", "grown_history", "grown_links"]
-
-Touched = tuple[NDArray[np.int32], NDArray[np.int32]]
-
-
-@dataclass(frozen=True, slots=True)
-class GrownBlock(LinkBlock):
-    """The links of one block, whose ids may have ratings from before.
-
-    Attributes
-    ----------
-    batch : InBlock or None
-        The ratings of the batch alone, its sources in an order of their own; None if there is no
-        batch.
-    """
-
-    batch: InBlock | None = None
+__all__ = ["GrownLinks", "all_ratings", "grown_history", "grown_links"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,26 +164,6 @@ def _grown_block(
         else:
             ratings.append(record)
     own = RatingBlock.concatenate(ratings)
-    solved = sent = link(partition, _touching(own, side, touched), side, partitioners[1 - side])
-    if touched is not None:
-        sending = _touching(own, 1 - side, touched)
-        sent = link(partition, sending, side, partitioners[1 - side])
-    block = GrownBlock(
-        partition,
-        solved.in_block,
-        sent.out_block,
-        solved.digest,
-        sending=None if touched is None else sent.in_block,
-        batch=batch,
-    )
+    block = grown_block(partition, own, side, partitioners[1 - side], touched, batch)
     book.file(side, partition, LinkSummary.of(block, perf_counter() - start))
     yield block
-
-
-def _touching(ratings: RatingBlock, side: int, touched: Touched | None) -> RatingBlock:
-    """The ratings whose user, or product, is touched."""
-    if touched is None:
-        return ratings
-    ids = ratings.users if side == USERS else ratings.products
-    here = np.isin(ids, touched[side])
-    return RatingBlock(ratings.users[here], ratings.products[here], ratings.ratings[here])

@@ -8,20 +8,26 @@ log-structured merge trees: O'Neil, Cheng, Gawlick and O'Neil, Acta Informatica 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pyspark import RDD
 
 from partitioners import Partitioner
+from rddals.blocks.factors import FactorBlock
 from rddals.rdds.factors import FactorTable, newest_rows
-from rddals.rdds.spark import Shared, cut_lineage, discard
+from rddals.rdds.spark import Shared, cut_lineage, discard, spared, with_shuffle_serializer
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
 __all__ = ["Level", "Levels"]
+
+Rows = NDArray[np.float32]
 
 
 class Level(Shared):
@@ -98,6 +104,13 @@ class Levels:
         """All rows in one; a view that computes them whenever it is read."""
         return FactorTable(self.merge(self.rdds), self.partitioner)
 
+    def view(self, function: Callable[[Rows], Rows]) -> FactorTable:
+        """What `function` makes of all rows; like `table` computed whenever it is read."""
+        blocks = self.merge(self.rdds).mapPartitions(
+            partial(_mapped, function), preservesPartitioning=True
+        )
+        return FactorTable(with_shuffle_serializer(blocks), self.partitioner)
+
     def hold(self) -> Self:
         """Count one more that needs these levels."""
         for level in self.levels:
@@ -108,3 +121,10 @@ class Levels:
         """Count one less; levels that nobody needs are freed."""
         for level in self.levels:
             level.let_go()
+
+
+@spared
+def _mapped(
+    function: Callable[[Rows], Rows], blocks: Iterable[FactorBlock]
+) -> Iterator[FactorBlock]:
+    return (FactorBlock(block.ids, function(block.rows)) for block in blocks)

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
-from rddals.rdds.levels import Levels
+import numpy as np
+
+from rddals.blocks.biased import centred_rows
+from rddals.blocks.factors import FactorBlock
+from rddals.rdds.factors import FactorTable
+from rddals.rdds.levels import Level, Levels
+from rddals.rdds.pieces import USERS
+from rddals.rdds.spark import cut_lineage
 
 __all__ = ["StreamState"]
+
+#: Ratings that each id of a batch-trained model counts as having been learned from.
+LEARNED_FROM = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +56,43 @@ class StreamState:
     def mean(self) -> float:
         """The mean of all ratings so far; 0 if there was none."""
         return float(self.total / self.ratings) if self.ratings else 0.0
+
+    @classmethod
+    def of_factors(cls, sides: tuple[FactorTable, FactorTable], rank: int) -> StreamState:
+        """A state that predicts what factors without biases do, to go on from.
+
+        Mean and biases are parts of the factors' dot product: with ``u`` and ``p`` the means of
+        all users' and of all products' factors, ``U.P`` is ``u.p + (U - u).p + u.(P - p) +
+        (U - u).(P - p)``. How many ratings an id was learned from, factors do not tell: each
+        counts as having had `LEARNED_FROM`.
+        """
+        means = [table.mean(rank).astype(np.float64) for table in sides]
+        levels: list[Levels] = []
+        ids: list[int] = []
+        try:
+            for side, table in enumerate(sides):
+                centred = partial(
+                    centred_rows,
+                    mean=means[side],
+                    other_mean=means[1 - side],
+                    seen=LEARNED_FROM,
+                )
+                ids.append(sum(table.blocks.map(_size).collect()))
+                blocks = Levels(table.partitioner, (Level(table.blocks, 0),)).view(centred).blocks
+                cut_lineage(blocks)
+                levels.append(Levels(table.partitioner, (Level(blocks, ids[side]),)))
+        except BaseException:
+            for made in levels:
+                made.hold().let_go()
+            raise
+        ratings = LEARNED_FROM * ids[USERS]
+        return cls(
+            sides=(levels[0], levels[1]),
+            ids=(ids[0], ids[1]),
+            total=Fraction(float(means[0] @ means[1])) * ratings,
+            ratings=ratings,
+        )
+
+
+def _size(block: FactorBlock) -> int:
+    return len(block.ids)

@@ -1,0 +1,221 @@
+"""What the command stream does: it learns the files of a folder as they come."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from types import FrameType
+from typing import Any
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import DataFrame, SparkSession
+
+from rddals import BatchLearned, StreamingALS
+from rddals.cli.files import check_stream, save_streamed, stream_folder
+from rddals.cli.options import Files, Learning, SparkOptions
+from rddals.cli.output import Output
+from rddals.cli.readers import read_files
+
+__all__ = ["stream"]
+
+#: Seconds between two looks whether a signal has come.
+WAIT = 0.2
+
+#: Of files as such; their content is read by whoever is told their names.
+FILES = "path string, modificationTime timestamp, length long, content binary"
+#: Spark passes over a file that is a week older than another, and says nothing.
+ANY_AGE = "36500d"
+
+
+def stream(
+    where: SparkOptions, output: Output, source: Files, learning: Learning, out: str
+) -> None:
+    """Learn batch by batch from files, until there are no more or a signal comes; save."""
+    with where.session(output) as spark, signalled() as stop:
+        check_stream(spark, source.folder, out)
+        als = _begin(learning, out)
+        output.fact("reading", source.folder)
+        if als.model is not None:
+            output.fact(
+                "going on",
+                f"after {als.model.batches:,} batches of {als.model.ratings:,} ratings",
+            )
+        began = perf_counter()
+        learner = _Learner(spark, output, source, als)
+        learner.run(f"{stream_folder(out)}/files", stop)
+        if als.model is None:
+            output.fact("saved", "nothing; there was no rating")
+        else:
+            with output.busy("saving"):
+                matrix = als.model.toMatrixFactorizationModel()
+                try:
+                    save_streamed(spark, matrix, out)
+                finally:
+                    matrix.unpersist()
+            output.fact("saved", out)
+        model = als.model
+        output.result(
+            {
+                "model": None if model is None else out,
+                "input": source.folder,
+                "settings": asdict(learning),
+                "batches": 0 if model is None else model.batches,
+                "ratings": 0 if model is None else model.ratings,
+                "users": 0 if model is None else model.users,
+                "products": 0 if model is None else model.products,
+                "learned": asdict(learner.learned),
+                "seconds": perf_counter() - began,
+            }
+        )
+
+
+def _begin(learning: Learning, out: str) -> StreamingALS:
+    """The stream that is kept at `out`, or a new one."""
+    return StreamingALS(
+        rank=learning.rank,
+        iterations=learning.iterations,
+        lambda_=learning.lambda_,
+        gamma=learning.gamma,
+        blocks=learning.blocks,
+        seed=learning.seed,
+        update=learning.update,
+        userPartitioner=learning.partitioner,
+        productPartitioner=learning.partitioner,
+        exchange=learning.exchange,
+        badRatings=learning.bad_ratings,
+        checkpointLocation=f"{stream_folder(out)}/state",
+    )
+
+
+class Stop:
+    """Whether a signal has asked for an end.
+
+    No `threading.Event`: a handler that comes while the main thread is inside of one would wait
+    for itself.
+    """
+
+    asked = False
+
+
+@contextmanager
+def signalled() -> Iterator[Stop]:
+    """SIGTERM and the first Ctrl-C ask for an end; the second Ctrl-C is one."""
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    had = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in had.items():
+            signal.signal(number, handler)
+
+
+@dataclass(slots=True)
+class Learned:
+    """What became of this run's batches."""
+
+    batches: int = 0
+    ratings: int = 0
+    skipped: int = 0
+
+
+class _Ended(Exception):
+    """A batch came after the end was asked for; it is learned the next time."""
+
+
+class _Learner:
+    """Learns what Spark's file source finds."""
+
+    def __init__(
+        self, spark: SparkSession, output: Output, source: Files, als: StreamingALS
+    ) -> None:
+        self.learned = Learned()
+        self._spark = spark
+        self._output = output
+        self._source = source
+        self._als = als
+        self._in_batch = threading.Lock()
+        self._ended = False
+        self._error: Exception | None = None
+
+    def run(self, checkpoint: str, stop: Stop) -> None:
+        """Learn until a signal comes, or, with ``once``, all is learned."""
+        source = self._source
+        reader = self._spark.readStream.format("binaryFile").schema(FILES)
+        if source.per_batch is not None:
+            reader = reader.option("maxFilesPerTrigger", source.per_batch)
+        reader = reader.options(recursiveFileLookup="true", maxFileAge=ANY_AGE)
+        files = reader.load(_escaped(source.folder))
+        writer = files.writeStream.option("checkpointLocation", checkpoint).foreachBatch(self.learn)
+        if source.once:
+            writer = writer.trigger(availableNow=True)
+        else:
+            writer = writer.trigger(processingTime=f"{round(source.every * 1000)} milliseconds")
+        query = writer.start()
+        try:
+            while query.isActive and not stop.asked:
+                query.awaitTermination(WAIT)
+            failed = query.exception()
+        except StreamingQueryException as error:
+            failed = error
+        finally:
+            self._ended = True
+            with self._in_batch:  # to its end: a query that is stopped cancels its jobs
+                query.stop()
+        if self._error is not None:
+            raise self._error
+        if failed is not None:
+            raise failed
+
+    def learn(self, files: DataFrame, batch: int) -> None:
+        """Learn one batch; Spark calls this, in a thread of its own."""
+        with self._in_batch:
+            if self._ended:
+                raise _Ended
+            try:
+                self._learn(files, batch)
+            except Exception as error:
+                self._error = error
+                raise
+
+    def _learn(self, files: DataFrame, batch: int) -> None:
+        found = files.select("path").filter("length > 0").orderBy("modificationTime").collect()
+        if not found:
+            return
+        paths = tuple(_escaped(row.path) for row in found)
+        ratings = read_files(self._spark, paths, self._source.columns, self._source.form)
+        before = self._als.model
+        with ratings.blamed():
+            self._als.updateBatch(ratings.frame, batch)
+        model = self._als.model
+        # A batch that was saved before the query was killed is given once more.
+        if model is not None and model is not before and model.learned is not None:
+            self._tell(model.learned)
+
+    def _tell(self, learned: BatchLearned) -> None:
+        self.learned.batches += 1
+        self.learned.ratings += learned.ratings
+        self.learned.skipped += learned.skipped
+        parts = [
+            f"{learned.ratings:,} ratings",
+            *([f"{learned.skipped:,} skipped"] if learned.skipped else []),
+            f"{learned.new_users:,} new users",
+            f"{learned.new_products:,} new products",
+            "no error yet" if learned.rmse is None else f"RMSE before {learned.rmse:.4f}",
+            f"{learned.seconds:.2f} s",
+        ]
+        self._output.fact(f"batch {learned.batch:,}", ", ".join(parts))
+
+
+def _escaped(path: Any) -> str:
+    """A path that Spark does not take for a pattern."""
+    return re.sub(r"([*?\[\]{}\\])", r"\\\1", str(path))

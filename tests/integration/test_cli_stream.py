@@ -1,0 +1,302 @@
+"""The command stream: what it learns, prints, keeps and refuses, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from rddals import MatrixFactorizationModel, Rating, StreamingALS
+from rddals.cli.app import app
+
+RDDALS = str(Path(sys.executable).with_name("rddals"))
+OPTIONS = ("--rank", "3", "--seed", "5", "--blocks", "2")
+ONE_BY_ONE = ("--once", "--files-per-batch", "1")
+
+
+@pytest.fixture
+def rddals(sc, capsys):
+    """Run a command here, on the running Spark."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as left:
+            app(list(map(str, arguments)), prog_name="rddals")
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, left.value.code or 0, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def batches(ratings):
+    return [ratings[:90], ratings[90:100], ratings[100:]]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "model"
+
+
+def as_lines(batch):
+    return "".join(f"{user},{product},{stars}\n" for user, product, stars in batch)
+
+
+def put(folder, number, text):
+    """A file that comes whole, and later than those before."""
+    fresh = folder.parent / "fresh"
+    fresh.write_text(text)
+    os.utime(fresh, (1_000_000 + number, 1_000_000 + number))
+    fresh.rename(folder / f"{number}.csv")
+
+
+def put_all(folder, batches):
+    for number, batch in enumerate(batches):
+        put(folder, number, as_lines(batch))
+
+
+def factors(model):
+    sides = model.userFeatures(), model.productFeatures()
+    return [{id_: tuple(row) for id_, row in side.collect()} for side in sides]
+
+
+@pytest.fixture(scope="module")
+def wanted(_spark, batches):
+    """The factors after every batch."""
+    als, after = StreamingALS(rank=3, seed=5, blocks=2), []
+    for batch in batches:
+        als.train(_spark.parallelize([Rating(*rating) for rating in batch], 2))
+        matrix = als.model.toMatrixFactorizationModel()
+        after.append(factors(matrix))
+        matrix.unpersist()
+    return after
+
+
+def learned_at(sc, out):
+    return factors(MatrixFactorizationModel.load(sc, str(out)))
+
+
+def succeeded(done):
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def failed(code, done):
+    assert done.returncode == code, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("rddals: error: ")
+    return line
+
+
+def lines_of_batches(said):
+    """Of every batch its number, ratings, new users and products, and the error."""
+    counts = r"(\d+) ratings, (?:\d+ skipped, )?(\d+) new users, (\d+) new products"
+    lines = re.findall(rf"^batch (\d+) +{counts}, (.*), \d+\.\d\d s$", said, re.MULTILINE)
+    return [(*map(int, line[:4]), line[4]) for line in lines]
+
+
+def test_all_that_is_there_is_learned_once_and_the_stream_goes_on(
+    rddals, sc, folder, out, batches, wanted
+):
+    put_all(folder, batches[:2])
+    said = succeeded(rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
+    first, second = lines_of_batches(said)
+    users, products = ({rating[side] for rating in batches[0]} for side in (0, 1))
+    assert first == (1, 90, len(users), len(products), "no error yet")
+    assert second[:4] == (
+        2,
+        10,
+        len({rating[0] for rating in batches[1]} - users),
+        len({rating[1] for rating in batches[1]} - products),
+    )
+    assert re.fullmatch(r"RMSE before \d\.\d{4}", second[4])
+    assert learned_at(sc, out) == wanted[1]
+    (best,) = json.loads(
+        succeeded(rddals("recommend", out, "--user", "7", "--num", "1", "--json"))
+    )["recommendations"]
+    assert best["prediction"] > 2
+
+    put(folder, 2, as_lines(batches[2]))
+    said = succeeded(rddals("stream", folder, "--out", out, "--once", *OPTIONS, "--json"))
+    document = json.loads(said)
+    assert document["batches"] == 3
+    assert document["learned"] == {"batches": 1, "ratings": len(batches[2]), "skipped": 0}
+    assert document["ratings"] == sum(map(len, batches))
+    page = (Path(__file__).parents[2] / "docs/reference/command-line.md").read_text()
+    (told,) = re.findall(r"^\| `stream` \| (`.*) \|$", page, re.MULTILINE)
+    assert all(f"`{name}`" in told for name in (*document, *document["learned"]))
+    assert learned_at(sc, out) == wanted[2]
+    assert {path.name for path in (out / "stream").iterdir()} == {"files", "state"}
+
+
+def test_a_signal_ends_it_after_the_batch(rddals, sc, monkeypatch, folder, out, batches, wanted):
+    put_all(folder, batches)
+    update = StreamingALS.updateBatch
+
+    def signalled(als, frame, number):
+        os.kill(os.getpid(), signal.SIGTERM)
+        update(als, frame, number)
+
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(StreamingALS, "updateBatch", signalled)
+    said = succeeded(
+        rddals("stream", folder, "--out", out, "--files-per-batch", 1, "--every", 0.1, *OPTIONS)
+    )
+    monkeypatch.undo()
+    assert [line[0] for line in lines_of_batches(said)] == [1]
+    assert learned_at(sc, out) == wanted[0]
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    succeeded(rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
+    assert learned_at(sc, out) == wanted[2]
+
+
+def test_files_are_learned_as_they_come(rddals, sc, folder, out, batches, wanted):
+    (folder / "of today").mkdir()
+
+    def saved(number):
+        states = (out / "stream/state/states").glob("*.json")
+        return any(json.loads(path.read_text())["batches"] == number for path in states)
+
+    def feed():
+        for number, batch in enumerate(batches):
+            put(folder / "of today", number, as_lines(batch))
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                with contextlib.suppress(FileNotFoundError):
+                    if saved(number + 1):
+                        break
+                time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    said = succeeded(rddals("stream", folder, "--out", out, "--every", 0.1, *OPTIONS))
+    feeder.join()
+    assert [line[1] for line in lines_of_batches(said)] == [len(batch) for batch in batches]
+    assert learned_at(sc, out) == wanted[2]
+
+
+def test_nothing_to_learn_from(rddals, folder, out):
+    (folder / "empty.csv").touch()
+    (folder / ".being-written").write_text("1,2")
+    document = json.loads(succeeded(rddals("stream", folder, "--out", out, "--once", "--json")))
+    assert document["model"] is None
+    assert document["ratings"] == 0
+    assert not (out / "metadata").exists()
+    put(folder, 1, "user,item,rating\n")
+    assert "nothing" in succeeded(rddals("stream", folder, "--out", out, "--once"))
+    put(folder, 2, "user,item,rating\n1,2,3\n")
+    said = succeeded(rddals("stream", folder, "--out", out, "--once"))
+    assert [line[1] for line in lines_of_batches(said)] == [1]
+
+
+def test_a_bad_line_is_named_and_the_stream_goes_on_once_it_is_mended(
+    rddals, sc, folder, out, batches, wanted
+):
+    put_all(folder, batches)
+    good = as_lines(batches[1])
+    (folder / "1.csv").write_text(good.replace("\n", "\n7,8,nan\n", 1))
+    os.utime(folder / "1.csv", (1_000_001, 1_000_001))
+    line = failed(2, rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
+    assert f"{folder}/1.csv, line 2: rating 'nan'" in line
+    assert not (out / "metadata").exists()
+
+    (folder / "1.csv").write_text(good)
+    os.utime(folder / "1.csv", (1_000_001, 1_000_001))
+    succeeded(rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
+    assert learned_at(sc, out) == wanted[2]
+
+
+def test_bad_lines_can_be_skipped_and_are_counted(rddals, folder, out):
+    put(folder, 0, "1,2,3\nx,2,3\n1,,3\n1,2,nan\n1,2\n3000000000,2,3\n2,2,4\n")
+    skip = ("--bad-ratings", "skip")
+    document = json.loads(
+        succeeded(rddals("stream", folder, "--out", out, "--once", *skip, "--json"))
+    )
+    assert document["learned"] == {"batches": 1, "ratings": 2, "skipped": 5}
+
+
+def test_parquet_and_names_with_signs_of_patterns(rddals, sc, tmp_path, out, batches, wanted):
+    folder = tmp_path / "in [2016], {a} b*"
+    folder.mkdir()
+    users, products, stars = zip(*batches[0], strict=True)
+    table = pyarrow.table({"stars": stars, "uid": users, "movie": products})
+    pyarrow.parquet.write_table(table, folder / "ratings [1]?.txt")
+    columns = ("--columns", "uid,movie,stars", "--format", "parquet")
+    succeeded(rddals("stream", folder, "--out", out, "--once", *columns, *OPTIONS))
+    assert learned_at(sc, out) == wanted[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--every", "0"), "--every is a positive number"),
+        (("--blocks", "0"), "--blocks is -1 or positive"),
+        (("--update", "als", "--gamma", "0.1"), "gamma=0.1 has no part in update='als'"),
+        (("--gamma", "-1"), "gamma"),
+        (("--out", ""), "--out is empty"),
+        (("--out", "in/model"), "is inside"),
+        (("--out", "in"), "is inside"),
+        (("--out", "other"), "no stream was kept there"),
+        (("--format", "parquet"), "0.csv cannot be read"),
+        (("--columns", "user,item,rating"), "the first line is no header"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_used_is_named(rddals, tmp_path, folder, options, says):
+    put(folder, 0, "1,2,3\n")
+    (tmp_path / "other").mkdir()
+    name, *values = options
+    if name == "--out" and values[0]:
+        options = (name, str(tmp_path / values[0]))
+    defaults = () if name == "--out" else ("--out", tmp_path / "model")
+    assert says in failed(2, rddals("stream", folder, "--once", *defaults, *options))
+
+
+def test_a_folder_that_is_none_is_named(rddals, folder, out):
+    put(folder, 0, "1,2,3\n")
+    for wrong in (folder / "nowhere", folder / "0.csv"):
+        said = failed(2, rddals("stream", wrong, "--out", out, "--once"))
+        assert f"{wrong}: there is no such directory" in said
+    assert not out.exists()
+
+
+def test_settings_stay_those_it_was_begun_with(rddals, folder, out):
+    put(folder, 0, "1,2,3\n")
+    succeeded(rddals("stream", folder, "--out", out, "--once"))
+    said = failed(2, rddals("stream", folder, "--out", out, "--once", "--rank", "7"))
+    assert "was begun with rank=10" in said
+
+
+@pytest.mark.long
+def test_a_process_saves_when_it_is_told_to_end(sc, folder, out, batches, wanted):
+    put_all(folder, batches[:1])
+    command = [RDDALS, "stream", folder, "--out", out, *OPTIONS]
+    with subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("batch 1 "):
+                put(folder, 1, as_lines(batches[1]))
+            if line.startswith("batch 2 "):
+                process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+        assert not process.stderr.read()
+    assert learned_at(sc, out) == wanted[1]
