@@ -101,7 +101,7 @@ class StreamingALS:
     checkpointLocation : str, optional
         A directory of any file system that Spark knows, to which the state is saved after every
         batch. A stream that was killed goes on from there: the model is what it was after the
-        last batch that was saved.
+        last batch that was saved, and ids live where they did, whatever placement is asked for.
     userCol, itemCol, ratingCol : str, optional
         Columns of DataFrames, as for `rddals.ALS.train`.
 

@@ -39,7 +39,7 @@ def stream(
     with where.session(output) as spark, signalled() as stop:
         check_stream(spark, source.folder, out)
         als = _begin(learning, out)
-        output.fact("reading", source.folder)
+        output.fact("reading", source.folder + ("" if source.once else ", until Ctrl-C"))
         if als.model is not None:
             output.fact(
                 "going on",
@@ -168,9 +168,12 @@ class _Learner:
         except StreamingQueryException as error:
             failed = error
         finally:
+            # A query that is stopped cancels its jobs. So the batch that it is in comes to its end
+            # first; a further one is refused, and must not wait for a lock that waits for it.
             self._ended = True
-            with self._in_batch:  # to its end: a query that is stopped cancels its jobs
-                query.stop()
+            with self._in_batch:
+                pass
+            query.stop()
         if self._error is not None:
             raise self._error
         if failed is not None:
@@ -188,7 +191,8 @@ class _Learner:
                 raise
 
     def _learn(self, files: DataFrame, batch: int) -> None:
-        found = files.select("path").filter("length > 0").orderBy("modificationTime").collect()
+        written = files.filter("length > 0").orderBy("modificationTime", "path")
+        found = written.select("path").collect()
         if not found:
             return
         paths = tuple(_escaped(row.path) for row in found)
