@@ -16,9 +16,10 @@ import pytest
 from numpy.typing import NDArray
 
 from bench.data import in_batches, in_time_order, part, ratings
-from bench.local_stream import rmse
+from bench.local_stream import LocalStream, rmse
 from bench.turns import turn_by_turn
 from rddals import ALS, RatingBlock, StreamingALS, StreamingModel
+from rddals.config import DEFAULT_BIAS_LAMBDA, DEFAULT_LAMBDA
 
 BATCH = 1_000
 MILLION = 1_000_000
@@ -72,6 +73,25 @@ def bench_error(benchmark, sc, stream, update):
     benchmark.pedantic(run, rounds=1)
 
 
+def bench_planted(benchmark):
+    """Whether factors are learned: the error of the last fifth of ratings of planted rank 3."""
+    random = np.random.default_rng(0)
+    taste, kind = random.normal(size=(400, 3)), random.normal(size=(300, 3)) / np.sqrt(3)
+    user, product = np.divmod(random.permutation(400 * 300)[:84_000], 300)
+    score = np.einsum("ij,ij->i", taste[user], kind[product])
+    planted = RatingBlock.from_columns(user, product, score + 0.3 * random.normal(size=len(score)))
+
+    def run() -> None:
+        model, errors = LocalStream(update="sgd", rank=5), []
+        for batch in in_batches(planted, BATCH):
+            errors.append(model.predict(batch) - batch.ratings)
+            model.learn(batch)
+        last = np.concatenate(errors)[len(planted) * 4 // 5 :]
+        benchmark.extra_info |= {"RMSE": rmse(last), "deviation": rmse(planted.ratings)}
+
+    benchmark.pedantic(run, rounds=1)
+
+
 def bench_sweeps(benchmark, sc, stream):
     """The loss after the stream and ten sweeps, and of one batch of everything that is swept."""
 
@@ -96,10 +116,12 @@ def loss(block: RatingBlock, model: StreamingModel) -> float:
     """What ``update="als"`` minimises, with its default penalties."""
     total = 0.0
     rows = []
-    for side, bias_lambda in zip(model._state.sides, (10.0, 2.0), strict=True):
+    for side, bias_lambda in zip(model._state.sides, DEFAULT_BIAS_LAMBDA, strict=True):
         table = side.table().collect(model.rank + 2)
         wide = table.rows.astype(np.float64)
-        total += 8.0 * np.sum(wide[:, :-2] ** 2) + bias_lambda * np.sum(wide[:, -2] ** 2)
+        total += DEFAULT_LAMBDA["als"] * np.sum(wide[:, :-2] ** 2) + bias_lambda * np.sum(
+            wide[:, -2] ** 2
+        )
         rows.append((table.ids, wide))
     (users, U), (products, P) = rows
     u, p = U[np.searchsorted(users, block.users)], P[np.searchsorted(products, block.products)]

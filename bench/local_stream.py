@@ -47,17 +47,18 @@ class LocalStream:
         return float(self.total / self.count) if self.count else 0.0
 
     def predict(self, block: RatingBlock) -> NDArray[np.float64]:
-        """Predictions within 1..5; 3 as long as there is no model."""
-        if not self.count:
-            return np.full(len(block), 3.0)
+        """Predictions as they are."""
         width = state_width(self.settings.rank)
         users, products = (
             FactorBlock.latest([side], ids, width)[0].astype(np.float64)
             for side, ids in zip(self.sides, (block.users, block.products), strict=True)
         )
         rank = self.settings.rank
-        found = self.mean + users[:, rank] + products[:, rank]
-        return np.clip(found + np.einsum("ij,ij->i", users[:, :rank], products[:, :rank]), 1, 5)
+        biased = self.mean + users[:, rank] + products[:, rank]
+        predicted: NDArray[np.float64] = biased + np.einsum(
+            "ij,ij->i", users[:, :rank], products[:, :rank]
+        )
+        return predicted
 
     def learn(self, batch: RatingBlock) -> None:
         """Learn one batch."""

@@ -40,7 +40,8 @@ def errors_of(stream: RatingBlock, size: int, **settings: Any) -> Doubles:
     """The error of every rating, before it was learned."""
     model, errors = LocalStream(**settings), []
     for batch in in_batches(stream, size):
-        errors.append(model.predict(batch) - batch.ratings)
+        said = np.clip(model.predict(batch), 1, 5) if model.count else 3.0
+        errors.append(said - batch.ratings)
         model.learn(batch)
     return np.concatenate(errors)
 

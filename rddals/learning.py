@@ -59,11 +59,11 @@ class BatchLearned:
     batch: int
     ratings: int
     skipped: int
-    new_users: int
-    new_products: int
-    rmse: float | None
-    exchange: Choice | None
-    seconds: float
+    new_users: int = 0
+    new_products: int = 0
+    rmse: float | None = None
+    exchange: Choice | None = None
+    seconds: float = 0.0
 
 
 def learn(
@@ -113,7 +113,7 @@ def learn(
         ratings=state.ratings + sum(counts),
         batches=number,
     )
-    learned = BatchLearned(number, sum(counts), skipped, 0, 0, None, None, 0.0)
+    learned = BatchLearned(number, sum(counts), skipped)
     if linked is not None:
         try:
             after, learned = _learn(linked, state, after, settings, learned)

@@ -14,7 +14,7 @@ from pyspark import RDD, SparkContext
 from partitioners import Partitioner
 from rddals.config import StreamSettings
 from rddals.errors import RatingError, SettingError
-from rddals.learning import learn
+from rddals.learning import BatchLearned, learn
 from rddals.model import MatrixFactorizationModel, check_location
 from rddals.placement import Placements
 from rddals.rdds.checkpoints import Checkpoint
@@ -108,7 +108,10 @@ class StreamingALS:
     Attributes
     ----------
     model : StreamingModel or None
-        The latest; None before the first rating.
+        The latest; None before the first rating. It may be set, to a model of before or to one
+        that goes on from a batch training.
+    learned : BatchLearned or None
+        What became of the last batch of this object, with or without a rating; None before it.
 
     References
     ----------
@@ -139,6 +142,7 @@ class StreamingALS:
         ratingCol: str | None = None,
     ) -> None:
         self.model: StreamingModel | None = None
+        self.learned: BatchLearned | None = None
         self._settings = StreamSettings.checked(
             rank=rank,
             iterations=iterations,
@@ -224,6 +228,11 @@ class StreamingALS:
                 raise SettingError(
                     f"{name}: a stream keeps that of the model it goes on from; leave it out."
                 )
+        if settings.get("checkpointLocation") is not None:
+            raise SettingError(
+                "checkpointLocation: a model is not saved batch by batch, a StreamingALS is; make "
+                "one with it and set its model to StreamingALS.train(ratings, model)."
+            )
         if model._settings is not None and model._settings.objective.implicit:
             raise SettingError(
                 "The model was trained on implicit feedback, which says how sure a preference is "
@@ -258,8 +267,21 @@ class StreamingALS:
         ----------
         ratings : DataFrame or RDD
         batchId : int
+
+        Raises
+        ------
+        SettingError
+            If a batch with a higher number was learned before.
+        RddalsError
+            As `train` does.
         """
-        if self._batch_id is None or batchId > self._batch_id:
+        if self._batch_id is not None and batchId < self._batch_id:
+            raise SettingError(
+                f"Batch {batchId} comes after batch {self._batch_id}: the query has begun anew, "
+                "without its own checkpoint, and the model has not. Restore the query's, or begin "
+                "both anew."
+            )
+        if batchId != self._batch_id:
             self._learn(ratings, batchId)
 
     def _learn(self, ratings: Any, batch_id: int | None) -> None:
@@ -267,36 +289,40 @@ class StreamingALS:
         if batch_id is None:
             batch_id = self._batch_id
         if model is not None and self._checkpoint is not None:
-            self._checkpoint.save(model._usable_state(), self._settings, batch_id)
+            self._checkpoint.save(model._usable_state(), model._settings, batch_id)
         self.model, self._batch_id = model, batch_id
 
     def _next_model(self, ratings: Any) -> StreamingModel | None:
         """The model after a batch; None as long as there was no rating."""
         if self.model is not None:
-            return self.model.train(ratings)
+            model = self.model.train(ratings)
+            self.learned = model.learned
+            return model
+        self.learned = BatchLearned(1, 0, 0)
         source = rating_source(ratings, self._columns)
-        if not head(source):
+        placed = self._partitioners(source) if head(source) else None
+        if placed is None:
             return None
-        try:
-            users, products = self._partitioners(source)
-        except NoRatingsError:
-            return None
+        users, products = placed
         history = None
         if self._settings.update == "als":
             history = (Levels(users, (), all_ratings), Levels(products, (), all_ratings))
         state = StreamState((Levels(users), Levels(products)), history=history)
-        state, learned = learn(source, state, self._settings)
+        state, self.learned = learn(source, state, self._settings)
         if not state.ratings:
             return None
-        return StreamingModel(state, self._settings, self._columns, learned)
+        return StreamingModel(state, self._settings, self._columns, self.learned)
 
-    def _partitioners(self, source: RDD[Any]) -> tuple[Partitioner, Partitioner]:
-        """Where ids live, fitted to what can be learned from."""
+    def _partitioners(self, source: RDD[Any]) -> tuple[Partitioner, Partitioner] | None:
+        """Where ids live, fitted to what can be learned from; None if nothing can."""
         book = ReportBook(source.context)
         try:
             if self._settings.bad_ratings == "skip":
                 source = source.mapPartitionsWithIndex(partial(usable_batches, book))
             return self._placements.partitioners(source)
+        except NoRatingsError:
+            self.learned = BatchLearned(1, 0, sum(book.take("skipped")))
+            return None
         finally:
             book.close()
 

@@ -274,7 +274,8 @@ class StreamingModel:
     def unpersist(self) -> None:
         """Free what this model alone holds; neither it nor what it recommended is of use then.
 
-        Other models keep theirs.
+        Other models keep theirs. What `predictAll` or recommendations for everybody were computed
+        from, Spark frees when nothing refers to it any more.
         """
         self._finalizer()
         if self._view is not None:

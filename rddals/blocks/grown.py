@@ -21,8 +21,6 @@ __all__ = ["GrownBlock", "Touched", "grown_block"]
 #: The users and the products that a batch touches, ascending.
 Touched = tuple[NDArray[np.int32], NDArray[np.int32]]
 
-USERS = 0
-
 
 @dataclass(frozen=True, slots=True)
 class GrownBlock(LinkBlock):
@@ -78,5 +76,5 @@ def _touching(ratings: RatingBlock, side: int, touched: Touched | None) -> Ratin
     """The ratings whose user, or product, is touched."""
     if touched is None:
         return ratings
-    here = np.isin(ratings.users if side == USERS else ratings.products, touched[side])
+    here = np.isin((ratings.users, ratings.products)[side], touched[side])
     return RatingBlock(ratings.users[here], ratings.products[here], ratings.ratings[here])

@@ -400,7 +400,7 @@ def stream_command(
         typer.Argument(
             metavar="DIR",
             show_default=False,
-            help="Where files of ratings are put, whole, by a move say; as for train.",
+            help="A folder that files of ratings are moved into; formats as for train.",
         ),
     ],
     out: Annotated[

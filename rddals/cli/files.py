@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
@@ -9,12 +13,16 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from rddals.cli.failures import InputError, summary
+from rddals.errors import RddalsError
 from rddals.model import MatrixFactorizationModel
+from rddals.rdds.model_files import check_readable
 
 __all__ = [
     "check_destination",
     "check_stream",
     "exists",
+    "first_line",
+    "held_alone",
     "load_model",
     "save_model",
     "save_streamed",
@@ -31,6 +39,34 @@ def exists(spark: SparkSession, path: str) -> bool:
         return False
 
 
+def first_line(spark: SparkSession, path: str) -> str | None:
+    """The first line of a file that is not blank, unpacked if its name says so; None without one.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    files, location = _located(spark, path)
+    jvm: Any = spark._jvm
+    factory = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(
+        spark._jsc.hadoopConfiguration()
+    )
+    try:
+        stream = files.open(location)
+        try:
+            codec = factory.getCodec(location)
+            text = stream if codec is None else codec.createInputStream(stream)
+            lines = jvm.java.io.BufferedReader(jvm.java.io.InputStreamReader(text, "UTF-8"))
+            while (line := lines.readLine()) is not None and not line.strip():
+                pass
+            return None if line is None else str(line)
+        finally:
+            stream.close()
+    except Py4JJavaError as error:
+        raise InputError(f"{path} cannot be read: {summary(error)}") from error
+
+
 def check_destination(spark: SparkSession, path: str, overwrite: bool) -> None:
     """Refuse a place to save a model at, before the training.
 
@@ -43,6 +79,10 @@ def check_destination(spark: SparkSession, path: str, overwrite: bool) -> None:
         return
     if not overwrite:
         raise InputError(f"{path} exists; pass another --out, or --overwrite to replace a model")
+    if exists(spark, stream_folder(path)):
+        raise InputError(
+            f"{path} exists and keeps a stream, which would be lost; pass another --out"
+        )
     if not all(exists(spark, f"{path}/{part}") for part in ("metadata", "data/user")):
         raise InputError(f"{path} exists and holds no model; pass another --out")
 
@@ -56,6 +96,7 @@ def check_stream(spark: SparkSession, folder: str, path: str) -> None:
     """Refuse a folder that is none to read from, or a place where no stream may be kept."""
     if not path:
         raise InputError("--out is empty; pass a directory")
+    check_readable(path)
     try:
         files, location = _located(spark, folder)
         found = bool(files.exists(location)) and files.getFileStatus(location).isDirectory()
@@ -105,18 +146,52 @@ def save_model(
 
 def save_streamed(spark: SparkSession, model: MatrixFactorizationModel, path: str) -> None:
     """Save the model of a stream beside what the stream goes on with, in place of an older one."""
-    fresh = f"{stream_folder(path)}/model"
-    files, location = _located(spark, fresh)
-    files.delete(location, True)  # left over, if at all, from a save that was interrupted
+    fresh, old = (f"{stream_folder(path)}/{name}" for name in ("new model", "old model"))
+    files = _located(spark, path)[0]
+
+    def delete(name: str) -> None:
+        files.delete(_located(spark, name)[1], True)
+
+    def move(part: str, source: str, target: str) -> None:
+        if exists(spark, f"{source}/{part}"):
+            files.mkdirs(_located(spark, target)[1])
+            places = (_located(spark, f"{folder}/{part}")[1] for folder in (source, target))
+            if not files.rename(*places):
+                raise RddalsError(f"{target}/{part} cannot be written; the model is at {fresh}")
+
+    for name in (fresh, old):  # left over, if at all, from a save that was interrupted
+        delete(name)
     model.save(spark.sparkContext, fresh)
     # Metadata go first and come last: without them there is no model.
     for part in ("metadata", "data"):
-        files.delete(_located(spark, f"{path}/{part}")[1], True)
+        move(part, path, old)
     for part in ("data", "metadata"):
-        saved, place = (_located(spark, f"{parent}/{part}")[1] for parent in (fresh, path))
-        if not files.rename(saved, place):
-            raise InputError(f"{path}/{part} cannot be written; the model is at {fresh}")
-    files.delete(location, True)
+        move(part, fresh, path)
+    for name in (fresh, old):
+        delete(name)
+
+
+@contextmanager
+def held_alone(spark: SparkSession, path: str) -> Iterator[None]:
+    """Let no other process of this machine keep a stream at `path` meanwhile.
+
+    Elsewhere than on this machine's disks, nobody is kept from it.
+    """
+    files, location = _located(spark, stream_folder(path))
+    if files.getScheme() != "file":
+        yield
+        return
+    folder = Path(files.makeQualified(location).toUri().getPath())
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{path}: another process keeps its stream there; wait for its end, or pass "
+                "another --out"
+            ) from error
+        yield  # whatever ends this process ends its hold
 
 
 def load_model(spark: SparkSession, path: str) -> MatrixFactorizationModel:

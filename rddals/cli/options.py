@@ -22,6 +22,9 @@ __all__ = [
     "needs_implicit",
 ]
 
+#: Seconds between two looks for files: a week.
+LONGEST_WAIT = 604_800
+
 
 @dataclass(frozen=True, slots=True)
 class SparkOptions:
@@ -151,8 +154,8 @@ class Files:
     per_batch: int | None
 
     def __post_init__(self) -> None:
-        if not 0 < self.every < float("inf"):
-            raise InputError(f"--every is a positive number of seconds but got {self.every}")
+        if not 0.001 <= self.every <= LONGEST_WAIT:
+            raise InputError(f"--every is 0.001 to {LONGEST_WAIT:,} seconds but got {self.every}")
 
 
 def needs_implicit(implicit: bool, **options: object) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
@@ -14,11 +16,11 @@ from pyspark.sql.types import BooleanType, NumericType
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN
 from rddals.cli.columns import ROLES, pick_columns
 from rddals.cli.failures import InputError, summary
-from rddals.cli.files import exists
+from rddals.cli.files import exists, first_line
 from rddals.cli.layout import PARQUET, PUBLISHED, Layout, detect
 from rddals.cli.ratings import Ratings, quoted
 
-__all__ = ["read_files", "read_ratings"]
+__all__ = ["escaped", "read_batch", "read_ratings"]
 
 
 def read_ratings(
@@ -43,32 +45,83 @@ def read_ratings(
     for path in paths:
         if path in ("-", "/dev/stdin"):
             raise InputError(f"{path}: Spark cannot read standard input; pass a file")
-    return read_files(spark, tuple(_published(spark, path) for path in paths), columns)
-
-
-def read_files(
-    spark: SparkSession,
-    paths: tuple[str, ...],
-    columns: Sequence[str] | None = None,
-    form: str | None = None,
-) -> Ratings:
-    """As `read_ratings`, of what has been located.
-
-    Parameters
-    ----------
-    form : {"csv", "parquet"}, optional
-        What the files are, if that is not to be found out.
-    """
+    paths = tuple(_published(spark, path) for path in paths)
     name = paths[0].rstrip("/").rpartition("/")[2].removesuffix(".gz")
-    try:
-        if form == "parquet" or (form is None and name.endswith(PARQUET)):
+    with _explained(paths):
+        if name.endswith(PARQUET):
             return _from_parquet(spark, paths, columns)
         first = spark.read.text(list(paths)).filter(_not_blank(F.col("value"))).first()
         if first is None:
             raise InputError("it is empty; a file of ratings has one to a line")
-        if form is None and first["value"].startswith("PAR1"):
+        if first["value"].startswith("PAR1"):
             return _from_parquet(spark, paths, columns)
         return _from_text(spark, paths, detect(first["value"], name, columns))
+
+
+def read_batch(
+    spark: SparkSession,
+    files: Sequence[str],
+    columns: Sequence[str] | None = None,
+    form: str | None = None,
+) -> Ratings | None:
+    """Files that came together, read as `read_ratings` does; None if there is no line in any.
+
+    Parameters
+    ----------
+    spark : SparkSession
+    files : sequence of str
+        Each one file; no patterns.
+    columns : sequence of str, optional
+    form : {"csv", "parquet"}, optional
+        What they are, if that is not to be told from names and first lines.
+
+    Raises
+    ------
+    InputError
+        If one is no file of ratings, or laid out in another way than the rest.
+    """
+    found: dict[str, Layout | None] = {}
+    for file in files:
+        line = first_line(spark, file)
+        if line is None:
+            continue
+        name = file.rpartition("/")[2].removesuffix(".gz")
+        is_parquet = name.endswith(PARQUET) or line.startswith("PAR1")
+        if form == "parquet" or (form is None and is_parquet):
+            found[file] = None
+        else:
+            with _explained((file,)):
+                found[file] = detect(line, name, columns)
+    if not found:
+        return None
+    (first, layout), *others = found.items()
+    for file, other in others:
+        if other != layout:
+            raise InputError(
+                f"{file} is {_described(other)} and {first} is {_described(layout)}; files of one "
+                "batch have the same columns in the same places: make them alike, where they are"
+            )
+    paths = tuple(map(escaped, found))
+    with _explained(paths):
+        if layout is None:
+            return _from_parquet(spark, paths, columns)
+        return _from_text(spark, paths, layout)
+
+
+def escaped(path: str) -> str:
+    """A path that Spark does not take for a pattern."""
+    return re.sub(r"([*?\[\]{}\\])", r"\\\1", path)
+
+
+def _described(layout: Layout | None) -> str:
+    return "Parquet" if layout is None else layout.describe()
+
+
+@contextmanager
+def _explained(paths: tuple[str, ...]) -> Iterator[None]:
+    """Let what fails meanwhile name the files, and say what to look at."""
+    try:
+        yield
     except InputError as error:
         raise InputError(f"{quoted(paths)}: {error}") from None
     except (Py4JJavaError, PySparkException) as error:

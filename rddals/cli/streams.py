@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from types import FrameType
-from typing import Any
 
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 
 from rddals import BatchLearned, StreamingALS
-from rddals.cli.files import check_stream, save_streamed, stream_folder
+from rddals.cli.files import check_stream, held_alone, save_streamed, stream_folder
 from rddals.cli.options import Files, Learning, SparkOptions
 from rddals.cli.output import Output
-from rddals.cli.readers import read_files
+from rddals.cli.readers import escaped, read_batch
 
 __all__ = ["stream"]
 
 #: Seconds between two looks whether a signal has come.
 WAIT = 0.2
 
-#: Of files as such; their content is read by whoever is told their names.
+#: Of files as such. Their content is not for the query: whoever is told their names reads it.
 FILES = "path string, modificationTime timestamp, length long, content binary"
+TOLD = ("path", "modificationTime", "length")
 #: Spark passes over a file that is a week older than another, and says nothing.
 ANY_AGE = "36500d"
 
@@ -36,8 +35,9 @@ def stream(
     where: SparkOptions, output: Output, source: Files, learning: Learning, out: str
 ) -> None:
     """Learn batch by batch from files, until there are no more or a signal comes; save."""
-    with where.session(output) as spark, signalled() as stop:
+    with where.session(output) as spark, signalled() as stop, ExitStack() as ends:
         check_stream(spark, source.folder, out)
+        ends.enter_context(held_alone(spark, out))
         als = _begin(learning, out)
         output.fact("reading", source.folder + ("" if source.once else ", until Ctrl-C"))
         if als.model is not None:
@@ -154,7 +154,8 @@ class _Learner:
         if source.per_batch is not None:
             reader = reader.option("maxFilesPerTrigger", source.per_batch)
         reader = reader.options(recursiveFileLookup="true", maxFileAge=ANY_AGE)
-        files = reader.load(_escaped(source.folder))
+        # Selected here, before a batch is made of it: later Spark has read all of every file.
+        files = reader.load(escaped(source.folder)).select(*TOLD)
         writer = files.writeStream.option("checkpointLocation", checkpoint).foreachBatch(self.learn)
         if source.once:
             writer = writer.trigger(availableNow=True)
@@ -171,9 +172,11 @@ class _Learner:
             # A query that is stopped cancels its jobs. So the batch that it is in comes to its end
             # first; a further one is refused, and must not wait for a lock that waits for it.
             self._ended = True
-            with self._in_batch:
-                pass
-            query.stop()
+            try:
+                with self._in_batch:
+                    pass
+            finally:
+                query.stop()
         if self._error is not None:
             raise self._error
         if failed is not None:
@@ -193,17 +196,16 @@ class _Learner:
     def _learn(self, files: DataFrame, batch: int) -> None:
         written = files.filter("length > 0").orderBy("modificationTime", "path")
         found = written.select("path").collect()
-        if not found:
+        columns, form = self._source.columns, self._source.form
+        ratings = read_batch(self._spark, [row.path for row in found], columns, form)
+        if ratings is None:
             return
-        paths = tuple(_escaped(row.path) for row in found)
-        ratings = read_files(self._spark, paths, self._source.columns, self._source.form)
-        before = self._als.model
+        before = self._als.learned
         with ratings.blamed():
             self._als.updateBatch(ratings.frame, batch)
-        model = self._als.model
-        # A batch that was saved before the query was killed is given once more.
-        if model is not None and model is not before and model.learned is not None:
-            self._tell(model.learned)
+        # A batch that was saved before the query was killed is given once more, and not learned.
+        if self._als.learned is not None and self._als.learned is not before:
+            self._tell(self._als.learned)
 
     def _tell(self, learned: BatchLearned) -> None:
         self.learned.batches += 1
@@ -214,12 +216,7 @@ class _Learner:
             *([f"{learned.skipped:,} skipped"] if learned.skipped else []),
             f"{learned.new_users:,} new users",
             f"{learned.new_products:,} new products",
-            "no error yet" if learned.rmse is None else f"RMSE before {learned.rmse:.4f}",
+            "no error" if learned.rmse is None else f"RMSE before {learned.rmse:.4f}",
             f"{learned.seconds:.2f} s",
         ]
         self._output.fact(f"batch {learned.batch:,}", ", ".join(parts))
-
-
-def _escaped(path: Any) -> str:
-    """A path that Spark does not take for a pattern."""
-    return re.sub(r"([*?\[\]{}\\])", r"\\\1", str(path))

@@ -31,7 +31,7 @@ from rddals.errors import ModelFormatError, RddalsError
 from rddals.rdds.factors import by_block, newest_rows
 from rddals.rdds.history import all_ratings
 from rddals.rdds.levels import Level, Levels
-from rddals.rdds.model_files import written
+from rddals.rdds.model_files import check_readable, written
 from rddals.rdds.pieces import PRODUCTS, USERS
 from rddals.rdds.shipping import ship
 from rddals.rdds.spark import Shuffle, cut_lineage, spared, with_shuffle_serializer
@@ -72,6 +72,7 @@ class Checkpoint:
     """
 
     def __init__(self, sc: SparkContext, location: str) -> None:
+        check_readable(location)
         self.location = location
         self._sc = sc
         with written(location):

@@ -62,14 +62,19 @@ def grown_history(
     history: tuple[Levels, Levels], links: LinkedRatings, ratings: int
 ) -> tuple[Levels, Levels]:
     """All ratings with those of a batch, of which there are then `ratings`."""
-    sides = []
-    for side, of_batch in enumerate((links.users, links.products)):
-        newer = with_shuffle_serializer(
-            of_batch.rdd.mapPartitions(partial(_ratings_of, side), preservesPartitioning=True)
-        )
-        cut_lineage(newer)
-        count = sum(summary.ratings for summary in of_batch.summaries)
-        sides.append(history[side].grown(newer, count, ratings))
+    sides: list[Levels] = []
+    try:
+        for side, of_batch in enumerate((links.users, links.products)):
+            newer = with_shuffle_serializer(
+                of_batch.rdd.mapPartitions(partial(_ratings_of, side), preservesPartitioning=True)
+            )
+            cut_lineage(newer)
+            count = sum(summary.ratings for summary in of_batch.summaries)
+            sides.append(history[side].grown(newer, count, ratings))
+    except BaseException:
+        for made in sides:
+            made.hold().let_go()
+        raise
     return sides[USERS], sides[PRODUCTS]
 
 

@@ -83,6 +83,15 @@ def write_model(
             )
 
 
+def check_readable(path: str) -> None:
+    """Raise `SettingError` if Spark would take a path for a pattern, or for several paths."""
+    if special := PATTERN & set(path):
+        raise SettingError(
+            f"path {path} has a {min(special)} in it, by which Spark would not find what is saved "
+            "there again; save under another name."
+        )
+
+
 def check_free(sc: SparkContext, path: str, parts: Iterable[str]) -> None:
     """Check that some parts of a model can be saved at `path`, and loaded from there.
 
@@ -93,11 +102,7 @@ def check_free(sc: SparkContext, path: str, parts: Iterable[str]) -> None:
     SettingError
         If Spark would take the path for a pattern, or for several.
     """
-    if special := PATTERN & set(path):
-        raise SettingError(
-            f"path {path} has a {min(special)} in it, by which Spark would not find the model "
-            "again; save under another name."
-        )
+    check_readable(path)
     with written(path):
         folder = sc._jvm.org.apache.hadoop.fs.Path(path)
         files = folder.getFileSystem(sc._jsc.hadoopConfiguration())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -22,6 +23,14 @@ from rddals.cli.app import app
 
 RDDALS = str(Path(sys.executable).with_name("rddals"))
 OPTIONS = ("--rank", "3", "--seed", "5", "--blocks", "2")
+#: Says whether somebody else holds a lock.
+LOCKED = """
+import fcntl, sys
+try:
+    fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("held")
+"""
 ONE_BY_ONE = ("--once", "--files-per-batch", "1")
 
 
@@ -118,7 +127,7 @@ def test_all_that_is_there_is_learned_once_and_the_stream_goes_on(
     said = succeeded(rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
     first, second = lines_of_batches(said)
     users, products = ({rating[side] for rating in batches[0]} for side in (0, 1))
-    assert first == (1, 90, len(users), len(products), "no error yet")
+    assert first == (1, 90, len(users), len(products), "no error")
     assert second[:4] == (
         2,
         10,
@@ -142,7 +151,7 @@ def test_all_that_is_there_is_learned_once_and_the_stream_goes_on(
     (told,) = re.findall(r"^\| `stream` \| (`.*) \|$", page, re.MULTILINE)
     assert all(f"`{name}`" in told for name in (*document, *document["learned"]))
     assert learned_at(sc, out) == wanted[2]
-    assert {path.name for path in (out / "stream").iterdir()} == {"files", "state"}
+    assert {path.name for path in (out / "stream").iterdir()} == {"files", "lock", "state"}
 
 
 def test_a_signal_ends_it_after_the_batch(rddals, sc, monkeypatch, folder, out, batches, wanted):
@@ -174,21 +183,26 @@ def test_files_are_learned_as_they_come(rddals, sc, folder, out, batches, wanted
         states = (out / "stream/state/states").glob("*.json")
         return any(json.loads(path.read_text())["batches"] == number for path in states)
 
+    ended = threading.Event()
+
     def feed():
         for number, batch in enumerate(batches):
             put(folder / "of today", number, as_lines(batch))
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
+            while not ended.is_set():
                 with contextlib.suppress(FileNotFoundError):
                     if saved(number + 1):
                         break
                 time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
+        if not ended.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
 
-    feeder = threading.Thread(target=feed)
+    feeder = threading.Thread(target=feed, daemon=True)
     feeder.start()
-    said = succeeded(rddals("stream", folder, "--out", out, "--every", 0.1, *OPTIONS))
-    feeder.join()
+    try:
+        said = succeeded(rddals("stream", folder, "--out", out, "--every", 0.1, *OPTIONS))
+    finally:
+        ended.set()
+        feeder.join()
     assert [line[1] for line in lines_of_batches(said)] == [len(batch) for batch in batches]
     assert learned_at(sc, out) == wanted[2]
 
@@ -201,7 +215,7 @@ def test_nothing_to_learn_from(rddals, folder, out):
     assert document["ratings"] == 0
     assert not (out / "metadata").exists()
     put(folder, 1, "user,item,rating\n")
-    assert "nothing" in succeeded(rddals("stream", folder, "--out", out, "--once"))
+    assert "there was no rating" in succeeded(rddals("stream", folder, "--out", out, "--once"))
     put(folder, 2, "user,item,rating\n1,2,3\n")
     said = succeeded(rddals("stream", folder, "--out", out, "--once"))
     assert [line[1] for line in lines_of_batches(said)] == [1]
@@ -225,12 +239,53 @@ def test_a_bad_line_is_named_and_the_stream_goes_on_once_it_is_mended(
 
 
 def test_bad_lines_can_be_skipped_and_are_counted(rddals, folder, out):
-    put(folder, 0, "1,2,3\nx,2,3\n1,,3\n1,2,nan\n1,2\n3000000000,2,3\n2,2,4\n")
-    skip = ("--bad-ratings", "skip")
-    document = json.loads(
-        succeeded(rddals("stream", folder, "--out", out, "--once", *skip, "--json"))
-    )
+    put(folder, 0, "1,2,nan\n1,2,inf\n")
+    options = ("--out", out, "--once", "--bad-ratings", "skip", "--json")
+    document = json.loads(succeeded(rddals("stream", folder, *options)))
+    assert document["model"] is None
+    assert document["learned"] == {"batches": 1, "ratings": 0, "skipped": 2}
+    put(folder, 1, "1,2,3\nx,2,3\n1,,3\n1,2,nan\n1,2\n3000000000,2,3\n2,2,4\n")
+    document = json.loads(succeeded(rddals("stream", folder, *options)))
     assert document["learned"] == {"batches": 1, "ratings": 2, "skipped": 5}
+
+
+def test_files_of_a_batch_that_differ_are_named(rddals, folder, out):
+    put(folder, 0, "user,item,rating\n1,2,3\n")
+    put(folder, 1, "\n\n")
+    for number, text in ((2, "item,user,rating\n2,2,4\n"), (2, "3,2,4\n"), (2, "1;2;3\n")):
+        put(folder, number, text)
+        line = failed(2, rddals("stream", folder, "--out", out, "--once", "--bad-ratings", "skip"))
+        assert f"{folder}/2.csv is " in line and f"{folder}/0.csv is " in line
+    put(folder, 2, "user,item,rating\n2,2,4\n")
+    (line,) = lines_of_batches(succeeded(rddals("stream", folder, "--out", out, "--once")))
+    assert line[1] == 2
+
+
+def test_one_process_at_a_time(rddals, sc, folder, out, monkeypatch):
+    put(folder, 0, "1,2,3\n")
+    update = StreamingALS.updateBatch
+
+    def meanwhile(als, frame, number):
+        done = subprocess.run(
+            [sys.executable, "-c", LOCKED, str(out / "stream/lock")], capture_output=True, text=True
+        )
+        assert done.stdout == "held\n"
+        update(als, frame, number)
+
+    monkeypatch.setattr(StreamingALS, "updateBatch", meanwhile)
+    succeeded(rddals("stream", folder, "--out", out, "--once"))
+    with (out / "stream/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        line = failed(2, rddals("stream", folder, "--out", out, "--once"))
+    assert "another process keeps its stream there" in line
+
+
+def test_no_training_overwrites_a_stream(rddals, folder, out):
+    put(folder, 0, "1,2,3\n")
+    succeeded(rddals("stream", folder, "--out", out, "--once"))
+    options = ("--out", out, "--overwrite")
+    assert "keeps a stream" in failed(2, rddals("train", folder / "0.csv", *options))
+    assert (out / "stream/state").exists()
 
 
 def test_parquet_and_names_with_signs_of_patterns(rddals, sc, tmp_path, out, batches, wanted):
@@ -247,7 +302,8 @@ def test_parquet_and_names_with_signs_of_patterns(rddals, sc, tmp_path, out, bat
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--every", "0"), "--every is a positive number"),
+        (("--every", "0"), "--every is 0.001 to 604,800 seconds"),
+        (("--every", "inf"), "--every is 0.001 to 604,800 seconds"),
         (("--blocks", "0"), "--blocks is -1 or positive"),
         (("--update", "als", "--gamma", "0.1"), "gamma=0.1 has no part in update='als'"),
         (("--gamma", "-1"), "gamma"),
@@ -255,6 +311,7 @@ def test_parquet_and_names_with_signs_of_patterns(rddals, sc, tmp_path, out, bat
         (("--out", "in/model"), "is inside"),
         (("--out", "in"), "is inside"),
         (("--out", "other"), "no stream was kept there"),
+        (("--out", "a,b"), "has a , in it"),
         (("--format", "parquet"), "0.csv cannot be read"),
         (("--columns", "user,item,rating"), "the first line is no header"),
     ],
@@ -292,6 +349,7 @@ def test_a_process_saves_when_it_is_told_to_end(sc, folder, out, batches, wanted
     with subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
+        threading.Timer(120, process.kill).start()
         for line in process.stdout:
             if line.startswith("batch 1 "):
                 put(folder, 1, as_lines(batches[1]))

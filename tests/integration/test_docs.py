@@ -17,6 +17,7 @@ import io
 import pkgutil
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,10 @@ def run_command(line):
     """Run a command of ours here, on the running Spark, which started in another folder."""
     program, *arguments = shlex.split(line)
     assert program == "rddals"
-    arguments = [str(Path(each).resolve()) if Path(each).is_file() else each for each in arguments]
+    arguments = [
+        str(Path(word).resolve()) if Path(word).exists() or before == "--out" else word
+        for before, word in pairwise(["", *arguments])
+    ]
     with pytest.raises(SystemExit) as left:
         importlib.import_module("rddals.cli.app").app(arguments, prog_name=program)
     assert not left.value.code

@@ -351,9 +351,11 @@ def test_a_stream_that_is_begun_again_ends_as_one_that_never_stopped(
     assert kept(again.model) == wanted[update][1]
     assert again.model.learned is None
     before = state_file(location).read_bytes()
-    for number in (0, 1):
-        again.updateBatch(rdds[number], number)
-        assert kept(again.model) == wanted[update][1]
+    again.updateBatch(rdds[1], 1)
+    assert kept(again.model) == wanted[update][1]
+    with pytest.raises(SettingError, match="Batch 0 comes after batch 1: the query has begun anew"):
+        again.updateBatch(rdds[0], 0)
+    assert kept(again.model) == wanted[update][1]
     assert state_file(location).read_bytes() == before
     assert died.is_dir()
     for number in (2, 3):

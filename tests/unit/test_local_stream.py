@@ -1,0 +1,34 @@
+"""The benchmarks' stream without Spark learns what the reference does, and so what Spark's does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.data import in_batches
+from bench.local_stream import LocalStream
+from rddals import RatingBlock
+from rddals.blocks.start import id_start
+from rddals.stream_steps import START_LENGTH
+from stream_reference import Stream
+
+RANK, SEED = 3, 7
+
+
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_it_learns_what_the_reference_does(ratings, iterations):
+    def start(product):
+        ids = np.array([product], dtype=np.int32)
+        return START_LENGTH * id_start(ids, rank=RANK, seed=SEED, side=1)[0].astype(np.float64)
+
+    local = LocalStream(rank=RANK, seed=SEED, iterations=iterations)
+    reference = Stream(RANK, start, iterations=iterations)
+    for batch in in_batches(RatingBlock.from_rows(list(ratings)), 80):
+        local.learn(batch)
+        columns = batch.users.tolist(), batch.products.tolist(), batch.ratings.tolist()
+        reference.train(list(zip(*columns, strict=True)))
+    assert local.mean == pytest.approx(reference.mean)
+    for side, rows in zip(local.sides, (reference.users, reference.products), strict=True):
+        assert side.ids.tolist() == sorted(rows)
+        wanted = np.stack([rows[id_] for id_ in sorted(rows)])
+        np.testing.assert_allclose(side.rows[:, :-1], wanted, atol=1e-5)
