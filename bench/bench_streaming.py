@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import resource
+import time
 from typing import Any
 
 import numpy as np
@@ -210,8 +211,10 @@ def bench_many_batches(benchmark, sc):
             als.train(sc.parallelize([batch], 1))
             seconds.append(als.model.learned.seconds)
             if number in (200, 2_000):
-                gc.collect()
-                jvm.gc()
+                for _ in range(3):  # what the first lets go of, Spark's cleaner frees meanwhile
+                    gc.collect()
+                    jvm.gc()
+                    time.sleep(2)
                 driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
                 memory.append((driver, jvm.getHeapMemoryUsage().getUsed() / 2**20))
 

@@ -17,11 +17,13 @@ import signal
 import subprocess
 import sys
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 
 import pytest
 from pyspark import SparkContext
 
+from cli_runs import failed, run_here, succeeded
 from rddals import ALS, MatrixFactorizationModel
 from rddals.cli.app import app
 from rddals.cli.context import spark_is_configured
@@ -42,14 +44,7 @@ def in_a_shell(*arguments, **environment):
 @pytest.fixture
 def rddals(sc, capsys):
     """Run a command here, on the running Spark."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as left:
-            app(arguments, prog_name="rddals")
-        said = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, left.value.code or 0, said.out, said.err)
-
-    return run
+    return partial(run_here, capsys)
 
 
 def documented(command, document):
@@ -66,19 +61,6 @@ def fields(document):
     if not isinstance(document, dict):
         return set()
     return set(document).union(*map(fields, document.values()))
-
-
-def succeeded(done):
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def failed(code, done):
-    """The one line of a command that failed with this exit code."""
-    assert done.returncode == code, done.stdout + done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("rddals: error: ")
-    return line
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,15 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
+from cli_runs import failed, run_here, succeeded
 from rddals import MatrixFactorizationModel, Rating, StreamingALS
-from rddals.cli.app import app
 
 RDDALS = str(Path(sys.executable).with_name("rddals"))
 OPTIONS = ("--rank", "3", "--seed", "5", "--blocks", "2")
@@ -37,14 +38,7 @@ ONE_BY_ONE = ("--once", "--files-per-batch", "1")
 @pytest.fixture
 def rddals(sc, capsys):
     """Run a command here, on the running Spark."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as left:
-            app(list(map(str, arguments)), prog_name="rddals")
-        said = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, left.value.code or 0, said.out, said.err)
-
-    return run
+    return partial(run_here, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -99,18 +93,6 @@ def wanted(_spark, batches):
 
 def learned_at(sc, out):
     return factors(MatrixFactorizationModel.load(sc, str(out)))
-
-
-def succeeded(done):
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def failed(code, done):
-    assert done.returncode == code, done.stdout + done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("rddals: error: ")
-    return line
 
 
 def lines_of_batches(said):

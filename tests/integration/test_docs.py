@@ -69,11 +69,11 @@ def test_examples_print_what_the_page_shows(page, request, tmp_path, monkeypatch
 
 def run_command(line):
     """Run a command of ours here, on the running Spark, which started in another folder."""
-    program, *arguments = shlex.split(line)
+    program, command, *arguments = shlex.split(line)
     assert program == "rddals"
-    arguments = [
+    arguments = [command] + [
         str(Path(word).resolve()) if Path(word).exists() or before == "--out" else word
-        for before, word in pairwise(["", *arguments])
+        for before, word in pairwise([command, *arguments])
     ]
     with pytest.raises(SystemExit) as left:
         importlib.import_module("rddals.cli.app").app(arguments, prog_name=program)

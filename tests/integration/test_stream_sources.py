@@ -26,7 +26,7 @@ import pytest
 from pyspark import RDD, SparkContext
 
 import rddals
-from rddals import ModelFormatError, RddalsError, SettingError, StreamingALS
+from rddals import ALS, ModelFormatError, RddalsError, SettingError, StreamingALS
 from rddals.rdds.checkpoints import Checkpoint
 from rddals.rdds.history import all_ratings
 
@@ -391,6 +391,36 @@ def test_numbers_of_batches_are_remembered_whatever_else_is_learned(location, rd
     for stream in (als, at(location)):
         stream.updateBatch(rdds[0], 7)
         assert kept(stream.model) == wanted["sgd"][1]
+
+
+def test_a_stream_goes_on_from_a_batch_training_with_its_settings(location, rdds, footprint):
+    trained = ALS.train(rdds[0], 3, 2, seed=1)
+    with pytest.raises(SettingError, match="checkpointLocation: a model is not saved"):
+        StreamingALS.train(rdds[1], trained, checkpointLocation=str(location))
+    assert not location.exists()
+    als = at(location)
+    als.model = StreamingALS.train(rdds[1], trained, seed=SEED, lambda_=0.1)
+    als.train(rdds[2])
+    with pytest.raises(SettingError, match=r"was begun with rank=3, lambda_=0\.1"):
+        at(location)
+    again = at(location, rank=3, lambda_=0.1)
+    assert kept(again.model) == kept(als.model)
+    trained.unpersist()
+    del als, again
+    assert not footprint.left()
+
+
+def test_what_was_skipped_is_told_before_there_is_a_model(sc):
+    als = StreamingALS(rank=2, badRatings="skip", userPartitioner="balanced")
+    assert als.learned is None
+    als.train(sc.parallelize([], 2))
+    assert (als.learned.ratings, als.learned.skipped) == (0, 0)
+    als.train(sc.parallelize([(1, 2, float("nan")), (1, 3, float("inf"))], 2))
+    assert als.model is None
+    assert (als.learned.ratings, als.learned.skipped) == (0, 2)
+    als.train(sc.parallelize([(1, 2, float("nan")), (1, 3, 4.0)], 2))
+    assert als.learned is als.model.learned
+    assert (als.learned.ratings, als.learned.skipped) == (1, 1)
 
 
 class _NoRename:
@@ -798,4 +828,4 @@ def test_a_program_that_is_killed_loses_nothing_and_counts_nothing_twice(
         ratings = sorted([u, p, float(np.float32(r))] for batch in batches for u, p, r in batch)
         assert found["history"] == [ratings, ratings]
     assert not unnamed_levels(checkpoints)
-    assert len([*(checkpoints / "als/states").glob("*")]) == 1
+    assert len([*(checkpoints / "als/states").glob("[!.]*")]) == 1

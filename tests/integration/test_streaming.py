@@ -28,6 +28,7 @@ from rddals import (
 from rddals.blocks.start import id_start
 from rddals.exchange import EXCHANGES
 from rddals.rdds import levels as levels_module
+from rddals.rdds.stream_state import StreamState
 from stream_reference import Stream
 
 RANK, SEED = 3, 11
@@ -596,7 +597,8 @@ def test_a_stream_goes_on_from_a_batch_trained_model(
 
 def test_from_batch_predicts_what_the_batch_model_does(sc, batch_model, models, footprint):
     footprint.before |= footprint.held()
-    stream = StreamingModel._from_batch(batch_model, models[0]._settings, models[0]._columns)
+    state = StreamState.of_factors(batch_model._factors(), batch_model.rank)
+    stream = StreamingModel(state, models[0]._settings, models[0]._columns, None)
     assert (stream.batches, stream.learned, stream.users, stream.products) == (0, None, 30, 40)
     users, products, scores = dense(stream)
     theirs = batch_model.collected_factors()
