@@ -158,6 +158,7 @@ def test_a_signal_ends_it_after_the_batch(rddals, sc, monkeypatch, folder, out, 
     assert learned_at(sc, out) == wanted[2]
 
 
+@pytest.mark.long
 def test_files_are_learned_as_they_come(rddals, sc, folder, out, batches, wanted):
     (folder / "of today").mkdir()
 
@@ -203,6 +204,7 @@ def test_nothing_to_learn_from(rddals, folder, out):
     assert [line[1] for line in lines_of_batches(said)] == [1]
 
 
+@pytest.mark.long
 def test_a_bad_line_is_named_and_the_stream_goes_on_once_it_is_mended(
     rddals, sc, folder, out, batches, wanted
 ):

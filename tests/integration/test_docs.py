@@ -45,6 +45,8 @@ def fences(text, kind):
 @each_page
 def test_examples_print_what_the_page_shows(page, request, tmp_path, monkeypatch):
     text = page.read_text()
+    beside = Path.cwd()  # where Spark may be
+    before = visible(beside)
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
     for example in FENCE.finditer(text):
@@ -65,6 +67,12 @@ def test_examples_print_what_the_page_shows(page, request, tmp_path, monkeypatch
         wanted, got = shown or "", printed.getvalue().replace(f"{tmp_path}/", "")
         same = doctest.OutputChecker().check_output(wanted, got, doctest.ELLIPSIS)
         assert same, f"{page}:{line}: shown\n{wanted}\nbut printed\n{got}"
+    assert visible(beside) - before <= {"spark-warehouse"}
+
+
+def visible(folder):
+    """Names of what a folder holds, hidden ones left out."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 def run_command(line):

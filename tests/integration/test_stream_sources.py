@@ -384,6 +384,7 @@ def test_batches_without_ratings_are_saved_when_there_is_a_model(sc, location, r
     assert kept(again.model)[:-1] == wanted["sgd"][1][:-1]
 
 
+@pytest.mark.long
 def test_numbers_of_batches_are_remembered_whatever_else_is_learned(location, rdds, wanted):
     als = at(location)
     als.updateBatch(rdds[0], 7)

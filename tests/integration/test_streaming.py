@@ -133,7 +133,7 @@ def batch_model(_spark, ratings):
         ("shuffle", "range", 3, 3, 3),
         pytest.param("broadcast", "balanced", 2, 5, 3, marks=pytest.mark.long),
         ("join", "function", 5, 2, 3),
-        ("shuffle", "function", 2, 5, 1),
+        pytest.param("shuffle", "function", 2, 5, 1, marks=pytest.mark.long),
         pytest.param("broadcast", "hash", 1, 1, 1, marks=pytest.mark.long),
         ("join", "locality", 3, 3, 1),
         pytest.param("auto", "hash", -1, -1, 1, marks=pytest.mark.long),
