@@ -1,6 +1,8 @@
 """A program that learns a directory of ratings, file by file, and goes on where it was killed.
 
-python stream_program.py SOURCE CHECKPOINTS OUTPUT UPDATE
+python stream_program.py SOURCE CHECKPOINTS OUTPUT UPDATE [BATCHES]
+
+BATCHES are the files of every batch, in JSON, to be learned without a query.
 """
 
 import json
@@ -11,7 +13,8 @@ from pyspark.sql import SparkSession
 from rddals import StreamingALS
 from rddals.rdds.history import all_ratings
 
-source, checkpoints, output, update = sys.argv[1:]
+source, checkpoints, output, update, *batches = sys.argv[1:]
+SCHEMA = "user int, item int, rating float"
 spark = (
     SparkSession.builder.master("local[2]")
     .appName("a stream that is killed")
@@ -33,18 +36,18 @@ def learn(batch, batch_id):
     print("batch", batch_id, als.model.batches, als.model.ratings, flush=True)
 
 
-ratings = (
-    spark.readStream.schema("user int, item int, rating float")
-    .option("maxFilesPerTrigger", 1)
-    .csv(source)
-)
-(
-    ratings.writeStream.foreachBatch(learn)
-    .option("checkpointLocation", f"{checkpoints}/query")
-    .trigger(availableNow=True)
-    .start()
-    .awaitTermination()
-)
+if batches:
+    for number, files in enumerate(json.loads(batches[0])):
+        learn(spark.read.schema(SCHEMA).csv(files), number)
+else:
+    ratings = spark.readStream.schema(SCHEMA).option("maxFilesPerTrigger", 1).csv(source)
+    (
+        ratings.writeStream.foreachBatch(learn)
+        .option("checkpointLocation", f"{checkpoints}/query")
+        .trigger(availableNow=True)
+        .start()
+        .awaitTermination()
+    )
 
 model = als.model
 sides = [side.table().collect(model.rank + 2) for side in model._state.sides]

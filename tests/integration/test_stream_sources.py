@@ -674,7 +674,7 @@ def test_a_location_that_cannot_be_one_is_refused(sc, monkeypatch, tmp_path):
 class Program:
     """One run of `stream_program.py`, in a session of its own."""
 
-    def __init__(self, folder, source, checkpoints, update):
+    def __init__(self, folder, source, checkpoints, update, *batches):
         self.out, self.err = folder / "out.txt", folder / "err.txt"
         self.output = folder / "learned.json"
         options = f"{os.environ['SPARK_SUBMIT_OPTS']} -Djava.io.tmpdir={folder}"
@@ -689,7 +689,7 @@ class Program:
         program = [sys.executable, TESTS / "stream_program.py"]
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
-                [*map(str, (*program, source, checkpoints, self.output)), update],
+                [*map(str, (*program, source, checkpoints, self.output)), update, *batches],
                 cwd=folder,
                 env=environment,
                 stdout=out,
@@ -731,6 +731,26 @@ def saved_state(checkpoints):
     states = (checkpoints / "als/states").glob("*.json")
     newest = max(states, key=lambda path: int(path.stem), default=None)
     return newest and json.loads(newest.read_text())
+
+
+def files_of_batches(checkpoints):
+    """The files of every batch, from the logs of the query and of its source.
+
+    Spark writes what files it has found, and then that a batch is made of them. Killed in between,
+    it finds the next ones, and makes one batch of both.
+    """
+    query = checkpoints / "query"
+    found = {}
+    for path in (query / "sources/0").glob("[!.]*"):
+        for line in path.read_text().splitlines()[1:]:
+            entry = json.loads(line)
+            found[entry["batchId"]] = entry["path"]
+    offsets = sorted((query / "offsets").glob("[0-9]*"), key=lambda path: int(path.name))
+    last = [json.loads(path.read_text().splitlines()[2])["logOffset"] for path in offsets]
+    return [
+        [found[number] for number in range(before + 1, to + 1)]
+        for before, to in pairwise([-1, *last])
+    ]
 
 
 def unnamed_levels(checkpoints):
@@ -823,6 +843,13 @@ def test_a_program_that_is_killed_loses_nothing_and_counts_nothing_twice(
                 shutil.rmtree(left, ignore_errors=True)
     print(f"{len(hits)} kills of update={update!r}: {'; '.join(hits)}")
     assert len(hits) == kills, "all files were learned before"
+    made = files_of_batches(checkpoints)
+    in_order = [f"{(source / str(number)).as_uri()}.csv" for number in range(files)]
+    assert [file for batch in made for file in batch] == in_order
+    if len(made) < files:
+        print(f"{files} files came in {len(made)} batches")
+        again = Program(local, source, tmp_path / "again checkpoints", update, json.dumps(made))
+        wanted = again.learned()
     assert found == wanted
     assert found["mean"] == mean_of(batches).hex()
     if update == "als":
