@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from types import MethodType
@@ -255,7 +255,7 @@ class StreamingALS:
         ratings : RDD or DataFrame
             As `rddals.ALS.train` takes them. If there is none, nothing is learned.
         """
-        self._learn(ratings, None)
+        self._learn((ratings,), None)
 
     def updateBatch(self, ratings: Any, batchId: int) -> None:
         """Learn from a batch that has a number, for ``writeStream.foreachBatch``.
@@ -265,7 +265,8 @@ class StreamingALS:
 
         Parameters
         ----------
-        ratings : DataFrame or RDD
+        ratings : DataFrame or RDD, or a list or an iterator of them
+            Several are learned one after another, each as a batch, and are saved together.
         batchId : int
 
         Raises
@@ -282,20 +283,23 @@ class StreamingALS:
                 "both anew."
             )
         if batchId != self._batch_id:
-            self._learn(ratings, batchId)
+            several = isinstance(ratings, (list, tuple, Iterator))
+            self._learn(ratings if several else (ratings,), batchId)
 
-    def _learn(self, ratings: Any, batch_id: int | None) -> None:
-        model = self._next_model(ratings)
+    def _learn(self, batches: Iterable[Any], batch_id: int | None) -> None:
+        model = self.model
+        for ratings in batches:
+            model = self._next_model(model, ratings)
         if batch_id is None:
             batch_id = self._batch_id
         if model is not None and self._checkpoint is not None:
             self._checkpoint.save(model._usable_state(), model._settings, batch_id)
         self.model, self._batch_id = model, batch_id
 
-    def _next_model(self, ratings: Any) -> StreamingModel | None:
+    def _next_model(self, model: StreamingModel | None, ratings: Any) -> StreamingModel | None:
         """The model after a batch; None as long as there was no rating."""
-        if self.model is not None:
-            model = self.model.train(ratings)
+        if model is not None:
+            model = model.train(ratings)
             self.learned = model.learned
             return model
         self.learned = BatchLearned(1, 0, 0)

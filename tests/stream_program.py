@@ -1,8 +1,6 @@
 """A program that learns a directory of ratings, file by file, and goes on where it was killed.
 
-python stream_program.py SOURCE CHECKPOINTS OUTPUT UPDATE [BATCHES]
-
-BATCHES are the files of every batch, in JSON, to be learned without a query.
+python stream_program.py SOURCE CHECKPOINTS OUTPUT UPDATE
 """
 
 import json
@@ -13,8 +11,7 @@ from pyspark.sql import SparkSession
 from rddals import StreamingALS
 from rddals.rdds.history import all_ratings
 
-source, checkpoints, output, update, *batches = sys.argv[1:]
-SCHEMA = "user int, item int, rating float"
+source, checkpoints, output, update = sys.argv[1:]
 spark = (
     SparkSession.builder.master("local[2]")
     .appName("a stream that is killed")
@@ -32,22 +29,28 @@ print("restored", als.model and als.model.batches, flush=True)
 
 
 def learn(batch, batch_id):
-    als.updateBatch(batch, batch_id)
+    # One, unless a query was killed at the moment that makes Spark put files together.
+    files = sorted(row.modified for row in batch.select("modified").distinct().collect())
+    als.updateBatch([batch.filter(batch.modified == file) for file in files], batch_id)
+    if len(files) > 1:
+        print("together", len(files), file=sys.stderr)
     print("batch", batch_id, als.model.batches, als.model.ratings, flush=True)
 
 
-if batches:
-    for number, files in enumerate(json.loads(batches[0])):
-        learn(spark.read.schema(SCHEMA).csv(files), number)
-else:
-    ratings = spark.readStream.schema(SCHEMA).option("maxFilesPerTrigger", 1).csv(source)
-    (
-        ratings.writeStream.foreachBatch(learn)
-        .option("checkpointLocation", f"{checkpoints}/query")
-        .trigger(availableNow=True)
-        .start()
-        .awaitTermination()
-    )
+files = (
+    spark.readStream.schema("user int, item int, rating float")
+    .option("maxFilesPerTrigger", 1)
+    .csv(source)
+)
+(
+    files.select("*", "_metadata.file_modification_time")
+    .withColumnRenamed("file_modification_time", "modified")
+    .writeStream.foreachBatch(learn)
+    .option("checkpointLocation", f"{checkpoints}/query")
+    .trigger(availableNow=True)
+    .start()
+    .awaitTermination()
+)
 
 model = als.model
 sides = [side.table().collect(model.rank + 2) for side in model._state.sides]

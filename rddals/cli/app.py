@@ -26,12 +26,18 @@ from rddals.cli.parameters import (
     Columns,
     Conf,
     Exchange,
+    Exchanges,
     Format,
     Json,
     Master,
     ModelPath,
+    OneExchange,
+    OnePartitioner,
+    OnePrecision,
     Partitioner,
+    Partitioners,
     Precision,
+    Rank,
     RatingsPaths,
     Update,
     Verbose,
@@ -102,7 +108,7 @@ def train_command(
     out: Annotated[
         str, typer.Option(metavar="DIR", show_default=False, help="Save the model here.")
     ],
-    rank: Annotated[int, typer.Option(min=1, help="Length of a factor.")] = 10,
+    rank: Rank = 10,
     iterations: Annotated[int, typer.Option(min=0, help="Rounds of products, then users.")] = 10,
     lambda_: Annotated[float, typer.Option("--lambda", min=0.0, help="Weight of the penalty.")] = (
         0.1
@@ -121,12 +127,8 @@ def train_command(
     nonnegative: Annotated[
         bool, typer.Option("--nonnegative", help="Keep every factor nonnegative.")
     ] = False,
-    exchange: Annotated[
-        Exchange, typer.Option(help="How factor rows reach the blocks that need them.")
-    ] = Exchange.auto,
-    partitioner: Annotated[
-        Partitioner, typer.Option(help="Where users and products live.")
-    ] = Partitioner.hash,
+    exchange: OneExchange = Exchange.auto,
+    partitioner: OnePartitioner = Partitioner.hash,
     blocks: Annotated[
         int, typer.Option(min=-1, help="Blocks of either side; -1 goes by cores and partitions.")
     ] = -1,
@@ -134,9 +136,7 @@ def train_command(
         float, typer.Option(min=0.0, help="Fraction of the ratings to keep for a test, below 1.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="For the starting factors and the held-out part.")] = 0,
-    precision: Annotated[
-        Precision, typer.Option(help="In which precision equations are solved.")
-    ] = Precision.double,
+    precision: OnePrecision = Precision.double,
     tol: Annotated[
         float,
         typer.Option(
@@ -243,13 +243,9 @@ def plan_command(
             "and --ratings.",
         ),
     ] = None,
-    rank: Annotated[int, typer.Option(min=1, help="Length of a factor.")] = 10,
-    exchange: Annotated[
-        str, typer.Option(metavar="NAMES", help="all, or some of shuffle,broadcast,join.")
-    ] = "all",
-    partitioner: Annotated[
-        str, typer.Option(metavar="NAMES", help="all, or some of hash,range,balanced,locality.")
-    ] = "hash",
+    rank: Rank = 10,
+    exchange: Exchanges = "all",
+    partitioner: Partitioners = "hash",
     blocks: Annotated[
         str, typer.Option(metavar="NUMBERS", help="Blocks of either side: 4,8,16 for three plans.")
     ] = "-1",
@@ -339,12 +335,8 @@ def study_command(
             help="Where the report goes; a study that was interrupted goes on there.",
         ),
     ],
-    exchange: Annotated[
-        str, typer.Option(metavar="NAMES", help="all, or some of shuffle,broadcast,join.")
-    ] = "all",
-    partitioner: Annotated[
-        str, typer.Option(metavar="NAMES", help="all, or some of hash,range,balanced,locality.")
-    ] = "all",
+    exchange: Exchanges = "all",
+    partitioner: Partitioners = "all",
     blocks: Annotated[
         str, typer.Option(metavar="NUMBERS", help="Blocks of either side, one number or several.")
     ] = "4,8,16",
@@ -361,9 +353,7 @@ def study_command(
         0.1
     ),
     seed: Annotated[int, typer.Option(help="For the starting factors.")] = 0,
-    precision: Annotated[
-        Precision, typer.Option(help="In which precision equations are solved.")
-    ] = Precision.double,
+    precision: OnePrecision = Precision.double,
     columns: Columns = None,
     as_json: Json = False,
     master: Master = None,
@@ -426,7 +416,7 @@ def stream_command(
             help="How many files make a batch at most.",
         ),
     ] = None,
-    rank: Annotated[int, typer.Option(min=1, help="Length of a factor.")] = 10,
+    rank: Rank = 10,
     iterations: Annotated[
         int, typer.Option(min=1, help="How often each batch is gone through.")
     ] = 1,
@@ -449,12 +439,8 @@ def stream_command(
     bad_ratings: Annotated[
         BadRatings, typer.Option(help="What to do about lines that cannot be learned from.")
     ] = BadRatings.refuse,
-    exchange: Annotated[
-        Exchange, typer.Option(help="How rows reach the blocks that need them.")
-    ] = Exchange.auto,
-    partitioner: Annotated[
-        Partitioner, typer.Option(help="Where users and products live.")
-    ] = Partitioner.hash,
+    exchange: OneExchange = Exchange.auto,
+    partitioner: OnePartitioner = Partitioner.hash,
     blocks: Annotated[
         int, typer.Option(min=-1, help="Blocks of either side; -1 goes by the first batch.")
     ] = -1,

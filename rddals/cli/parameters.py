@@ -12,12 +12,18 @@ __all__ = [
     "Columns",
     "Conf",
     "Exchange",
+    "Exchanges",
     "Format",
     "Json",
     "Master",
     "ModelPath",
+    "OneExchange",
+    "OnePartitioner",
+    "OnePrecision",
     "Partitioner",
+    "Partitioners",
     "Precision",
+    "Rank",
     "RatingsPaths",
     "Update",
     "Verbose",
@@ -75,6 +81,18 @@ Columns = Annotated[
         metavar="USER,ITEM,RATING",
         help="What the three columns are called, if not by a usual name.",
     ),
+]
+Rank = Annotated[int, typer.Option(min=1, help="Length of a factor.")]
+OneExchange = Annotated[
+    Exchange, typer.Option(help="How factor rows reach the blocks that need them.")
+]
+OnePartitioner = Annotated[Partitioner, typer.Option(help="Where users and products live.")]
+OnePrecision = Annotated[Precision, typer.Option(help="In which precision equations are solved.")]
+Exchanges = Annotated[
+    str, typer.Option(metavar="NAMES", help="all, or some of shuffle,broadcast,join.")
+]
+Partitioners = Annotated[
+    str, typer.Option(metavar="NAMES", help="all, or some of hash,range,balanced,locality.")
 ]
 Json = Annotated[
     bool,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from types import FrameType
@@ -17,6 +17,7 @@ from rddals import BatchLearned, StreamingALS
 from rddals.cli.files import check_stream, held_alone, save_streamed, stream_folder
 from rddals.cli.options import Files, Learning, SparkOptions
 from rddals.cli.output import Output
+from rddals.cli.ratings import Ratings
 from rddals.cli.readers import escaped, read_batch
 
 __all__ = ["stream"]
@@ -194,18 +195,36 @@ class _Learner:
                 raise
 
     def _learn(self, files: DataFrame, batch: int) -> None:
-        written = files.filter("length > 0").orderBy("modificationTime", "path")
-        found = written.select("path").collect()
-        columns, form = self._source.columns, self._source.form
-        ratings = read_batch(self._spark, [row.path for row in found], columns, form)
-        if ratings is None:
-            return
-        before = self._als.learned
-        with ratings.blamed():
-            self._als.updateBatch(ratings.frame, batch)
-        # A batch that was saved before the query was killed is given once more, and not learned.
-        if self._als.learned is not None and self._als.learned is not before:
-            self._tell(self._als.learned)
+        read: list[Ratings] = []
+        learned: list[BatchLearned | None] = []
+
+        def batches() -> Iterator[DataFrame]:
+            for paths in self._apart(files):
+                ratings = read_batch(self._spark, paths, self._source.columns, self._source.form)
+                if ratings is not None:
+                    read.append(ratings)
+                    yield ratings.frame
+                    learned.append(self._als.learned)
+
+        try:
+            self._als.updateBatch(batches(), batch)
+        except Exception:
+            with read[-1].blamed() if read else nullcontext():
+                raise
+        # None, if the batch was saved before the query was killed: it is given once more then.
+        for one in filter(None, learned):
+            self._tell(one)
+
+    def _apart(self, files: DataFrame) -> Iterator[list[str]]:
+        """The files of every batch that was asked for.
+
+        A query that is killed between finding files and beginning their batch makes one batch of
+        them and the next ones.
+        """
+        rows = files.orderBy("modificationTime", "path").select("path", "length").collect()
+        size = self._source.per_batch or max(len(rows), 1)
+        for first in range(0, len(rows), size):
+            yield [row.path for row in rows[first : first + size] if row.length]
 
     def _tell(self, learned: BatchLearned) -> None:
         self.learned.batches += 1
@@ -216,7 +235,7 @@ class _Learner:
             *([f"{learned.skipped:,} skipped"] if learned.skipped else []),
             f"{learned.new_users:,} new users",
             f"{learned.new_products:,} new products",
-            "no error" if learned.rmse is None else f"RMSE before {learned.rmse:.4f}",
+            "not predicted" if learned.rmse is None else f"RMSE before {learned.rmse:.4f}",
             f"{learned.seconds:.2f} s",
         ]
         self._output.fact(f"batch {learned.batch:,}", ", ".join(parts))

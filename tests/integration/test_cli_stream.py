@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,7 +110,7 @@ def test_all_that_is_there_is_learned_once_and_the_stream_goes_on(
     said = succeeded(rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
     first, second = lines_of_batches(said)
     users, products = ({rating[side] for rating in batches[0]} for side in (0, 1))
-    assert first == (1, 90, len(users), len(products), "no error")
+    assert first == (1, 90, len(users), len(products), "not predicted")
     assert second[:4] == (
         2,
         10,
@@ -155,6 +156,30 @@ def test_a_signal_ends_it_after_the_batch(rddals, sc, monkeypatch, folder, out, 
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
     succeeded(rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
+    assert learned_at(sc, out) == wanted[2]
+
+
+def test_files_that_a_kill_put_together_are_learned_apart(rddals, sc, folder, out, batches, wanted):
+    once = ("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS)
+    put_all(folder, batches[:1])
+    succeeded(rddals(*once))
+    shutil.copytree(out / "stream/state", out.parent / "state")
+    put(folder, 1, as_lines(batches[1]))
+    succeeded(rddals(*once))
+
+    # As if it had been killed when it had found the second file, and not begun its batch.
+    shutil.rmtree(out / "stream/state")
+    (out.parent / "state").rename(out / "stream/state")
+    for log in ("offsets", "commits"):
+        for path in (out / "stream/files" / log).glob("*1*"):
+            path.unlink()
+    (folder / "1.csv").write_text(as_lines(batches[1]) + "7,8,nan\n")
+    put(folder, 2, as_lines(batches[2]))
+    assert f"{folder}/1.csv, line 11" in failed(2, rddals(*once))
+    (folder / "1.csv").write_text(as_lines(batches[1]))
+    os.utime(folder / "1.csv", (1_000_001, 1_000_001))
+    lines = lines_of_batches(succeeded(rddals(*once)))
+    assert [line[:2] for line in lines] == [(2, len(batches[1])), (3, len(batches[2]))]
     assert learned_at(sc, out) == wanted[2]
 
 
@@ -333,12 +358,16 @@ def test_a_process_saves_when_it_is_told_to_end(sc, folder, out, batches, wanted
     with subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        threading.Timer(120, process.kill).start()
-        for line in process.stdout:
-            if line.startswith("batch 1 "):
-                put(folder, 1, as_lines(batches[1]))
-            if line.startswith("batch 2 "):
-                process.send_signal(signal.SIGTERM)
-        assert process.wait() == 0
+        too_long = threading.Timer(120, process.kill)
+        too_long.start()
+        try:
+            for line in process.stdout:
+                if line.startswith("batch 1 "):
+                    put(folder, 1, as_lines(batches[1]))
+                if line.startswith("batch 2 "):
+                    process.send_signal(signal.SIGTERM)
+            assert process.wait() == 0
+        finally:
+            too_long.cancel()
         assert not process.stderr.read()
     assert learned_at(sc, out) == wanted[1]
