@@ -354,7 +354,7 @@ class StreamingALS:
             was = ", ".join(f"{SPELT.get(name, name)}={had[name]!r}" for name in differing)
             raise SettingError(
                 f"The stream at {location} was begun with {was}; go on with the same, or start "
-                "anew at another checkpointLocation."
+                "anew at another place."
             )
         self.model = StreamingModel(saved.state, self._settings, self._columns, None)
         self._batch_id = saved.batch_id

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
 from rddals.errors import (
@@ -78,6 +78,10 @@ def summary(error: BaseException) -> str:
     """What an error says, without the stack traces that Spark wraps it in."""
     if isinstance(error, RddalsError):
         return str(error)
+    if isinstance(error, (ConnectionRefusedError, Py4JNetworkError)):
+        return (
+            "Java has ended, killed perhaps or out of memory; its log or the system's may say why"
+        )
     text = str(error)
     if not isinstance(error, (Py4JError, PySparkException)):
         return f"{type(error).__name__}: {text}" if text else type(error).__name__

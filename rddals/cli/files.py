@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +25,13 @@ __all__ = [
     "first_line",
     "held_alone",
     "load_model",
+    "names_in",
+    "plain",
+    "qualified",
     "save_model",
     "save_streamed",
     "stream_folder",
+    "text_of",
 ]
 
 
@@ -63,8 +68,35 @@ def first_line(spark: SparkSession, path: str) -> str | None:
             return None if line is None else str(line)
         finally:
             stream.close()
-    except Py4JJavaError as error:
-        raise InputError(f"{path} cannot be read: {summary(error)}") from error
+    except (Py4JJavaError, PySparkException) as error:
+        remedy = "; rename it: Hadoop reads no file with a colon in its name"
+        colon = ":" in path.rpartition("/")[2]
+        raise InputError(
+            f"{plain(path)} cannot be read: {summary(error)}{remedy if colon else ''}"
+        ) from error
+
+
+def names_in(spark: SparkSession, path: str) -> list[str]:
+    """What the files in a directory are called; none where there is no directory."""
+    files, location = _located(spark, path)
+    if not files.exists(location):
+        return []
+    return [str(status.getPath().getName()) for status in files.listStatus(location)]
+
+
+def text_of(spark: SparkSession, path: str) -> str:
+    """A small file as a whole."""
+    files, location = _located(spark, path)
+    stream = files.open(location)
+    try:
+        return str(spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+    finally:
+        stream.close()
+
+
+def plain(path: str) -> str:
+    """A path as people write it."""
+    return re.sub("^file:/+", "/", path)
 
 
 def check_destination(spark: SparkSession, path: str, overwrite: bool) -> None:
@@ -104,7 +136,7 @@ def check_stream(spark: SparkSession, folder: str, path: str) -> None:
         raise InputError(f"{folder!r} cannot be read: {summary(error)}") from error
     if not found:
         raise InputError(f"{folder}: there is no such directory; files of ratings are put in one")
-    inside, outside = (_qualified(spark, name).rstrip("/") + "/" for name in (path, folder))
+    inside, outside = (qualified(spark, name).rstrip("/") + "/" for name in (path, folder))
     if inside.startswith(outside):
         raise InputError(f"--out {path} is inside {folder}, where ratings are read; pass another")
     if not exists(spark, path):
@@ -210,6 +242,7 @@ def _located(spark: SparkSession, path: str) -> tuple[Any, Any]:
     return location.getFileSystem(spark._jsc.hadoopConfiguration()), location
 
 
-def _qualified(spark: SparkSession, path: str) -> str:
+def qualified(spark: SparkSession, path: str) -> str:
+    """A path with its scheme, from the root."""
     files, location = _located(spark, path)
     return str(files.makeQualified(location).toString())

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from rddals.cli.columns import ROLES
 from rddals.cli.failures import InputError, summary
+from rddals.cli.files import plain
 from rddals.cli.layout import Layout, complaint
 from rddals.errors import RatingError
 
@@ -80,8 +81,7 @@ class Ratings:
                 return f"{self.name} holds no rating" if self.frame.isEmpty() else None
         except (Py4JJavaError, PySparkException) as error:
             return f"{self.name} cannot be read to its end: {summary(error)}; is it complete?"
-        file = unquote(row["file"].removeprefix("file:"))
-        file = re.sub("^//+", "/", file)
+        file = plain(unquote(row["file"]))
         if self.layout is None:
             values = tuple(row[role] for role in ROLES)
             return f"{file}: {complaint(values)}; the row is {values}"
@@ -95,7 +95,7 @@ class Ratings:
 def quoted(paths: tuple[str, ...]) -> str:
     """Paths as a message quotes them."""
     more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
-    return ", ".join(paths[:2]) + more
+    return ", ".join(map(plain, paths[:2])) + more
 
 
 def _line_number(spark: SparkSession, file: str, line: str) -> int | None:

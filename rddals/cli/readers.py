@@ -16,7 +16,7 @@ from pyspark.sql.types import BooleanType, NumericType
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN
 from rddals.cli.columns import ROLES, pick_columns
 from rddals.cli.failures import InputError, summary
-from rddals.cli.files import exists, first_line
+from rddals.cli.files import exists, first_line, plain
 from rddals.cli.layout import PARQUET, PUBLISHED, Layout, detect
 from rddals.cli.ratings import Ratings, quoted
 
@@ -98,8 +98,9 @@ def read_batch(
     for file, other in others:
         if other != layout:
             raise InputError(
-                f"{file} is {_described(other)} and {first} is {_described(layout)}; files of one "
-                "batch have the same columns in the same places: make them alike, where they are"
+                f"{plain(file)} is {_described(other)} and {plain(first)} is {_described(layout)}; "
+                "files of one batch have the same columns in the same places: make them alike, "
+                "where they are, or begin with --files-per-batch 1"
             )
     paths = tuple(map(escaped, found))
     with _explained(paths):

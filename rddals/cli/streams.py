@@ -14,7 +14,17 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 
 from rddals import BatchLearned, StreamingALS
-from rddals.cli.files import check_stream, held_alone, save_streamed, stream_folder
+from rddals.cli.failures import InputError
+from rddals.cli.files import (
+    check_stream,
+    exists,
+    held_alone,
+    plain,
+    qualified,
+    save_streamed,
+    stream_folder,
+)
+from rddals.cli.found import FoundFiles
 from rddals.cli.options import Files, Learning, SparkOptions
 from rddals.cli.output import Output
 from rddals.cli.ratings import Ratings
@@ -25,9 +35,8 @@ __all__ = ["stream"]
 #: Seconds between two looks whether a signal has come.
 WAIT = 0.2
 
-#: Of files as such. Their content is not for the query: whoever is told their names reads it.
+#: Of files as such. The query finds them, and does not read what is in them.
 FILES = "path string, modificationTime timestamp, length long, content binary"
-TOLD = ("path", "modificationTime", "length")
 #: Spark passes over a file that is a week older than another, and says nothing.
 ANY_AGE = "36500d"
 
@@ -40,6 +49,9 @@ def stream(
         check_stream(spark, source.folder, out)
         ends.enter_context(held_alone(spark, out))
         als = _begin(learning, out)
+        checkpoint = f"{stream_folder(out)}/files"
+        found = FoundFiles(spark, checkpoint)
+        _check_whole(spark, source.folder, out, als, found)
         output.fact("reading", source.folder + ("" if source.once else ", until Ctrl-C"))
         if als.model is not None:
             output.fact(
@@ -47,8 +59,8 @@ def stream(
                 f"after {als.model.batches:,} batches of {als.model.ratings:,} ratings",
             )
         began = perf_counter()
-        learner = _Learner(spark, output, source, als)
-        learner.run(f"{stream_folder(out)}/files", stop)
+        learner = _Learner(spark, output, source, found, als)
+        learner.run(checkpoint, stop)
         if als.model is None:
             output.fact("saved", "nothing; there was no rating")
         else:
@@ -91,6 +103,29 @@ def _begin(learning: Learning, out: str) -> StreamingALS:
         badRatings=learning.bad_ratings,
         checkpointLocation=f"{stream_folder(out)}/state",
     )
+
+
+def _check_whole(
+    spark: SparkSession, folder: str, out: str, als: StreamingALS, found: FoundFiles
+) -> None:
+    """Refuse a stream of which a part is gone, or that has read another folder."""
+    last = found.last_batch
+    kept = stream_folder(out)
+    gone = None
+    if als.model is not None and last is None:
+        gone = f"{kept}/files, which tells what files were learned,"
+    if als.model is None and last is not None and exists(spark, f"{out}/metadata"):
+        gone = f"{kept}/state, which holds what was learned,"
+    if gone is not None:
+        raise InputError(f"{gone} is gone; restore it, or begin anew with another --out")
+    if last is not None:
+        *_, files = found.of_batch(last)
+        inside = qualified(spark, folder).rstrip("/") + "/"
+        if not files[-1].startswith(inside):
+            raise InputError(
+                f"{folder}: the stream at {out} has read {plain(files[-1])}, which is not in it; "
+                "pass the folder it was begun with, by the same name, or another --out"
+            )
 
 
 class Stop:
@@ -137,12 +172,18 @@ class _Learner:
     """Learns what Spark's file source finds."""
 
     def __init__(
-        self, spark: SparkSession, output: Output, source: Files, als: StreamingALS
+        self,
+        spark: SparkSession,
+        output: Output,
+        source: Files,
+        found: FoundFiles,
+        als: StreamingALS,
     ) -> None:
         self.learned = Learned()
         self._spark = spark
         self._output = output
         self._source = source
+        self._found = found
         self._als = als
         self._in_batch = threading.Lock()
         self._ended = False
@@ -155,8 +196,7 @@ class _Learner:
         if source.per_batch is not None:
             reader = reader.option("maxFilesPerTrigger", source.per_batch)
         reader = reader.options(recursiveFileLookup="true", maxFileAge=ANY_AGE)
-        # Selected here, before a batch is made of it: later Spark has read all of every file.
-        files = reader.load(escaped(source.folder)).select(*TOLD)
+        files = reader.load(escaped(source.folder))
         writer = files.writeStream.option("checkpointLocation", checkpoint).foreachBatch(self.learn)
         if source.once:
             writer = writer.trigger(availableNow=True)
@@ -189,17 +229,23 @@ class _Learner:
             if self._ended:
                 raise _Ended
             try:
-                self._learn(files, batch)
+                self._learn(batch)
             except Exception as error:
                 self._error = error
                 raise
 
-    def _learn(self, files: DataFrame, batch: int) -> None:
+    def _learn(self, batch: int) -> None:
         read: list[Ratings] = []
         learned: list[BatchLearned | None] = []
 
         def batches() -> Iterator[DataFrame]:
-            for paths in self._apart(files):
+            for paths in self._found.of_batch(batch):
+                for path in paths:
+                    if not exists(self._spark, path):
+                        raise InputError(
+                            f"{plain(path)} was found and is gone before it was learned; put it "
+                            "back, or an empty file in its place"
+                        )
                 ratings = read_batch(self._spark, paths, self._source.columns, self._source.form)
                 if ratings is not None:
                     read.append(ratings)
@@ -211,20 +257,9 @@ class _Learner:
         except Exception:
             with read[-1].blamed() if read else nullcontext():
                 raise
-        # None, if the batch was saved before the query was killed: it is given once more then.
+        # None of a batch that is given once more: it was saved before the query was killed.
         for one in filter(None, learned):
             self._tell(one)
-
-    def _apart(self, files: DataFrame) -> Iterator[list[str]]:
-        """The files of every batch that was asked for.
-
-        A query that is killed between finding files and beginning their batch makes one batch of
-        them and the next ones.
-        """
-        rows = files.orderBy("modificationTime", "path").select("path", "length").collect()
-        size = self._source.per_batch or max(len(rows), 1)
-        for first in range(0, len(rows), size):
-            yield [row.path for row in rows[first : first + size] if row.length]
 
     def _tell(self, learned: BatchLearned) -> None:
         self.learned.batches += 1

@@ -22,6 +22,7 @@ import pytest
 
 from cli_runs import failed, run_here, succeeded
 from rddals import MatrixFactorizationModel, Rating, StreamingALS
+from rddals.cli.found import FoundFiles
 
 RDDALS = str(Path(sys.executable).with_name("rddals"))
 OPTIONS = ("--rank", "3", "--seed", "5", "--blocks", "2")
@@ -66,7 +67,8 @@ def put(folder, number, text):
     """A file that comes whole, and later than those before."""
     fresh = folder.parent / "fresh"
     fresh.write_text(text)
-    os.utime(fresh, (1_000_000 + number, 1_000_000 + number))
+    when = 1_000_000 + int(str(number).split()[0])
+    os.utime(fresh, (when, when))
     fresh.rename(folder / f"{number}.csv")
 
 
@@ -344,11 +346,96 @@ def test_a_folder_that_is_none_is_named(rddals, folder, out):
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("stream/state", "stream/state, which holds what was learned, is gone"),
+        ("stream/files", "stream/files, which tells what files were learned, is gone"),
+        ("stream", "no stream was kept there"),
+    ],
+)
+def test_a_stream_of_which_a_part_is_gone_is_refused(rddals, sc, folder, out, part, says):
+    put(folder, 0, "1,2,3\n")
+    once = ("stream", folder, "--out", out, "--once")
+    succeeded(rddals(*once))
+    model = learned_at(sc, out)
+    put(folder, 1, "1,2,4\n")
+    shutil.rmtree(out / part)
+    assert says in failed(2, rddals(*once))
+    assert learned_at(sc, out) == model
+
+
+@pytest.mark.long
+def test_a_file_that_is_gone_before_it_was_learned_is_asked_for(
+    rddals, sc, folder, out, batches, wanted
+):
+    once = ("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS)
+    put_all(folder, batches)
+    put(folder, 1, "x,y,z\n7,8,9\n")
+    assert f"{folder}/1.csv" in failed(2, rddals(*once))
+    (folder / "1.csv").unlink()
+    for _ in range(2):
+        line = failed(2, rddals(*once))
+        assert f"{folder}/1.csv was found and is gone" in line
+    put(folder, 1, as_lines(batches[1]))
+    succeeded(rddals(*once))
+    assert learned_at(sc, out) == wanted[2]
+
+
+def test_a_stream_keeps_to_its_folder(rddals, folder, out):
+    put(folder, 0, "1,2,3\n")
+    succeeded(rddals("stream", folder, "--out", out, "--once"))
+    other = folder.with_name("other")
+    other.symlink_to(folder)
+    line = failed(2, rddals("stream", other, "--out", out, "--once"))
+    assert f"has read {folder}/0.csv, which is not in it" in line
+    succeeded(rddals("stream", f"{folder.parent}/./in/", "--out", out, "--once"))
+
+
+def test_a_name_with_a_colon_is_told_of(rddals, folder, out):
+    (folder / "10:00.csv").write_text("1,2,3\n")
+    line = failed(2, rddals("stream", folder, "--out", out, "--once"))
+    assert f"{folder}/10:00.csv cannot be read" in line and "rename it" in line
+
+
+@pytest.mark.long
+def test_what_was_found_is_told_from_the_logs_of_a_long_stream(rddals, spark, folder, out):
+    files = []
+    for number in range(12):
+        put(folder, f"{number:02} [a] 100%", f"{number},2,3\n")
+        files.append(f"file:{folder}/{number:02} [a] 100%.csv")
+    succeeded(rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
+    logs = out / "stream/files/sources/0"
+    for number in range(9):  # as Spark deletes them in time: 9.compact has them all
+        (logs / f"{number}").unlink()
+    found = FoundFiles(spark, str(out / "stream/files"))
+    assert found.last_batch == 11
+    assert [[*found.of_batch(number)] for number in range(12)] == [[[file]] for file in files]
+
+
 def test_settings_stay_those_it_was_begun_with(rddals, folder, out):
     put(folder, 0, "1,2,3\n")
     succeeded(rddals("stream", folder, "--out", out, "--once"))
     said = failed(2, rddals("stream", folder, "--out", out, "--once", "--rank", "7"))
     assert "was begun with rank=10" in said
+
+
+@pytest.mark.long
+def test_java_may_be_killed(sc, folder, out, batches, wanted):
+    put_all(folder, batches)
+    command = [RDDALS, "stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS]
+    with subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("batch 1 "):
+                children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+                for child in children.read_text().split():
+                    os.kill(int(child), signal.SIGKILL)
+        assert process.wait() == 1
+        assert process.stderr.read().splitlines()[-1].startswith("rddals: error: Java has ended")
+    assert subprocess.run(list(map(str, command))).returncode == 0
+    assert learned_at(sc, out) == wanted[2]
 
 
 @pytest.mark.long
