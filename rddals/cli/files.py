@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from rddals.cli.failures import InputError, summary
 from rddals.errors import RddalsError
 from rddals.model import MatrixFactorizationModel
+from rddals.rdds.hadoop import located
 from rddals.rdds.model_files import check_readable
 
 __all__ = [
@@ -25,20 +26,18 @@ __all__ = [
     "first_line",
     "held_alone",
     "load_model",
-    "names_in",
     "plain",
     "qualified",
     "save_model",
     "save_streamed",
     "stream_folder",
-    "text_of",
 ]
 
 
 def exists(spark: SparkSession, path: str) -> bool:
     """Whether there is a file or directory; False too where the path is none, as a glob is."""
     try:
-        files, location = _located(spark, path)
+        files, location = located(spark.sparkContext, path)
         return bool(files.exists(location))
     except Py4JJavaError:
         return False
@@ -52,7 +51,7 @@ def first_line(spark: SparkSession, path: str) -> str | None:
     InputError
         If it cannot be read.
     """
-    files, location = _located(spark, path)
+    files, location = located(spark.sparkContext, path)
     jvm: Any = spark._jvm
     factory = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(
         spark._jsc.hadoopConfiguration()
@@ -74,24 +73,6 @@ def first_line(spark: SparkSession, path: str) -> str | None:
         raise InputError(
             f"{plain(path)} cannot be read: {summary(error)}{remedy if colon else ''}"
         ) from error
-
-
-def names_in(spark: SparkSession, path: str) -> list[str]:
-    """What the files in a directory are called; none where there is no directory."""
-    files, location = _located(spark, path)
-    if not files.exists(location):
-        return []
-    return [str(status.getPath().getName()) for status in files.listStatus(location)]
-
-
-def text_of(spark: SparkSession, path: str) -> str:
-    """A small file as a whole."""
-    files, location = _located(spark, path)
-    stream = files.open(location)
-    try:
-        return str(spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
-    finally:
-        stream.close()
 
 
 def plain(path: str) -> str:
@@ -130,7 +111,7 @@ def check_stream(spark: SparkSession, folder: str, path: str) -> None:
         raise InputError("--out is empty; pass a directory")
     check_readable(path)
     try:
-        files, location = _located(spark, folder)
+        files, location = located(spark.sparkContext, folder)
         found = bool(files.exists(location)) and files.getFileStatus(location).isDirectory()
     except (Py4JJavaError, Py4JError) as error:
         raise InputError(f"{folder!r} cannot be read: {summary(error)}") from error
@@ -148,7 +129,7 @@ def check_stream(spark: SparkSession, folder: str, path: str) -> None:
 def _check_writable(spark: SparkSession, path: str) -> None:
     """Make the directory, and take away again what was made."""
     try:
-        files, location = _located(spark, path)
+        files, location = located(spark.sparkContext, path)
         made = location
         while made.getParent() is not None and not files.exists(made.getParent()):
             made = made.getParent()
@@ -168,10 +149,10 @@ def save_model(
         model.save(spark.sparkContext, path)
         return
     fresh = f"{path.rstrip('/')}.new"
-    files, location = _located(spark, fresh)
+    files, location = located(spark.sparkContext, fresh)
     files.delete(location, True)  # left over, if at all, from a save that was interrupted
     model.save(spark.sparkContext, fresh)
-    destination = _located(spark, path)[1]
+    destination = located(spark.sparkContext, path)[1]
     files.delete(destination, True)
     files.rename(location, destination)
 
@@ -179,16 +160,18 @@ def save_model(
 def save_streamed(spark: SparkSession, model: MatrixFactorizationModel, path: str) -> None:
     """Save the model of a stream beside what the stream goes on with, in place of an older one."""
     fresh, old = (f"{stream_folder(path)}/{name}" for name in ("new model", "old model"))
-    files = _located(spark, path)[0]
+    files, _ = located(spark.sparkContext, path)
+
+    def at(name: str) -> Any:
+        return located(spark.sparkContext, name)[1]
 
     def delete(name: str) -> None:
-        files.delete(_located(spark, name)[1], True)
+        files.delete(at(name), True)
 
     def move(part: str, source: str, target: str) -> None:
         if exists(spark, f"{source}/{part}"):
-            files.mkdirs(_located(spark, target)[1])
-            places = (_located(spark, f"{folder}/{part}")[1] for folder in (source, target))
-            if not files.rename(*places):
+            files.mkdirs(at(target))
+            if not files.rename(at(f"{source}/{part}"), at(f"{target}/{part}")):
                 raise RddalsError(f"{target}/{part} cannot be written; the model is at {fresh}")
 
     for name in (fresh, old):  # left over, if at all, from a save that was interrupted
@@ -209,7 +192,7 @@ def held_alone(spark: SparkSession, path: str) -> Iterator[None]:
 
     Elsewhere than on this machine's disks, nobody is kept from it.
     """
-    files, location = _located(spark, stream_folder(path))
+    files, location = located(spark.sparkContext, stream_folder(path))
     if files.getScheme() != "file":
         yield
         return
@@ -236,13 +219,7 @@ def load_model(spark: SparkSession, path: str) -> MatrixFactorizationModel:
         raise InputError(f"{path} holds no complete model: {summary(error)}") from error
 
 
-def _located(spark: SparkSession, path: str) -> tuple[Any, Any]:
-    """The Hadoop file system of a path, and the path as it knows it."""
-    location = spark._jvm.org.apache.hadoop.fs.Path(path)
-    return location.getFileSystem(spark._jsc.hadoopConfiguration()), location
-
-
 def qualified(spark: SparkSession, path: str) -> str:
     """A path with its scheme, from the root."""
-    files, location = _located(spark, path)
+    files, location = located(spark.sparkContext, path)
     return str(files.makeQualified(location).toString())

@@ -78,10 +78,15 @@ def read_batch(
     Raises
     ------
     InputError
-        If one is no file of ratings, or laid out in another way than the rest.
+        If one is gone, or no file of ratings, or laid out in another way than the rest.
     """
     found: dict[str, Layout | None] = {}
     for file in files:
+        if not exists(spark, file):
+            raise InputError(
+                f"{plain(file)} was found and is gone before it was learned; put it back, or an "
+                "empty file in its place"
+            )
         line = first_line(spark, file)
         if line is None:
             continue

@@ -236,20 +236,15 @@ class _Learner:
 
     def _learn(self, batch: int) -> None:
         read: list[Ratings] = []
-        learned: list[BatchLearned | None] = []
+        learned: list[BatchLearned] = []
 
         def batches() -> Iterator[DataFrame]:
             for paths in self._found.of_batch(batch):
-                for path in paths:
-                    if not exists(self._spark, path):
-                        raise InputError(
-                            f"{plain(path)} was found and is gone before it was learned; put it "
-                            "back, or an empty file in its place"
-                        )
                 ratings = read_batch(self._spark, paths, self._source.columns, self._source.form)
                 if ratings is not None:
                     read.append(ratings)
                     yield ratings.frame
+                    assert self._als.learned is not None
                     learned.append(self._als.learned)
 
         try:
@@ -257,8 +252,8 @@ class _Learner:
         except Exception:
             with read[-1].blamed() if read else nullcontext():
                 raise
-        # None of a batch that is given once more: it was saved before the query was killed.
-        for one in filter(None, learned):
+        # Nothing, if the batch is given once more: it was saved before the query was killed.
+        for one in learned:
             self._tell(one)
 
     def _tell(self, learned: BatchLearned) -> None:

@@ -29,6 +29,7 @@ from rddals.blocks.ratings import RatingBlock
 from rddals.config import StreamSettings
 from rddals.errors import ModelFormatError, RddalsError
 from rddals.rdds.factors import by_block, newest_rows
+from rddals.rdds.hadoop import located, names_in, text_of
 from rddals.rdds.history import all_ratings
 from rddals.rdds.levels import Level, Levels
 from rddals.rdds.model_files import check_readable, written
@@ -76,8 +77,7 @@ class Checkpoint:
         self.location = location
         self._sc = sc
         with written(location):
-            path = sc._jvm.org.apache.hadoop.fs.Path(location)
-            self._files = path.getFileSystem(sc._jsc.hadoopConfiguration())
+            self._files, _ = located(sc, location)
             for folder in ("levels", "states"):
                 self._files.mkdirs(self._path(folder))
 
@@ -139,12 +139,7 @@ class Checkpoint:
         ship(self._sc)
         where = f"{self.location}/states/{number}.json"
         try:
-            stream = self._files.open(self._path(f"states/{number}.json"))
-            try:
-                text = self._sc._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8")
-            finally:
-                stream.close()
-            document = json.loads(text)
+            document = json.loads(text_of(self._sc, where))
             if document["version"] != VERSION:
                 raise ValueError(f"version {document['version']}")
             settings, batch_id = StreamSettings.checked(**document["settings"]), document["batchId"]
@@ -205,19 +200,17 @@ class Checkpoint:
     def _tidy(self, number: int, document: dict[str, Any]) -> None:
         """Delete what the state of that number does not name."""
         needed = {saved for levels in document["levels"].values() for saved, _ in levels}
-        for status in self._files.listStatus(self._path("levels")):
-            if status.getPath().getName() not in needed:
-                self._files.delete(status.getPath(), True)
-        for status in self._files.listStatus(self._path("states")):
-            if status.getPath().getName() != f"{number}.json":
-                self._files.delete(status.getPath(), True)
+        for folder, kept in (("levels", needed), ("states", {f"{number}.json"})):
+            for name in names_in(self._sc, f"{self.location}/{folder}"):
+                if name not in kept:
+                    self._files.delete(self._path(f"{folder}/{name}"), True)
 
     def _numbers(self) -> list[int]:
-        names = [s.getPath().getName() for s in self._files.listStatus(self._path("states"))]
+        names = names_in(self._sc, f"{self.location}/states")
         return [int(name[:-5]) for name in names if re.fullmatch(r"\d+\.json", name)]
 
     def _path(self, name: str) -> Any:
-        return self._sc._jvm.org.apache.hadoop.fs.Path(f"{self.location}/{name}")
+        return located(self._sc, f"{self.location}/{name}")[1]
 
 
 def _first_line(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from rddals.blocks.popularity import Popularity
 from rddals.config import Settings
 from rddals.errors import ModelExistsError, ModelFormatError, SettingError
 from rddals.rdds.factors import FactorTable
+from rddals.rdds.hadoop import located
 from rddals.rdds.shipping import ship
 from rddals.rdds.spark import head, spared, storage_level
 
@@ -104,12 +105,11 @@ def check_free(sc: SparkContext, path: str, parts: Iterable[str]) -> None:
     """
     check_readable(path)
     with written(path):
-        folder = sc._jvm.org.apache.hadoop.fs.Path(path)
-        files = folder.getFileSystem(sc._jsc.hadoopConfiguration())
+        files, folder = located(sc, path)
         if files.exists(folder) and not files.getFileStatus(folder).isDirectory():
             raise ModelExistsError(f"{path} is a file: save elsewhere, or delete it first.")
         for part in parts:
-            if files.exists(sc._jvm.org.apache.hadoop.fs.Path(f"{path}/{part}")):
+            if files.exists(located(sc, f"{path}/{part}")[1]):
                 raise ModelExistsError(
                     f"There is {path}/{part} already: save elsewhere, or delete it first."
                 )
@@ -204,14 +204,12 @@ def _parts(sc: SparkContext, path: str) -> tuple[str, str, str]:
     """
     places = (f"{path}/metadata", f"{path}/data/user", f"{path}/data/product")
     try:
-        folder = sc._jvm.org.apache.hadoop.fs.Path(path)
-        files = folder.getFileSystem(sc._jsc.hadoopConfiguration())
+        files, folder = located(sc, path)
         once = folder.toUri().toString()
-        quoted = sc._jvm.org.apache.hadoop.fs.Path(once)
-        twice = quoted.toUri().toString()
-        if once == path or files.exists(sc._jvm.org.apache.hadoop.fs.Path(places[0])):
+        twice = located(sc, once)[1].toUri().toString()
+        if once == path or files.exists(located(sc, places[0])[1]):
             return places
-        if files.exists(sc._jvm.org.apache.hadoop.fs.Path(f"{once}/metadata")):
+        if files.exists(located(sc, f"{once}/metadata")[1]):
             return f"{once}/metadata", f"{twice}/data/user", f"{twice}/data/product"
     except Py4JJavaError:  # reading it says what is wrong
         pass

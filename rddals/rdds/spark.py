@@ -22,6 +22,8 @@ from pyspark import RDD, SparkContext, StorageLevel
 from pyspark.accumulators import AccumulatorParam
 from pyspark.sql import DataFrame
 
+from rddals.rdds.hadoop import located
+
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
@@ -205,9 +207,8 @@ def discard(rdd: RDD[Any]) -> None:
     file = rdd.getCheckpointFile() if rdd.context.getCheckpointDir() is not None else None
     rdd.unpersist()
     if file is not None:
-        sc = rdd.context
-        path = sc._jvm.org.apache.hadoop.fs.Path(file)
-        path.getFileSystem(sc._jsc.hadoopConfiguration()).delete(path, True)
+        files, path = located(rdd.context, file)
+        files.delete(path, True)
 
 
 class Shared:

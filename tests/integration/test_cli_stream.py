@@ -105,6 +105,17 @@ def lines_of_batches(said):
     return [(*map(int, line[:4]), line[4]) for line in lines]
 
 
+@contextlib.contextmanager
+def ended_after(seconds, process):
+    """A process that takes longer is killed."""
+    too_long = threading.Timer(seconds, process.kill)
+    too_long.start()
+    try:
+        yield
+    finally:
+        too_long.cancel()
+
+
 def test_all_that_is_there_is_learned_once_and_the_stream_goes_on(
     rddals, sc, folder, out, batches, wanted
 ):
@@ -163,15 +174,14 @@ def test_a_signal_ends_it_after_the_batch(rddals, sc, monkeypatch, folder, out, 
 
 def test_files_that_a_kill_put_together_are_learned_apart(rddals, sc, folder, out, batches, wanted):
     once = ("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS)
-    put_all(folder, batches[:1])
-    succeeded(rddals(*once))
-    shutil.copytree(out / "stream/state", out.parent / "state")
-    put(folder, 1, as_lines(batches[1]))
+    put_all(folder, batches[:2])
     succeeded(rddals(*once))
 
     # As if it had been killed when it had found the second file, and not begun its batch.
     shutil.rmtree(out / "stream/state")
-    (out.parent / "state").rename(out / "stream/state")
+    settings = {"rank": 3, "seed": 5, "blocks": 2}
+    als = StreamingALS(**settings, checkpointLocation=str(out / "stream/state"))
+    als.updateBatch(sc.parallelize(batches[0]), 0)
     for log in ("offsets", "commits"):
         for path in (out / "stream/files" / log).glob("*1*"):
             path.unlink()
@@ -346,23 +356,24 @@ def test_a_folder_that_is_none_is_named(rddals, folder, out):
     assert not out.exists()
 
 
-@pytest.mark.parametrize(
-    ("part", "says"),
-    [
-        ("stream/state", "stream/state, which holds what was learned, is gone"),
-        ("stream/files", "stream/files, which tells what files were learned, is gone"),
-        ("stream", "no stream was kept there"),
-    ],
-)
-def test_a_stream_of_which_a_part_is_gone_is_refused(rddals, sc, folder, out, part, says):
+def test_a_stream_of_which_a_part_is_gone_is_refused(rddals, sc, folder, out):
     put(folder, 0, "1,2,3\n")
     once = ("stream", folder, "--out", out, "--once")
     succeeded(rddals(*once))
     model = learned_at(sc, out)
     put(folder, 1, "1,2,4\n")
-    shutil.rmtree(out / part)
-    assert says in failed(2, rddals(*once))
-    assert learned_at(sc, out) == model
+    for part, says in {
+        "stream/state": "stream/state, which holds what was learned, is gone",
+        "stream/files": "stream/files, which tells what files were learned, is gone",
+        "stream/files/sources": "files/sources/0/0, which tells what files were found, cannot be",
+        "stream/files/offsets": "stream/files, which tells what files were learned, is gone",
+        "stream": "no stream was kept there",
+    }.items():
+        (out / part).rename(out.parent / "elsewhere")
+        assert says in failed(2, rddals(*once))
+        assert learned_at(sc, out) == model
+        (out.parent / "elsewhere").rename(out / part)
+    assert [line[:2] for line in lines_of_batches(succeeded(rddals(*once)))] == [(2, 1)]
 
 
 @pytest.mark.long
@@ -427,12 +438,13 @@ def test_java_may_be_killed(sc, folder, out, batches, wanted):
     with subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        for line in process.stdout:
-            if line.startswith("batch 1 "):
-                children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-                for child in children.read_text().split():
-                    os.kill(int(child), signal.SIGKILL)
-        assert process.wait() == 1
+        with ended_after(120, process):
+            for line in process.stdout:
+                if line.startswith("batch 1 "):
+                    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+                    for child in children.read_text().split():
+                        os.kill(int(child), signal.SIGKILL)
+            assert process.wait() == 1
         assert process.stderr.read().splitlines()[-1].startswith("rddals: error: Java has ended")
     assert subprocess.run(list(map(str, command))).returncode == 0
     assert learned_at(sc, out) == wanted[2]
@@ -445,16 +457,12 @@ def test_a_process_saves_when_it_is_told_to_end(sc, folder, out, batches, wanted
     with subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        too_long = threading.Timer(120, process.kill)
-        too_long.start()
-        try:
+        with ended_after(120, process):
             for line in process.stdout:
                 if line.startswith("batch 1 "):
                     put(folder, 1, as_lines(batches[1]))
                 if line.startswith("batch 2 "):
                     process.send_signal(signal.SIGTERM)
             assert process.wait() == 0
-        finally:
-            too_long.cancel()
         assert not process.stderr.read()
     assert learned_at(sc, out) == wanted[1]
