@@ -33,6 +33,14 @@ from rddals.training import half_step_sizes
 RANK, LAMBDA, ALPHA, SEED, ITERATIONS = 3, 0.1, 2.0, 11, 2
 
 PARTITIONERS = ("hash", "range", "balanced", "locality", "function")
+#: One block is the same block, whoever places ids there.
+PLACEMENTS = [
+    ("hash", 1),
+    *((partitioner, 3) for partitioner in PARTITIONERS),
+    ("hash", 7),
+    ("function", 7),
+    *(pytest.param(name, 7, marks=pytest.mark.long) for name in PARTITIONERS[1:4]),
+]
 
 
 def asked(name, blocks):
@@ -144,8 +152,7 @@ class ExchangeContract(ABC):
             delivery = advance.delivery
             yield half_step, links, advance
 
-    @pytest.mark.parametrize("blocks", [1, 3, 7])
-    @pytest.mark.parametrize("partitioner", PARTITIONERS)
+    @pytest.mark.parametrize(("partitioner", "blocks"), PLACEMENTS)
     def test_the_same_factors(self, sc, ratings, expected, partitioner, blocks):
         placed = asked(partitioner, blocks)
         model = self.train(
