@@ -159,7 +159,7 @@ def test_a_program_that_is_killed_loses_nothing_and_counts_nothing_twice(
     assert wanted["batches"] == files
 
     rng, checkpoints = random.Random(7), tmp_path / "checkpoints"
-    hits, found = [], None
+    hits, together, found = [], 0, None
     while found is None:
         run = Program(local, source, checkpoints, update)
         try:
@@ -171,9 +171,11 @@ def test_a_program_that_is_killed_loses_nothing_and_counts_nothing_twice(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(run.process.pid, signal.SIGKILL)
             run.process.wait()
+            together += run.err.read_text().count("together ")
             for left in local.iterdir():
                 shutil.rmtree(left, ignore_errors=True)
     print(f"{len(hits)} kills of update={update!r}: {'; '.join(hits)}")
+    print(f"files of two batches that came together: {together} times")
     assert len(hits) == kills, "all files were learned before"
     assert found == wanted
     assert found["mean"] == mean_of(batches).hex()
