@@ -106,14 +106,17 @@ def lines_of_batches(said):
 
 
 @contextlib.contextmanager
-def ended_after(seconds, process):
-    """A process that takes longer is killed."""
-    too_long = threading.Timer(seconds, process.kill)
-    too_long.start()
-    try:
-        yield
-    finally:
-        too_long.cancel()
+def running(command):
+    """A process of its own; one that takes longer than two minutes is killed."""
+    with subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        too_long = threading.Timer(120, process.kill)
+        too_long.start()
+        try:
+            yield process
+        finally:
+            too_long.cancel()
 
 
 def test_all_that_is_there_is_learned_once_and_the_stream_goes_on(
@@ -433,16 +436,13 @@ def test_settings_stay_those_it_was_begun_with(rddals, folder, out):
 def test_java_may_be_killed(sc, folder, out, batches, wanted):
     put_all(folder, batches)
     command = [RDDALS, "stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS]
-    with subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        with ended_after(120, process):
-            for line in process.stdout:
-                if line.startswith("batch 1 "):
-                    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-                    for child in children.read_text().split():
-                        os.kill(int(child), signal.SIGKILL)
-            assert process.wait() == 1
+    with running(command) as process:
+        for line in process.stdout:
+            if line.startswith("batch 1 "):
+                children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+                for child in children.read_text().split():
+                    os.kill(int(child), signal.SIGKILL)
+        assert process.wait() == 1
         assert process.stderr.read().splitlines()[-1].startswith("rddals: error: Java has ended")
     assert subprocess.run(list(map(str, command))).returncode == 0
     assert learned_at(sc, out) == wanted[2]
@@ -452,16 +452,13 @@ def test_java_may_be_killed(sc, folder, out, batches, wanted):
 def test_a_process_saves_when_it_is_told_to_end(sc, folder, out, batches, wanted):
     put_all(folder, batches[:1])
     command = [RDDALS, "stream", folder, "--out", out, *OPTIONS]
-    with subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        with ended_after(120, process):
-            for line in process.stdout:
-                if line.startswith("batch 1 "):
-                    put(folder, 1, as_lines(batches[1]))
-                if line.startswith("batch 2 "):
-                    process.send_signal(signal.SIGTERM)
-            assert process.wait() == 0
+    with running(command) as process:
+        for line in process.stdout:
+            if line.startswith("batch 1 "):
+                put(folder, 1, as_lines(batches[1]))
+            if line.startswith("batch 2 "):
+                process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
         assert not process.stderr.read()
     assert learned_at(sc, out) == wanted[1]
 
