@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from types import MethodType
 from typing import Any
 
 from pyspark import RDD, SparkContext
+from pyspark.sql import DataFrame
 
 from partitioners import Partitioner
 from rddals.config import StreamSettings
@@ -18,6 +20,7 @@ from rddals.learning import BatchLearned, learn
 from rddals.model import MatrixFactorizationModel, check_location
 from rddals.placement import Placements
 from rddals.rdds.checkpoints import Checkpoint
+from rddals.rdds.found import taken_apart
 from rddals.rdds.frames import Columns
 from rddals.rdds.history import all_ratings
 from rddals.rdds.ingest import rating_source, usable_batches
@@ -261,7 +264,8 @@ class StreamingALS:
         """Learn from a batch that has a number, for ``writeStream.foreachBatch``.
 
         After a crash Spark repeats the last batch, under the same number. If the checkpoint has it
-        already, nothing is learned from it again.
+        already, nothing is learned from it again. A batch that Spark has made of files that it
+        found one after another, because it was killed in between, is learned as several.
 
         Parameters
         ----------
@@ -283,8 +287,8 @@ class StreamingALS:
                 "both anew."
             )
         if batchId != self._batch_id:
-            several = isinstance(ratings, (list, tuple, Iterator))
-            self._learn(ratings if several else (ratings,), batchId)
+            with _batches(ratings, batchId) as batches:
+                self._learn(batches, batchId)
 
     def _learn(self, batches: Iterable[Any], batch_id: int | None) -> None:
         model = self.model
@@ -358,3 +362,11 @@ class StreamingALS:
             )
         self.model = StreamingModel(saved.state, self._settings, self._columns, None)
         self._batch_id = saved.batch_id
+
+
+def _batches(ratings: Any, batch_id: int) -> AbstractContextManager[Iterable[Any]]:
+    """The batches that are to be learned under one number."""
+    if isinstance(ratings, DataFrame):
+        return taken_apart(ratings, batch_id)
+    several = isinstance(ratings, (list, tuple, Iterator))
+    return nullcontext(ratings if several else (ratings,))

@@ -29,11 +29,10 @@ print("restored", als.model and als.model.batches, flush=True)
 
 
 def learn(batch, batch_id):
-    # One, unless a query was killed at the moment that makes Spark put files together.
-    files = sorted(row.modified for row in batch.select("modified").distinct().collect())
-    als.updateBatch([batch.filter(batch.modified == file) for file in files], batch_id)
-    if len(files) > 1:
-        print("together", len(files), file=sys.stderr)
+    before = als.model.batches if als.model else 0
+    als.updateBatch(batch, batch_id)
+    if als.model.batches > before + 1:  # killed at the moment that makes Spark put files together
+        print("together", als.model.batches - before, file=sys.stderr)
     print("batch", batch_id, als.model.batches, als.model.ratings, flush=True)
 
 
@@ -43,9 +42,7 @@ files = (
     .csv(source)
 )
 (
-    files.select("*", "_metadata.file_modification_time")
-    .withColumnRenamed("file_modification_time", "modified")
-    .writeStream.foreachBatch(learn)
+    files.writeStream.foreachBatch(learn)
     .option("checkpointLocation", f"{checkpoints}/query")
     .trigger(availableNow=True)
     .start()

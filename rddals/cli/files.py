@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
@@ -26,6 +27,7 @@ __all__ = [
     "first_line",
     "held_alone",
     "load_model",
+    "path_of",
     "plain",
     "qualified",
     "save_model",
@@ -217,6 +219,11 @@ def load_model(spark: SparkSession, path: str) -> MatrixFactorizationModel:
         return MatrixFactorizationModel.load(spark.sparkContext, path)
     except (Py4JJavaError, PySparkException) as error:
         raise InputError(f"{path} holds no complete model: {summary(error)}") from error
+
+
+def path_of(spark: SparkSession, url: str) -> str:
+    """The path, with its scheme, of what Spark's logs name by a URL."""
+    return qualified(spark, unquote(url))
 
 
 def qualified(spark: SparkSession, path: str) -> str:

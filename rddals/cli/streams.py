@@ -19,16 +19,17 @@ from rddals.cli.files import (
     check_stream,
     exists,
     held_alone,
+    path_of,
     plain,
     qualified,
     save_streamed,
     stream_folder,
 )
-from rddals.cli.found import FoundFiles
 from rddals.cli.options import Files, Learning, SparkOptions
 from rddals.cli.output import Output
 from rddals.cli.ratings import Ratings
 from rddals.cli.readers import escaped, read_batch
+from rddals.rdds.found import FoundFiles
 
 __all__ = ["stream"]
 
@@ -50,7 +51,7 @@ def stream(
         ends.enter_context(held_alone(spark, out))
         als = _begin(learning, out)
         checkpoint = f"{stream_folder(out)}/files"
-        found = FoundFiles(spark, checkpoint)
+        found = FoundFiles(spark.sparkContext, checkpoint)
         _check_whole(spark, source.folder, out, als, found)
         output.fact("reading", source.folder + ("" if source.once else ", until Ctrl-C"))
         if als.model is not None:
@@ -120,10 +121,10 @@ def _check_whole(
         raise InputError(f"{gone} is gone; restore it, or begin anew with another --out")
     if last is not None:
         *_, files = found.of_batch(last)
-        inside = qualified(spark, folder).rstrip("/") + "/"
-        if not files[-1].startswith(inside):
+        file, inside = path_of(spark, files[-1]), qualified(spark, folder).rstrip("/") + "/"
+        if not file.startswith(inside):
             raise InputError(
-                f"{folder}: the stream at {out} has read {plain(files[-1])}, which is not in it; "
+                f"{folder}: the stream at {out} has read {plain(file)}, which is not in it; "
                 "pass the folder it was begun with, by the same name, or another --out"
             )
 
@@ -239,7 +240,8 @@ class _Learner:
         learned: list[BatchLearned] = []
 
         def batches() -> Iterator[DataFrame]:
-            for paths in self._found.of_batch(batch):
+            for urls in self._found.of_batch(batch):
+                paths = [path_of(self._spark, url) for url in urls]
                 ratings = read_batch(self._spark, paths, self._source.columns, self._source.form)
                 if ratings is not None:
                     read.append(ratings)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pyspark import SparkContext
 
-__all__ = ["located", "names_in", "text_of"]
+__all__ = ["cause", "located", "names_in", "text_of"]
 
 
 def located(sc: SparkContext, path: str) -> tuple[Any, Any]:
@@ -31,3 +31,14 @@ def text_of(sc: SparkContext, path: str) -> str:
         return str(sc._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
     finally:
         stream.close()
+
+
+def cause(error: BaseException) -> str:
+    """What a Java exception comes from, in its own words."""
+    cause = getattr(error, "java_exception", None)
+    if cause is None:
+        return str(error).splitlines()[0]
+    while cause.getCause() is not None:
+        cause = cause.getCause()
+    name = cause.getClass().getSimpleName()
+    return f"{name}: {cause.getMessage()}".split("\n")[0].rstrip(".")

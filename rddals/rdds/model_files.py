@@ -24,7 +24,7 @@ from rddals.blocks.popularity import Popularity
 from rddals.config import Settings
 from rddals.errors import ModelExistsError, ModelFormatError, SettingError
 from rddals.rdds.factors import FactorTable
-from rddals.rdds.hadoop import located
+from rddals.rdds.hadoop import cause, located
 from rddals.rdds.shipping import ship
 from rddals.rdds.spark import head, spared, storage_level
 
@@ -122,20 +122,9 @@ def written(path: str) -> Iterator[None]:
         yield
     except (Py4JJavaError, PySparkException) as error:
         raise SettingError(
-            f"The model cannot be saved at {path}: {_cause(error)}. Pass a directory that Spark "
+            f"The model cannot be saved at {path}: {cause(error)}. Pass a directory that Spark "
             "can make and write to."
         ) from error
-
-
-def _cause(error: BaseException) -> str:
-    """What a Java exception comes from, in its own words."""
-    cause = getattr(error, "java_exception", None)
-    if cause is None:
-        return str(error).splitlines()[0]
-    while cause.getCause() is not None:
-        cause = cause.getCause()
-    name = cause.getClass().getSimpleName()
-    return f"{name}: {cause.getMessage()}".split("\n")[0].rstrip(".")
 
 
 def read_model(sc: SparkContext, path: str) -> SavedModel:

@@ -44,6 +44,7 @@ __all__ = [
     "is_stopped",
     "labelled",
     "materialise",
+    "query_checkpoint",
     "spare_the_worker",
     "spared",
     "storage_level",
@@ -209,6 +210,21 @@ def discard(rdd: RDD[Any]) -> None:
     if file is not None:
         files, path = located(rdd.context, file)
         files.delete(path, True)
+
+
+def query_checkpoint(frame: DataFrame) -> str | None:
+    """Where the query keeps its checkpoint whose ``foreachBatch`` this is; None outside of one.
+
+    The frame's session is a copy of the one that the query was started in, and knows of no query;
+    what they share does.
+    """
+    query = frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
+    if query is None:
+        return None
+    session: Any = frame.sparkSession
+    uuid = session._jvm.java.util.UUID.fromString(query)
+    running = session._jsparkSession.sharedState().activeStreamingQueries().get(uuid)
+    return None if running is None else str(running.resolvedCheckpointRoot())
 
 
 class Shared:

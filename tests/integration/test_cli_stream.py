@@ -22,7 +22,8 @@ import pytest
 
 from cli_runs import failed, run_here, succeeded
 from rddals import MatrixFactorizationModel, Rating, StreamingALS
-from rddals.cli.found import FoundFiles
+from rddals.cli.files import path_of
+from rddals.rdds.found import FoundFiles
 
 RDDALS = str(Path(sys.executable).with_name("rddals"))
 OPTIONS = ("--rank", "3", "--seed", "5", "--blocks", "2")
@@ -420,9 +421,11 @@ def test_what_was_found_is_told_from_the_logs_of_a_long_stream(rddals, spark, fo
     logs = out / "stream/files/sources/0"
     for number in range(9):  # as Spark deletes them in time: 9.compact has them all
         (logs / f"{number}").unlink()
-    found = FoundFiles(spark, str(out / "stream/files"))
+    found = FoundFiles(spark.sparkContext, str(out / "stream/files"))
     assert found.last_batch == 11
-    assert [[*found.of_batch(number)] for number in range(12)] == [[[file]] for file in files]
+    for number, file in enumerate(files):
+        ((url,),) = found.of_batch(number)
+        assert path_of(spark, url) == file
 
 
 def test_settings_stay_those_it_was_begun_with(rddals, folder, out):

@@ -22,6 +22,7 @@ from rddals.rdds.spark import (
     discard,
     head,
     materialise,
+    query_checkpoint,
     spare_the_worker,
     storage_level,
     with_shuffle_serializer,
@@ -335,6 +336,23 @@ def test_all_books_of_a_context_share_one_accumulator(sc):
     for book in books:
         book.close()
     assert accumulators._accumulatorRegistry == before
+
+
+def test_a_batch_of_a_query_tells_where_its_checkpoint_is(spark, tmp_path):
+    assert query_checkpoint(spark.range(1)) is None
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/some").write_text("text")
+    told, location = [], tmp_path / "check%20 point"
+    query = (
+        spark.readStream.text(str(tmp_path / "in"))
+        .writeStream.foreachBatch(lambda frame, _: told.append(query_checkpoint(frame)))
+        .option("checkpointLocation", str(location))
+        .trigger(availableNow=True)
+        .start()
+    )
+    query.awaitTermination()
+    assert told == [f"file:{location}"]
+    assert (location / "offsets/0").exists()
 
 
 def test_arrow_batches_are_the_rows_of_a_frame(spark):

@@ -276,6 +276,35 @@ def test_a_query_goes_on_where_it_stopped(spark, batches, wanted, tmp_path):
     assert kept(again.model) == wanted["sgd"][3]
 
 
+def test_files_that_a_kill_put_together_are_learned_apart(
+    spark, footprint, batches, rdds, wanted, tmp_path
+):
+    source = write_batches(tmp_path / "source", batches[:2])
+    run_query(spark, source, tmp_path / "query", lambda *_: None)
+    # As if it had been killed when it had found the second file, and not begun its batch.
+    for log in ("offsets", "commits"):
+        for path in (tmp_path / "query" / log).glob("*1*"):
+            path.unlink()
+    for number in (2, 3):
+        write_batch(source / f"{number}.csv", batches[number], number)
+
+    als, shuffled = StreamingALS(**SETTINGS), StreamingALS(**SETTINGS)
+    for stream in (als, shuffled):
+        stream.updateBatch(rdds[0], 0)
+
+    def learn(frame, batch_id):
+        als.updateBatch(frame.select("rating", "user", frame.item.alias("item")), batch_id)
+        shuffled.updateBatch(frame.repartition(2), batch_id)  # rows do not tell their file
+
+    run_query(spark, source, tmp_path / "query", learn)
+    assert als.model.batches == 4
+    assert kept(als.model) == wanted["sgd"][3]
+    assert shuffled.model.ratings == als.model.ratings
+    assert shuffled.model.mean == mean_of(batches)
+    levels = [side.levels for s in (als, shuffled) for side in s.model._state.sides]
+    assert len(footprint.left("persisted RDD")) == sum(map(len, levels))
+
+
 # ------------------------------------------------------------------ checkpoints
 
 
