@@ -231,6 +231,7 @@ def bench_many_batches(benchmark, sc):
     seconds, memory = [], []
 
     def run() -> None:
+        gc.enable()  # pytest-benchmark has it off, for runs that are shorter
         als = StreamingALS(seed=42)
         for number, batch in enumerate(batches, 1):
             als.train(sc.parallelize([batch], 1))
