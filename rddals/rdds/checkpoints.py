@@ -29,7 +29,7 @@ from rddals.blocks.ratings import RatingBlock
 from rddals.config import StreamSettings
 from rddals.errors import ModelFormatError, RddalsError
 from rddals.rdds.factors import by_block, newest_rows
-from rddals.rdds.hadoop import located, names_in, text_of
+from rddals.rdds.hadoop import cause, located, names_in, text_of
 from rddals.rdds.history import all_ratings
 from rddals.rdds.levels import Level, Levels
 from rddals.rdds.model_files import check_readable, written
@@ -146,7 +146,7 @@ class Checkpoint:
             return SavedState(self._state(document, settings), settings, batch_id)
         except Exception as error:  # unpickling a partitioner may raise any
             raise ModelFormatError(
-                f"{where} or what it names cannot be read ({_first_line(error)}); restore the "
+                f"{where} or what it names cannot be read ({cause(error)}); restore the "
                 "location from a copy, or start the stream anew at another."
             ) from error
 
@@ -211,12 +211,6 @@ class Checkpoint:
 
     def _path(self, name: str) -> Any:
         return located(self._sc, f"{self.location}/{name}")[1]
-
-
-def _first_line(error: BaseException) -> str:
-    cause = getattr(error, "java_exception", None)
-    text = str(error if cause is None else cause).strip() or repr(error)
-    return text.splitlines()[0]
 
 
 def _packed(partitioner: Partitioner) -> str:

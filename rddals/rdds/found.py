@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.functions import input_file_name
 
 from rddals.errors import ModelFormatError
-from rddals.rdds.hadoop import cause, names_in, text_of
+from rddals.rdds.hadoop import cause, located, names_in, text_of
 from rddals.rdds.spark import query_checkpoint
 
 __all__ = ["FoundFiles", "taken_apart"]
@@ -45,7 +45,8 @@ class FoundFiles:
     @property
     def last_batch(self) -> int | None:
         """The number of the last batch that was begun; None before the first."""
-        return max(self._begun(), default=None)
+        names = names_in(self._sc, self._offsets)
+        return max((int(name) for name in names if name.isdecimal()), default=None)
 
     def times(self, number: int) -> range:
         """The numbers of the times when the files of a batch were found.
@@ -73,14 +74,13 @@ class FoundFiles:
             )
         return map(self._found, times)
 
-    def _begun(self) -> list[int]:
-        return [int(name) for name in names_in(self._sc, self._offsets) if name.isdecimal()]
-
     def _last_of(self, number: int) -> int | None:
         """The number of the last time, of those whose files a batch is made of."""
-        if number not in self._begun():
+        log = f"{self._offsets}/{number}"
+        files, location = located(self._sc, log)
+        if not files.exists(location):
             return None
-        offsets = self._lines(f"{self._offsets}/{number}")[2:]
+        offsets = self._lines(log)[2:]
         if len(offsets) != 1 or not (told := re.fullmatch(r'\{"logOffset":(\d+)\}', offsets[0])):
             return None
         return int(told[1])

@@ -34,10 +34,10 @@ def text_of(sc: SparkContext, path: str) -> str:
 
 
 def cause(error: BaseException) -> str:
-    """What a Java exception comes from, in its own words."""
+    """What an exception, Java's or Python's, comes from, in a line of its own words."""
     cause = getattr(error, "java_exception", None)
     if cause is None:
-        return str(error).splitlines()[0]
+        return (str(error).strip() or repr(error)).splitlines()[0]
     while cause.getCause() is not None:
         cause = cause.getCause()
     name = cause.getClass().getSimpleName()

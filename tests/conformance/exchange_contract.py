@@ -32,14 +32,14 @@ from rddals.training import half_step_sizes
 
 RANK, LAMBDA, ALPHA, SEED, ITERATIONS = 3, 0.1, 2.0, 11, 2
 
+LONG = pytest.mark.long
 PARTITIONERS = ("hash", "range", "balanced", "locality", "function")
-#: One block is the same block, whoever places ids there.
+#: All of them in one, three and seven blocks; in three, and these, where time is short.
+SHORT = {("hash", 1), ("hash", 7), ("function", 7)}
 PLACEMENTS = [
-    ("hash", 1),
-    *((partitioner, 3) for partitioner in PARTITIONERS),
-    ("hash", 7),
-    ("function", 7),
-    *(pytest.param(name, 7, marks=pytest.mark.long) for name in PARTITIONERS[1:4]),
+    pytest.param(name, blocks, marks=() if blocks == 3 or (name, blocks) in SHORT else LONG)
+    for blocks in (1, 3, 7)
+    for name in PARTITIONERS
 ]
 
 
