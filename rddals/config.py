@@ -17,6 +17,7 @@ __all__ = [
     "DUPLICATES",
     "EXCHANGES",
     "INITS",
+    "KERNELS",
     "PRECISIONS",
     "Objective",
     "Settings",
@@ -29,6 +30,7 @@ Init = Literal["mllib", "id"]
 Duplicates = Literal["keep", "last", "mean", "sum"]
 BadRatings = Literal["raise", "skip"]
 Update = Literal["sgd", "als"]
+Kernels = Literal["auto", "native", "numpy"]
 
 EXCHANGES: tuple[str, ...] = get_args(Exchange)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -36,6 +38,7 @@ INITS: tuple[str, ...] = get_args(Init)
 DUPLICATES: tuple[str, ...] = get_args(Duplicates)
 BAD_RATINGS: tuple[str, ...] = get_args(BadRatings)
 UPDATES: tuple[str, ...] = get_args(Update)
+KERNELS: tuple[str, ...] = get_args(Kernels)
 
 #: For a rating of a stream's batch, and for an id.
 DEFAULT_LAMBDA = {"sgd": 0.05, "als": 8.0}

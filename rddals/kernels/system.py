@@ -1,0 +1,102 @@
+"""What the rows of a half-step have in common, prepared once for either implementation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rddals.blocks.links import InBlock
+from rddals.config import Objective
+
+__all__ = ["System", "penalty_counts"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """The equations of a block: ``(G'G + diag(ridge + eigenvalues) + common) x = G't``.
+
+    Attributes
+    ----------
+    in_block : InBlock
+    objective : Objective
+    source_rows : ndarray, shape (m, rank)
+        In the eigenbasis of Y'Y if there is a rotation, and then of the objective's dtype.
+    ridge : ndarray of the objective's dtype, shape (n,)
+        Of each row, what is added to its diagonal: lambda times its number of ratings.
+    eigenvalues : ndarray of the same dtype, shape (rank,)
+        Of Y'Y, added to every diagonal; zeros for explicit feedback.
+    rotation : ndarray of the same dtype, shape (rank, rank), or None
+        The eigenvectors: solutions times its transpose are factors.
+    common : ndarray of the same dtype, shape (rank, rank), or None
+        Y'Y itself, where a rotation would turn the constraints too.
+    solved : ndarray of the same dtype, shape (n, rank)
+        Where solutions go, rotated, in the order of the block's rows.
+    singular : ndarray of bool, shape (n,)
+        Where rows whose equations have no unique solution are marked.
+    """
+
+    in_block: InBlock
+    objective: Objective
+    source_rows: Array
+    ridge: Array
+    eigenvalues: Array
+    rotation: Array | None
+    common: Array | None
+    solved: Array
+    singular: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        in_block: InBlock,
+        source_rows: NDArray[np.float32],
+        objective: Objective,
+        source_gram: NDArray[np.float64] | None,
+    ) -> System:
+        """Prepare the system of a block."""
+        rank, dtype = objective.rank, objective.dtype
+        eigenvalues, rotation, common = np.zeros(rank), None, None
+        rows: Array = source_rows
+        if source_gram is not None and objective.nonnegative:
+            common = source_gram.astype(dtype)
+        elif source_gram is not None:
+            eigenvalues, vectors = np.linalg.eigh(source_gram)
+            eigenvalues = np.maximum(eigenvalues, 0)
+            rotation = vectors.astype(dtype)
+            rows = source_rows.astype(dtype, copy=False) @ rotation
+        counts = penalty_counts(in_block, objective)
+        ridge = objective.lambda_ * counts
+        if objective.implicit:
+            # Without a positive rating the solution is 0 whatever the ridge; 1 keeps it regular.
+            ridge[counts == 0] = 1.0
+        with np.errstate(over="ignore"):  # an error names it if it does harm
+            ridge, eigenvalues = ridge.astype(dtype), eigenvalues.astype(dtype)
+        return cls(
+            in_block,
+            objective,
+            rows,
+            ridge,
+            eigenvalues,
+            rotation,
+            common,
+            solved=np.zeros((len(in_block.ids), rank), dtype=dtype),
+            singular=np.zeros(len(in_block.ids), dtype=bool),
+        )
+
+    @property
+    def dual(self) -> bool:
+        """Whether rows may be solved in the dual form, which needs a ridge and no constraints."""
+        return self.objective.lambda_ > 0 and not self.objective.nonnegative
+
+
+def penalty_counts(in_block: InBlock, objective: Objective) -> NDArray[np.float64]:
+    """The number of ratings that weighs each row's penalty; 1 where none does."""
+    if not objective.weighted:
+        return np.ones(len(in_block.ids))
+    counts = in_block.positives if objective.implicit else in_block.degrees
+    return counts.astype(np.float64)
