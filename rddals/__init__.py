@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from rddals.planning import plan
     from rddals.streaming import StreamingALS
     from rddals.streaming_model import StreamingModel
-    from rddals.training import HalfStepDone, LinksBuilt, TrainingDone
+    from rddals.events import HalfStepDone, LinksBuilt, TrainingDone
 
 __all__ = [
     "ALS",
@@ -75,14 +75,14 @@ __all__ = [
 _HOMES = {
     "ALS": "rddals.als",
     "BatchLearned": "rddals.learning",
-    "HalfStepDone": "rddals.training",
-    "LinksBuilt": "rddals.training",
+    "HalfStepDone": "rddals.events",
+    "LinksBuilt": "rddals.events",
     "MatrixFactorizationModel": "rddals.model",
     "Rating": "pyspark.mllib.recommendation",
     "RatingBlock": "rddals.blocks.ratings",
     "StreamingALS": "rddals.streaming",
     "StreamingModel": "rddals.streaming_model",
-    "TrainingDone": "rddals.training",
+    "TrainingDone": "rddals.events",
     "install": "rddals.drop_in",
     "plan": "rddals.planning",
     "uninstall": "rddals.drop_in",

@@ -14,7 +14,8 @@ from rddals.placement import Placements
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
-from rddals.training import Listener, train
+from rddals.events import Listener
+from rddals.training import train
 
 __all__ = ["ALS"]
 
@@ -35,8 +36,9 @@ class ALS:
         rating, and some 100 while it fits).
     userBlocks, productBlocks : int
         Blocks of either side; -1 takes `blocks`.
-    exchange : {"auto", "shuffle", "broadcast", "join"}
-        How factor rows reach the blocks that need them. It changes what is moved, not the model.
+    exchange : {"auto", "shuffle", "broadcast", "join", "local"}
+        How factor rows reach the blocks that need them; "local" runs everything in one task, so
+        that none need to be moved. It changes what is moved, not the model.
     precision : {"double", "single"}
         In which precision equations are accumulated and solved. Factors are float32 either way.
     init : {"mllib", "id"}
@@ -55,6 +57,9 @@ class ALS:
         otherwise to the executors' storage.
     tol : float
         Stop once an iteration improves the training loss by less than this fraction of it.
+    kernels : {"auto", "native", "numpy"}
+        Which implementation solves the equations: the compiled one, or the one in NumPy. "auto"
+        takes the compiled one on every worker that has its library.
     initialModel : MatrixFactorizationModel, optional
         Start from its user factors, whatever `init` says; users it does not know start as "id".
     listeners : sequence of callable, optional
@@ -86,6 +91,7 @@ class ALS:
         ratingCol: str | None = None,
         checkpointInterval: int = 10,
         tol: float = 0.0,
+        kernels: str = "auto",
         initialModel: MatrixFactorizationModel | None = None,
         listeners: Sequence[Listener] | None = None,
     ) -> MatrixFactorizationModel:
@@ -149,6 +155,7 @@ class ALS:
             duplicates=duplicates,
             checkpoint_interval=checkpointInterval,
             tol=tol,
+            kernels=kernels,
         )
         placements = Placements(
             blocks, userBlocks, productBlocks, userPartitioner, productPartitioner
@@ -181,6 +188,7 @@ class ALS:
         ratingCol: str | None = None,
         checkpointInterval: int = 10,
         tol: float = 0.0,
+        kernels: str = "auto",
         initialModel: MatrixFactorizationModel | None = None,
         listeners: Sequence[Listener] | None = None,
     ) -> MatrixFactorizationModel:
@@ -226,6 +234,7 @@ class ALS:
             duplicates=duplicates,
             checkpoint_interval=checkpointInterval,
             tol=tol,
+            kernels=kernels,
         )
         placements = Placements(
             blocks, userBlocks, productBlocks, userPartitioner, productPartitioner

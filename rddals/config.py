@@ -24,7 +24,7 @@ __all__ = [
     "StreamSettings",
 ]
 
-Exchange = Literal["auto", "broadcast", "shuffle", "join"]
+Exchange = Literal["auto", "broadcast", "shuffle", "join", "local"]
 Precision = Literal["double", "single"]
 Init = Literal["mllib", "id"]
 Duplicates = Literal["keep", "last", "mean", "sum"]
@@ -86,6 +86,7 @@ class Settings:
     duplicates: Duplicates = "keep"
     checkpoint_interval: int = 10
     tol: float = 0.0
+    kernels: Kernels = "auto"
 
     def document(self) -> dict[str, Any]:
         """These settings as plain numbers and words, which `checked` takes back."""
@@ -111,6 +112,7 @@ class Settings:
         duplicates: Any = "keep",
         checkpoint_interval: Any = 10,
         tol: Any = 0.0,
+        kernels: Any = "auto",
     ) -> Settings:
         """Settings from whatever a caller passed, or a `SettingError` that says what to pass."""
         rank = _rank(rank)
@@ -151,6 +153,7 @@ class Settings:
             duplicates=_choice("duplicates", duplicates, DUPLICATES),
             checkpoint_interval=10 if checkpoint_interval == -1 else checkpoint_interval,
             tol=tol,
+            kernels=_choice("kernels", kernels, KERNELS),
         )
 
 

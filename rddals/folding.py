@@ -83,7 +83,7 @@ def fold_in(
                 keep=False,
             )
             try:
-                solve = partial(solve_step, objective, _gram(products, objective))
+                solve = partial(solve_step, objective, "auto", _gram(products, objective))
                 solved = EXCHANGE.advance(
                     links.users, links.products, sent.delivery, solve, send=False, keep=True
                 )

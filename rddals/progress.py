@@ -11,7 +11,7 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
-from rddals.training import HalfStepDone, LinksBuilt, TrainingDone
+from rddals.events import HalfStepDone, LinksBuilt, TrainingDone
 
 __all__ = ["ProgressBar", "amount"]
 

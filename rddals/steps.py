@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import InBlock, LinkBlock
-from rddals.config import Objective
+from rddals.config import Kernels, Objective
 from rddals.exchange import Solved
 from rddals.kernels.half_step import gram, half_step, penalty
 from rddals.rdds.start import MakeRows
@@ -30,12 +30,15 @@ class BlockReport:
     gram : ndarray of float64, shape (rank, rank), or None
         The block's share of Y'Y, for implicit feedback.
     seconds : dict of str to float
+    kernels : str
+        Those that ran; empty if none did.
     """
 
     loss: float
     penalty: float
     gram: NDArray[np.float64] | None
     seconds: dict[str, float]
+    kernels: str = ""
 
 
 def first_step(
@@ -58,6 +61,7 @@ def first_step(
 
 def solve_step(
     objective: Objective,
+    kernels: Kernels,
     source_gram: NDArray[np.float64] | None,
     block: LinkBlock,
     own: Sequence[FactorBlock],
@@ -68,9 +72,15 @@ def solve_step(
     if source_rows is None or not len(in_block.ids):
         rows = np.empty((0, objective.rank), dtype=np.float32)
         return _solved(objective, in_block, rows, 0.0, 0.0, {})
-    solution = half_step(in_block, source_rows, objective, source_gram)
+    solution = half_step(in_block, source_rows, objective, source_gram, kernels=kernels)
     return _solved(
-        objective, in_block, solution.rows, solution.loss, solution.penalty, solution.seconds
+        objective,
+        in_block,
+        solution.rows,
+        solution.loss,
+        solution.penalty,
+        solution.seconds,
+        solution.kernels,
     )
 
 
@@ -81,8 +91,9 @@ def _solved(
     loss: float,
     own_penalty: float,
     seconds: dict[str, float],
+    kernels: str = "",
 ) -> Solved:
     # The other side's next half-step needs Y'Y over all rows: each block sends its share.
     share = gram(rows) if objective.implicit else None
     kept = FactorBlock(in_block.ids, rows)
-    return Solved(kept, BlockReport(loss, own_penalty, share, seconds))
+    return Solved(kept, BlockReport(loss, own_penalty, share, seconds, kernels))

@@ -64,6 +64,7 @@ def grown_block(
         sent = link(block, _touching(ratings, 1 - side, touched), side, other)
     return GrownBlock(
         block,
+        side,
         solved.in_block,
         sent.out_block,
         solved.digest,

@@ -135,6 +135,8 @@ class LinkBlock:
     ----------
     block : int
         Its number.
+    side : int
+        0 if its ids are users, 1 if products.
     in_block : InBlock
     out_block : OutBlock
     digest : int
@@ -144,6 +146,7 @@ class LinkBlock:
     """
 
     block: int
+    side: int
     in_block: InBlock
     out_block: OutBlock
     digest: int
@@ -213,7 +216,7 @@ def link(block: int, own: RatingBlock, side: int, other_partitioner: Partitioner
         groups=_groups(degrees[order]),
     )
     out_block = _out_block(row_of, other_blocks[other_of], len(ids), other_partitioner.num_blocks)
-    return LinkBlock(block, in_block, out_block, ratings_digest(own))
+    return LinkBlock(block, side, in_block, out_block, ratings_digest(own))
 
 
 def ratings_digest(ratings: RatingBlock) -> int:

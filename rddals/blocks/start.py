@@ -56,12 +56,12 @@ def id_start(ids: NDArray[np.int32], *, rank: int, seed: int, side: int) -> NDAr
 def mllib_start(
     ids: NDArray[np.int32], *, rank: int, seed: int, side: int, blocks: int
 ) -> NDArray[np.float32]:
-    """The starting factors that MLlib draws for one of its blocks.
+    """The starting factors that MLlib draws, block by block.
 
     Parameters
     ----------
     ids : ndarray of int32, shape (n,)
-        All ids of one hash block, ascending.
+        All ids of some hash blocks, ascending.
     rank : int
     seed : int
         As MLlib takes it, modulo 2^64.
@@ -74,11 +74,12 @@ def mllib_start(
     -------
     ndarray of float32, shape (n, rank)
     """
-    if not len(ids):
-        return np.empty((0, rank), dtype=np.float32)
-    block = int(HashPartitioner(blocks).block_of(ids[:1])[0])
-    own_seed = byteswap64(longs(seed, 2)[side] ^ block)
-    rows = gaussians(own_seed, len(ids) * rank).astype(np.float32).reshape(len(ids), rank)
+    rows = np.empty((len(ids), rank), dtype=np.float32)
+    block_of = HashPartitioner(blocks).block_of(ids)
+    for block in np.unique(block_of).tolist():
+        here = block_of == block
+        own_seed = byteswap64(longs(seed, 2)[side] ^ block)
+        rows[here] = gaussians(own_seed, int(here.sum()) * rank).reshape(-1, rank)
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     rows *= 1 / lengths.astype(np.float32)
     return rows

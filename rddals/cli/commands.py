@@ -29,7 +29,7 @@ from rddals.cli.report import (
 from rddals.cli.split import split
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.shipping import write_package
-from rddals.training import Listener
+from rddals.events import Listener
 
 __all__ = [
     "evaluate",

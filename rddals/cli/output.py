@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rddals.progress import ProgressBar, amount
-from rddals.training import HalfStepDone, Listener
+from rddals.events import HalfStepDone, Listener
 
 __all__ = ["Output"]
 

@@ -1,10 +1,11 @@
-"""Exchanges: three ways to deliver the same source rows to the same blocks."""
+"""Exchanges: four ways to deliver the same source rows to the same blocks."""
 
 from __future__ import annotations
 
 from rddals.exchange.base import NOTHING, Advance, Brought, Delivery, Exchange, Solved, Step
 from rddals.exchange.broadcast import BroadcastExchange
 from rddals.exchange.join import JoinExchange
+from rddals.exchange.local import LocalExchange
 from rddals.exchange.plan import Choice, HalfStepSizes, bytes_moved, choose
 from rddals.exchange.shuffle import ShuffleExchange
 
@@ -24,5 +25,6 @@ __all__ = [
 ]
 
 EXCHANGES: dict[str, Exchange] = {
-    exchange.name: exchange for exchange in (ShuffleExchange(), BroadcastExchange(), JoinExchange())
+    exchange.name: exchange
+    for exchange in (ShuffleExchange(), BroadcastExchange(), JoinExchange(), LocalExchange())
 }

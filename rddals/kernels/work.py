@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DUAL_SHARE", "flops"]
+__all__ = ["DUAL_SHARE", "flops", "flops_of_mean"]
 
 #: The dual form pays below this share of the rank.
 DUAL_SHARE = 0.9
@@ -35,3 +35,8 @@ def flops(degrees: NDArray[Any], rank: int) -> NDArray[np.float64]:
     inner = np.where(d < DUAL_SHARE * rank, rank, d)
     work: NDArray[np.float64] = d * rank + order**2 * inner + order**3 / 3 + 4 * d * rank
     return work
+
+
+def flops_of_mean(rows: int, ratings: int, rank: int) -> float:
+    """Those of `rows` rows that share `ratings` ratings evenly."""
+    return rows * float(flops(np.array([ratings / max(rows, 1)]), rank)[0])

@@ -21,6 +21,7 @@ from rddals.rdds.pieces import PRODUCTS, USERS, Piece, own_ratings, send_pieces
 from rddals.rdds.spark import (
     ReportBook,
     Shuffle,
+    co_partitioned,
     materialise,
     spared,
     storage_level,
@@ -30,6 +31,7 @@ from rddals.rdds.spark import (
 __all__ = [
     "PRODUCTS",
     "REMEDY",
+    "SIDE_NAMES",
     "USERS",
     "LinkSummary",
     "LinkedRatings",
@@ -195,11 +197,12 @@ def build_links(
                 )
             ).persist(storage_level(sc))
             built.append(Links(side, partitioners[side], rdd, ()))
-            materialise(rdd)
-            for error in book.take("error"):
-                raise error
+        materialise(co_partitioned([links.rdd for links in built]))
+        for error in book.take("error"):
+            raise error
+        for side in (USERS, PRODUCTS):
             summaries = one_per_block(book.take(side), partitioners[side])
-            built[side] = Links(side, partitioners[side], rdd, summaries)
+            built[side] = Links(side, partitioners[side], built[side].rdd, summaries)
         if sum(s.ratings for s in built[USERS].summaries) == 0:
             raise NoRatingsError("RDD is empty: there is nothing to train on.")
         same_ratings(*built)

@@ -179,24 +179,27 @@ def storage_level(sc: SparkContext) -> StorageLevel:
     return StorageLevel.MEMORY_AND_DISK if is_local(sc) else StorageLevel.MEMORY_AND_DISK_2
 
 
-def cut_lineage(rdd: RDD[Any]) -> None:
-    """Compute `rdd`, which no job has computed before, and forget how.
+def cut_lineage(*rdds: RDD[Any]) -> None:
+    """Compute co-partitioned RDDs, which no job has computed before, and forget how.
 
     Without this, Spark's scheduler and serializer walk back through every half-step so far and
     overflow their stack after a few dozen. With a checkpoint directory the data goes there;
     without, it is kept by the executors. (Spark silently ignores a checkpoint of an RDD that a
     job has used already.)
     """
-    if rdd.context.getCheckpointDir() is not None:
-        rdd.persist(StorageLevel.MEMORY_AND_DISK)
-        rdd.checkpoint()
-    else:
-        rdd.persist(storage_level(rdd.context))
-        rdd.localCheckpoint()
+    for rdd in rdds:
+        if rdd.context.getCheckpointDir() is not None:
+            rdd.persist(StorageLevel.MEMORY_AND_DISK)
+            rdd.checkpoint()
+        else:
+            rdd.persist(storage_level(rdd.context))
+            rdd.localCheckpoint()
     try:
-        materialise(rdd)
+        # Spark checkpoints what a job's last RDD is made of as well.
+        materialise(rdds[0] if len(rdds) == 1 else co_partitioned(rdds))
     except BaseException:
-        discard(rdd)
+        for rdd in rdds:
+            discard(rdd)
         raise
 
 

@@ -13,7 +13,7 @@ from rddals import ALS
 from rddals.cli.output import Output
 from rddals.errors import SingularSystemError
 from rddals.progress import ProgressBar
-from rddals.training import HalfStepDone, TrainingDone
+from rddals.events import HalfStepDone, TrainingDone
 
 
 class Terminal(io.StringIO):

@@ -1,0 +1,146 @@
+"""Everything in one task: its memory is where rows are exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from pyspark import RDD
+
+from rddals.blocks.factors import FactorBlock
+from rddals.blocks.links import LinkBlock
+from rddals.exchange.base import (
+    NOTHING,
+    Advance,
+    BlockTask,
+    Brought,
+    Delivery,
+    Exchange,
+    Received,
+    Rows,
+    Step,
+    collect_reports,
+)
+from rddals.exchange.broadcast import needed_rows
+from rddals.rdds.factors import in_their_blocks
+from rddals.rdds.links import Links
+from rddals.rdds.one_task import in_one_task, numbered
+from rddals.rdds.spark import ReportBook, Shuffle, cut_lineage, discard, spared
+
+__all__ = ["LocalExchange"]
+
+
+class MadeOf(NamedTuple):
+    """What a block's step made: rows to keep and to send, where they are wanted."""
+
+    block: int
+    kept: FactorBlock | None
+    sent: FactorBlock | None
+
+
+class LocalRows(Delivery):
+    """The rows of one side, in the one partition that the next step reads."""
+
+    def __init__(self, rdd: RDD[MadeOf]) -> None:
+        self.rdd = rdd
+
+    def release(self) -> None:
+        discard(self.rdd)
+
+
+class LocalExchange(Exchange):
+    """Runs the steps of all blocks in one task.
+
+    Between steps the rows are in an RDD of one partition. A training does not come here for every
+    half-step: `rddals.segments` runs many of them in a task.
+    """
+
+    name = "local"
+
+    def advance(
+        self,
+        links: Links,
+        other: Links,
+        delivery: Delivery | None,
+        step: Step,
+        *,
+        brought: Brought = NOTHING,
+        send: bool,
+        keep: bool,
+    ) -> Advance:
+        assert delivery is None or isinstance(delivery, LocalRows)
+        book = ReportBook(links.rdd.context)
+        sent = [] if delivery is None else [delivery.rdd]
+        records = in_one_task([links.rdd, *numbered(brought.rdds), *sent])
+        sources = None if delivery is None else other.partitioner.num_blocks
+        task = partial(_run, BlockTask(links, step, book), sources, send, keep)
+        made = records.mapPartitions(task)
+        factors = None
+        try:
+            cut_lineage(made)
+            try:
+                reports = collect_reports(book, links)
+                if keep:
+                    factors = _placed(made, links.partitions)
+            except BaseException:
+                discard(made)
+                raise
+        finally:
+            book.close()
+            brought.release()
+        if delivery is not None:
+            delivery.release()
+        if send:
+            return Advance(LocalRows(made), factors, reports)
+        discard(made)
+        return Advance(None, factors, reports)
+
+
+@spared
+def _run(
+    block_task: BlockTask, sources: int | None, send: bool, keep: bool, records: Iterable[Any]
+) -> Iterator[MadeOf]:
+    """Run a step on every block; `sources` is how many blocks have sent something, if any have."""
+    started = perf_counter()
+    links: list[LinkBlock] = []
+    delivered: dict[int, FactorBlock] = {}
+    own: dict[int, dict[int, FactorBlock]] = {}
+    for record in records:
+        if isinstance(record, LinkBlock):
+            links.append(record)
+        elif isinstance(record, MadeOf):
+            assert record.sent is not None
+            delivered[record.block] = record.sent
+        else:
+            number, block, rows = record
+            own.setdefault(block, {})[number] = rows
+    seconds = (perf_counter() - started) / max(1, len(links))
+    blocks = None if sources is None else [delivered[block] for block in range(sources)]
+    for link_block in sorted(links, key=lambda link_block: link_block.block):
+
+        def deliver(link_block: LinkBlock = link_block) -> tuple[LinkBlock, Rows | None]:
+            rows = None if blocks is None else needed_rows(link_block.in_block, blocks)
+            return link_block, rows
+
+        mine = own.get(link_block.block, {})
+        received = Received(link_block, [mine[number] for number in sorted(mine)], [], seconds)
+        for kept, sent in block_task.solve(received, deliver):
+            yield MadeOf(link_block.block, kept if keep else None, sent if send else None)
+
+
+def _placed(made: RDD[MadeOf], partitions: int) -> RDD[FactorBlock]:
+    """The rows that are kept, each block in the partition of its number."""
+    shuffle = Shuffle(made.mapPartitions(_kept), partitions)
+    try:
+        factors = in_their_blocks(shuffle)
+        cut_lineage(factors)
+    finally:
+        shuffle.release()
+    return factors
+
+
+@spared
+def _kept(made: Iterable[MadeOf]) -> Iterator[tuple[int, FactorBlock]]:
+    return ((of.block, of.kept) for of in made if of.kept is not None)

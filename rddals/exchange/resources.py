@@ -1,0 +1,66 @@
+"""What a SparkContext, or this machine alone, has to train with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pyspark import SparkContext
+
+from rddals.exchange.plan import Resources
+from rddals.kernels.speed import seconds_per_flop
+from rddals.rdds.one_task import cores_of_a_task
+from rddals.rdds.spark import is_local
+
+__all__ = ["resources_here", "resources_of"]
+
+MIB = 1 << 20
+#: Of an executor's memory, what Spark leaves to processes beside the JVM where nothing is said.
+OVERHEAD, LEAST_OVERHEAD = 0.1, 384
+
+
+def resources_of(sc: SparkContext, rank: int) -> Resources:
+    """What the executors of a context have.
+
+    A local master's task may have the memory of the machine that the JVM's heap leaves. On a
+    cluster it may have ``spark.executor.pyspark.memory``, or, if that is not set, the executor's
+    memory overhead.
+    """
+    return Resources(
+        cores=max(1, int(sc.defaultParallelism)),
+        threads=cores_of_a_task(sc).threads,
+        task_bytes=_memory_beside_the_heap(sc) if is_local(sc) else _worker_memory(sc),
+        seconds_per_flop=seconds_per_flop(rank),
+    )
+
+
+def resources_here(rank: int) -> Resources:
+    """What this machine has, with half of its memory left to others."""
+    cores = os.cpu_count() or 1
+    return Resources(cores, cores, _machine_memory() // 2, seconds_per_flop(rank))
+
+
+def _memory_beside_the_heap(sc: SparkContext) -> int:
+    jvm = sc._jvm
+    assert jvm is not None
+    return max(0, _machine_memory() - int(jvm.java.lang.Runtime.getRuntime().maxMemory()))
+
+
+def _worker_memory(sc: SparkContext) -> int:
+    conf = sc._jsc.sc().conf()
+    memory = int(conf.getSizeAsMb("spark.executor.memory", "1g"))
+    overhead = max(LEAST_OVERHEAD, int(OVERHEAD * memory))
+    for key in ("spark.executor.pyspark.memory", "spark.executor.memoryOverhead"):
+        if conf.contains(key):
+            return int(conf.getSizeAsMb(key)) * MIB
+    return overhead * MIB
+
+
+def _machine_memory() -> int:
+    """Bytes of this machine, or of the control group that this process is held in."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return physical
+    return min(physical, int(limit)) if limit.isdigit() else physical
