@@ -96,3 +96,8 @@ class TestBroadcast(ExchangeContract):
             if kind == "broadcast file"
         ]
         return 2 * sum(map(os.path.getsize, paths)), 2 * 4
+
+
+class TestLocal(ExchangeContract):
+    exchange = "local"
+    shuffles_per_half_step = 0

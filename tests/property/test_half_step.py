@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dense_reference as dense
+from kernel_variants import VARIANTS, using
 from partitioners import HashPartitioner
 from rddals.blocks.links import link
 from rddals.blocks.ratings import RatingBlock
@@ -35,14 +36,16 @@ class Problem:
         ratings = RatingBlock.from_columns(ids, self.columns, self.ratings)
         return link(0, ratings, 0, HashPartitioner(2)).in_block
 
-    def solve(self, objective):
+    def solve(self, objective, variant):
         block = self.block()
-        return half_step(
-            block,
-            self.Y[block.source_ids],
-            objective,
-            gram(self.Y) if objective.implicit else None,
-        )
+        with using(variant) as kernels:
+            return half_step(
+                block,
+                self.Y[block.source_ids],
+                objective,
+                gram(self.Y) if objective.implicit else None,
+                kernels=kernels,
+            )
 
     def expected(self, objective):
         rated = np.unique(self.rows)
@@ -89,10 +92,10 @@ class Problem:
 TOLERANCE = {"double": 1e-5, "single": 2e-3}
 
 
-def check(problem, objective, tolerance=None):
+def check(problem, objective, variant, tolerance=None):
     tolerance = tolerance or TOLERANCE[objective.precision]
     expected = problem.expected(objective)
-    solution = problem.solve(objective)
+    solution = problem.solve(objective, variant)
     assert solution.rows.dtype == np.float32
     scale = max(1.0, np.abs(expected).max(initial=0))
     rounding = 4 * problem.rank * np.finfo(objective.dtype).eps * problem.conditions(objective)
@@ -126,25 +129,28 @@ def with_rank(objective, rank, **changes):
     return Objective(rank, **{name: getattr(objective, name) for name in names} | changes)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @given(
-    degrees=st.lists(st.integers(1, 40), max_size=12),
+    degrees=st.lists(st.integers(1, 40), max_size=40),
     columns=st.integers(1, 50),
     rank=st.integers(1, 40),
     objective=objectives,
     seed=st.integers(0, 2**32 - 1),
     duplicates=st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
-def test_any_ratings(degrees, columns, rank, objective, seed, duplicates):
-    check(Problem(degrees, columns, rank, seed, duplicates=duplicates), with_rank(objective, rank))
+@settings(max_examples=150, deadline=None)
+def test_any_ratings(variant, degrees, columns, rank, objective, seed, duplicates):
+    problem = Problem(degrees, columns, rank, seed, duplicates=duplicates)
+    check(problem, with_rank(objective, rank), variant)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @given(
-    degrees=st.lists(st.integers(1, 150), min_size=1, max_size=8),
-    rank=st.integers(60, 128),
+    degrees=st.lists(st.integers(1, 300), min_size=1, max_size=8),
+    rank=st.integers(60, 256),
     objective=objectives,
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=25, deadline=None)
-def test_high_ranks(degrees, rank, objective, seed):
-    check(Problem(degrees, 200, rank, seed), with_rank(objective, rank))
+@settings(max_examples=15, deadline=None)
+def test_high_ranks(variant, degrees, rank, objective, seed):
+    check(Problem(degrees, 400, rank, seed), with_rank(objective, rank), variant)

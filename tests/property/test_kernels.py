@@ -1,5 +1,6 @@
 """The kernels where they branch: pieces, forms, singular systems, and the solvers alone."""
 
+from functools import partial
 from unittest import mock
 
 import numpy as np
@@ -9,13 +10,15 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 import dense_reference as dense
+from kernel_variants import VARIANTS, using
 from partitioners import HashPartitioner
 from rddals.blocks.links import link
 from rddals.blocks.ratings import RatingBlock
 from rddals.config import Objective
 from rddals.errors import SingularSystemError
-from rddals.kernels import half_step as kernel
+from rddals.kernels import batched
 from rddals.kernels import solvers
+from rddals.kernels.native import rows
 from rddals.kernels.half_step import gram, half_step
 from rddals.kernels.solvers import VECTORISED_ORDER, solve_nonnegative, solve_spd
 
@@ -57,9 +60,17 @@ def factors(n, rank, seed=1):
     return (np.random.default_rng(seed).normal(size=(n, rank)) / np.sqrt(rank)).astype(np.float32)
 
 
-def solve(ratings, Y, objective):
+@pytest.fixture(params=VARIANTS)
+def solve(request):
+    """Solve ratings by one implementation of the half-step after the other."""
+    return partial(solve_by, request.param)
+
+
+def solve_by(variant, ratings, Y, objective):
     block = link(0, ratings, 0, HashPartitioner(3)).in_block
-    return half_step(block, Y[block.source_ids], objective, gram(Y) if objective.implicit else None)
+    source_gram = gram(Y) if objective.implicit else None
+    with using(variant) as kernels:
+        return half_step(block, Y[block.source_ids], objective, source_gram, kernels=kernels)
 
 
 def expected(ratings, Y, objective):
@@ -77,11 +88,12 @@ def expected(ratings, Y, objective):
 
 @pytest.mark.parametrize("tile", [1, 600, 4096])
 def test_a_heavy_row_is_summed_by_pieces(monkeypatch, kind, precision, tile):
+    solve = partial(solve_by, ("numpy", 0))
     degrees = [2, 400, 3, 3, 57, 400, 16, 16, 16]
     ratings, Y = ratings_of(degrees, 300), factors(300, 12)
     objective = Objective(12, 0.1, precision=precision, **kind)
     whole = solve(ratings, Y, objective)
-    monkeypatch.setattr(kernel, "TILE_BYTES", tile)
+    monkeypatch.setattr(batched, "TILE_BYTES", tile)
     pieces = solve(ratings, Y, objective)
     tolerance = TOLERANCE[precision]
     wanted = expected(ratings, Y, objective)
@@ -93,16 +105,17 @@ def test_a_heavy_row_is_summed_by_pieces(monkeypatch, kind, precision, tile):
 
 @pytest.mark.parametrize("equations", [1, 3_000])
 def test_equations_are_solved_a_few_at_a_time(monkeypatch, kind, precision, equations):
+    solve = partial(solve_by, ("numpy", 0))
     ratings, Y = ratings_of([1, 2, 2, 2, 5, 5, 9, 14, 14, 14, 14, 30], 40), factors(40, 6)
     objective = Objective(6, 0.1, precision=precision, **kind)
-    monkeypatch.setattr(kernel, "EQUATION_BYTES", equations)
+    monkeypatch.setattr(batched, "EQUATION_BYTES", equations)
     wanted = expected(ratings, Y, objective)
     np.testing.assert_allclose(
         solve(ratings, Y, objective).rows, wanted, rtol=0, atol=TOLERANCE[precision]
     )
 
 
-def test_an_empty_block(kind, precision):
+def test_an_empty_block(solve, kind, precision):
     objective = Objective(5, 0.1, precision=precision, **kind)
     solution = solve(RatingBlock.empty(), factors(4, 5), objective)
     assert solution.rows.shape == (0, 5)
@@ -110,6 +123,7 @@ def test_an_empty_block(kind, precision):
     assert (solution.loss, solution.penalty) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("implicit", [False, True])
 @given(
     degrees=st.lists(st.integers(1, 24), min_size=1, max_size=10),
@@ -117,14 +131,16 @@ def test_an_empty_block(kind, precision):
     lambda_=st.sampled_from([0.01, 0.1, 1.0]),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=60, deadline=None)
-def test_dual_and_primal_agree(implicit, degrees, rank, lambda_, seed):
+@settings(max_examples=30, deadline=None)
+def test_dual_and_primal_agree(variant, implicit, degrees, rank, lambda_, seed):
+    module = batched if variant[0] == "numpy" else rows
+    solve = partial(solve_by, variant)
     ratings, Y = ratings_of(degrees, 30, seed), factors(30, rank, seed)
     objective = Objective(rank, lambda_, implicit=implicit, alpha=3.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel, "DUAL_SHARE", 0)
+        patch.setattr(module, "DUAL_SHARE", 0)
         primal = solve(ratings, Y, objective)
-        patch.setattr(kernel, "DUAL_SHARE", 1e9)
+        patch.setattr(module, "DUAL_SHARE", 1e3)
         dual = solve(ratings, Y, objective)
     scale = max(1.0, np.abs(primal.rows).max())
     np.testing.assert_allclose(dual.rows, primal.rows, rtol=0, atol=1e-5 * scale)
@@ -135,7 +151,7 @@ def test_dual_and_primal_agree(implicit, degrees, rank, lambda_, seed):
 
 
 @pytest.mark.parametrize("nonnegative", [False, True])
-def test_without_a_penalty_regular_systems_are_solved(precision, nonnegative):
+def test_without_a_penalty_regular_systems_are_solved(solve, precision, nonnegative):
     ratings, Y = ratings_of([30, 60, 45], 80), factors(80, 6)
     objective = Objective(6, 0.0, precision=precision, nonnegative=nonnegative)
     solution = solve(ratings, Y, objective)
@@ -146,7 +162,7 @@ def test_without_a_penalty_regular_systems_are_solved(precision, nonnegative):
 
 @pytest.mark.parametrize("rank", [4, LARGE + 4])  # either way to factorise
 @pytest.mark.parametrize("nonnegative", [False, True])
-def test_without_a_penalty_singular_systems_are_named(precision, nonnegative, rank):
+def test_without_a_penalty_singular_systems_are_named(solve, precision, nonnegative, rank):
     # Ids 10 and -7 have fewer ratings than the rank; 13 has enough, all of one product; 5 and 8
     # are regular.
     enough = 3 * rank
@@ -163,7 +179,7 @@ def test_without_a_penalty_singular_systems_are_named(precision, nonnegative, ra
 
 
 @pytest.mark.parametrize("rank", [4, 12, LARGE + 4])
-def test_fewer_ratings_than_the_rank_never_pass_for_regular(precision, rank):
+def test_fewer_ratings_than_the_rank_never_pass_for_regular(solve, precision, rank):
     # A hundred ids, one rating short each: rounding leaves some with a pivot that looks sound.
     ratings, Y = ratings_of([rank - 1] * 100, 5 * rank), factors(5 * rank, rank)
     with pytest.raises(SingularSystemError) as caught:
@@ -171,7 +187,7 @@ def test_fewer_ratings_than_the_rank_never_pass_for_regular(precision, rank):
     assert caught.value.ids == tuple(range(100))
 
 
-def test_implicit_feedback_without_a_penalty_may_be_regular(precision):
+def test_implicit_feedback_without_a_penalty_may_be_regular(solve, precision):
     # The Gram matrix of all products makes up for the ratings a row has not.
     ratings, Y = ratings_of([1, 2, 3], 50), factors(50, 6)
     objective = Objective(6, 0.0, implicit=True, alpha=1.0, precision=precision)
@@ -181,7 +197,7 @@ def test_implicit_feedback_without_a_penalty_may_be_regular(precision):
     )
 
 
-def test_implicit_feedback_without_a_penalty_may_be_singular(precision):
+def test_implicit_feedback_without_a_penalty_may_be_singular(solve, precision):
     Y = np.zeros((4, 3), dtype=np.float32)
     Y[:, 0] = 1
     ratings = RatingBlock.from_rows([(6, 0, 1.0), (9, 1, 2.0), (9, 2, 1.0)])
@@ -190,7 +206,7 @@ def test_implicit_feedback_without_a_penalty_may_be_singular(precision):
     assert caught.value.ids == (6, 9)
 
 
-def test_rows_nobody_likes_are_zero(precision):
+def test_rows_nobody_likes_are_zero(solve, precision):
     ratings = RatingBlock.from_rows([(1, 0, -2.0), (1, 1, 0.0), (2, 2, 0.0), (3, 0, 1.0)])
     for lambda_ in (0.0, 0.5):
         objective = Objective(2, lambda_, implicit=True, alpha=1.0, precision=precision)
@@ -200,7 +216,7 @@ def test_rows_nobody_likes_are_zero(precision):
 
 
 @pytest.mark.parametrize("nonnegative", [False, True])
-def test_rows_nobody_likes_are_never_singular(precision, nonnegative):
+def test_rows_nobody_likes_are_never_singular(solve, precision, nonnegative):
     # The minimum is at 0, though neither the ratings nor the Gram matrix determine it alone.
     Y = np.zeros((4, 3), dtype=np.float32)
     ratings = RatingBlock.from_rows([(6, 0, -1.0), (9, 1, 0.0)])

@@ -363,7 +363,7 @@ static double NAME(primal)(const rddals_job *job, const scratch *s, int64_t firs
     }
     for (int l = 0; l < count; l++) {
         loss -= (double)product[l];
-        job->singular[first + l] = singular[l] != 0;
+        if (singular[l]) job->singular[first + l] = 1;
     }
     return loss;
 }
@@ -450,7 +450,7 @@ static double NAME(dual)(const rddals_job *job, const scratch *s, int64_t first,
         else
             loss += (double)(ridge[l] * product[l]); /* r'r - x'b, without cancellation */
         memcpy((T *)job->solved + (first + l) * rank, solution, rank * sizeof(T));
-        job->singular[first + l] = singular[l] != 0;
+        if (singular[l]) job->singular[first + l] = 1;
     }
     return loss;
 }

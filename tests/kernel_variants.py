@@ -1,0 +1,31 @@
+"""The implementations of the half-step that one contract suite runs over."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from unittest import mock
+
+import pytest
+
+from rddals.kernels import native
+from rddals.kernels.native import rows
+
+NO_LIBRARY = pytest.mark.skipif(
+    native.library() is None, reason=f"no compiled kernels: {native.unavailable()}"
+)
+#: NumPy, and the library with vectors of no more than so many bytes: another code path for each.
+VARIANTS = [
+    pytest.param(("numpy", 0), id="numpy"),
+    *(
+        pytest.param(("native", size), id=f"native-{size}", marks=NO_LIBRARY)
+        for size in (64, 32, 16)
+    ),
+]
+
+
+@contextmanager
+def using(variant):
+    """The `kernels` argument for one of `VARIANTS`, with its vectors."""
+    kernels, vector_bytes = variant
+    with mock.patch.object(rows, "VECTOR_BYTES", vector_bytes):
+        yield kernels
