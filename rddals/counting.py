@@ -16,6 +16,8 @@ from partitioners import HashPartitioner, Partitioner
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, RddalsError
 from rddals.exchange.footprint import Footprint, footprints
+from rddals.exchange.plan import Resources
+from rddals.exchange.resources import resources_here, resources_of
 from rddals.rdds.degrees import Degrees, merged_degrees
 from rddals.rdds.pieces import PRODUCTS, USERS, Piece, own_ratings, send_pieces
 from rddals.rdds.spark import ReportBook, Shuffle, executors_of, spared
@@ -52,6 +54,9 @@ class Counted(Protocol):
     @property
     def degrees(self) -> tuple[Degrees, Degrees]: ...
 
+    def resources(self, rank: int) -> Resources:
+        """What there is to train on these ratings with."""
+
     def footprints(
         self, placements: Sequence[tuple[Partitioner, Partitioner]], rank: int
     ) -> list[tuple[Footprint, Footprint]]:
@@ -72,6 +77,10 @@ class HeldRatings:
         self.default_blocks = cores()
         self.pairs = ratings.users, ratings.products
 
+    def resources(self, rank: int) -> Resources:
+        """What this machine has to train with."""
+        return resources_here(rank)
+
     @cached_property
     def degrees(self) -> tuple[Degrees, Degrees]:
         """Degrees of all users and of all products."""
@@ -89,13 +98,17 @@ class SpreadRatings:
     """Ratings shuffled to their users and to their products, once; a context that releases them."""
 
     def __init__(self, source: RDD[Any], duplicates: str) -> None:
-        sc = source.context
+        self._sc = sc = source.context
         self.default_blocks = max(sc.defaultParallelism, source.getNumPartitions() // 2)
         self.executors = executors_of(sc)
         self._duplicates = duplicates
         self._book = ReportBook(sc)
         spread = HashPartitioner(self.default_blocks)
         self._shuffle: Shuffle = send_pieces(source, (spread, spread), self._book)
+
+    def resources(self, rank: int) -> Resources:
+        """What the executors have to train with."""
+        return resources_of(self._sc, rank)
 
     def __enter__(self) -> SpreadRatings:
         try:

@@ -13,7 +13,7 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.start import id_start, mllib_start
 from rddals.errors import RddalsError
 from rddals.events import HalfStepDone
-from rddals.rdds.links import SIDE_NAMES, USERS
+from rddals.rdds.links import PRODUCTS, SIDE_NAMES, USERS
 from rddals.rdds.one_task import cores_of_a_task, in_one_task
 from rddals.rdds.spark import (
     ReportBook,
@@ -106,10 +106,11 @@ class LocalAlternation(Alternation):
 
     def _start(self) -> MakeRows:
         settings, users = self.settings, self.links[USERS]
-        drawn = {"rank": settings.objective.rank, "seed": settings.seed, "side": USERS}
+        rank, seed = settings.objective.rank, settings.seed
         if settings.init == "id" or self.known is not None:
-            return partial(id_start, **drawn)
-        return partial(mllib_start, blocks=users.partitioner.num_blocks, **drawn)
+            return partial(id_start, rank=rank, seed=seed, side=USERS)
+        blocks = users.partitioner.num_blocks
+        return partial(mllib_start, rank=rank, seed=seed, side=USERS, blocks=blocks)
 
     def _reports(self, done: int) -> list[SegmentReport]:
         """What the segment after the first `done` iterations reports; listeners are told."""
@@ -147,11 +148,12 @@ class LocalAlternation(Alternation):
         if self.last_rows is None:
             assert self.rows is not None
             self.last_rows = self._on_their_way(self.rows)
+        rows = self.last_rows.rdd
         factors = [
             with_shuffle_serializer(
-                self.last_rows.rdd.mapPartitions(partial(_of_side, side), preservesPartitioning=True)
+                rows.mapPartitions(partial(_of_side, side), preservesPartitioning=True)
             )
-            for side in range(2)
+            for side in (USERS, PRODUCTS)
         ]
         cut_lineage(*factors)
         self.factors[:] = factors

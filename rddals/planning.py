@@ -14,7 +14,7 @@ from rddals.blocks.ratings import RatingBlock
 from rddals.config import Settings, block_count
 from rddals.counting import Counted, HeldRatings, SpreadRatings
 from rddals.errors import SettingError
-from rddals.exchange import EXCHANGES, choose
+from rddals.exchange import EXCHANGES, Resources, choose
 from rddals.exchange.footprint import Footprint
 from rddals.exchange.forecast import (
     Plan,
@@ -58,7 +58,7 @@ def plan(
         Spark is needed.
     rank : int
         Length of a factor.
-    exchanges : sequence of {"shuffle", "broadcast", "join"}
+    exchanges : sequence of {"shuffle", "broadcast", "join", "local"}
     partitioners : sequence
         Each a name, a `Partitioner`, a function from id to block, or a pair of these for users
         and products.
@@ -67,7 +67,8 @@ def plan(
         as this machine has cores.
     executors : int, optional
         Executors that a broadcast goes to; those that are there now, if left out, and one for a
-        `RatingBlock`.
+        `RatingBlock`. If given, nothing is known of their cores and memory, and the choice is
+        between shuffle and broadcast.
     duplicates : {"keep", "last", "mean", "sum"}
     userCol, itemCol, ratingCol : str, optional
         Columns of a DataFrame, as for `rddals.ALS.train`.
@@ -92,10 +93,11 @@ def plan(
     columns = Columns.checked(userCol, itemCol, ratingCol)
     with _counted(ratings, columns, settings.duplicates) as counted:
         executors = destinations or counted.executors
+        resources = counted.resources(rank) if destinations is None else None
         fitted = [_fitted(pair, counted) for pair in asked]
         counts = counted.footprints([pair for pair, _ in fitted], rank)
     placements = [
-        _planned(sides, pair, seconds, counts_of_pair, names, rank, executors)
+        _planned(sides, pair, seconds, counts_of_pair, names, rank, executors, resources)
         for sides, (pair, seconds), counts_of_pair in zip(asked, fitted, counts, strict=True)
     ]
     users, products = counts[0]
@@ -175,6 +177,7 @@ def _planned(
     exchanges: Sequence[str],
     rank: int,
     executors: int,
+    resources: Resources | None,
 ) -> PlannedPlacement:
     sizes = half_step_sizes(pair, rank, executors)
     speed = seconds_per_flop(rank)
@@ -186,6 +189,6 @@ def _planned(
         users=load_of(pair[0], pair[1], rank, speed),
         products=load_of(pair[1], pair[0], rank, speed),
         half_steps={name: half_steps(name, pair, sizes) for name in exchanges},
-        choice=choose(*sizes),
+        choice=choose(*sizes, resources),
         footprints=pair,
     )

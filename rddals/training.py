@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from time import perf_counter
 from typing import Any
 
@@ -18,6 +19,7 @@ from rddals.config import Settings
 from rddals.events import HalfStepDone, LinksBuilt, Listener
 from rddals.exchange import Choice, HalfStepSizes, choose
 from rddals.exchange.resources import resources_of
+from rddals.kernels import native
 from rddals.kernels.work import flops_of_mean
 from rddals.local_alternation import LocalAlternation
 from rddals.rdds.factors import FactorTable
@@ -96,6 +98,7 @@ def _built(links: LinkedRatings, settings: Settings, began: float) -> LinksBuilt
     if settings.exchange == "auto":
         choice = choose(*sizes, resources_of(users.rdd.context, rank))
     log.info("exchange %s: %s", choice.exchange, choice.reason)
+    _log_kernels()
     return LinksBuilt(
         ratings=sum(s.ratings for s in users.summaries),
         users=sum(s.ids for s in users.summaries),
@@ -105,6 +108,12 @@ def _built(links: LinkedRatings, settings: Settings, began: float) -> LinksBuilt
         seconds=perf_counter() - began,
     )
 
+
+@cache
+def _log_kernels() -> None:
+    """Say once which kernels there are here."""
+    level = logging.INFO if native.library() is not None else logging.WARNING
+    log.log(level, "kernels: %s", native.described())
 
 
 def half_step_sizes(links: tuple[Links, Links], rank: int) -> tuple[HalfStepSizes, HalfStepSizes]:

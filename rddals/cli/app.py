@@ -29,9 +29,11 @@ from rddals.cli.parameters import (
     Exchanges,
     Format,
     Json,
+    Kernels,
     Master,
     ModelPath,
     OneExchange,
+    OneKernels,
     OnePartitioner,
     OnePrecision,
     Partitioner,
@@ -43,6 +45,7 @@ from rddals.cli.parameters import (
     Verbose,
 )
 from rddals.exchange.forecast import NAMES
+from rddals.kernels import native
 from rddals.placement import PARTITIONERS
 from rddals.study.grid import Grid
 from rddals.study.runs import Settings
@@ -70,7 +73,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"rddals {rddals_version()}")
+        typer.echo(f"rddals {rddals_version()}, kernels: {native.described()}")
         raise typer.Exit
 
 
@@ -137,6 +140,7 @@ def train_command(
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="For the starting factors and the held-out part.")] = 0,
     precision: OnePrecision = Precision.double,
+    kernels: OneKernels = Kernels.auto,
     tol: Annotated[
         float,
         typer.Option(
@@ -168,6 +172,7 @@ def train_command(
             holdout=holdout,
             seed=seed,
             precision=precision.value,
+            kernels=kernels.value,
             tol=tol,
             columns=column_names(columns),
         )

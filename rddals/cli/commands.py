@@ -21,15 +21,17 @@ from rddals.cli.ratings import Ratings
 from rddals.cli.readers import read_ratings
 from rddals.cli.report import (
     history_document,
+    kernels_document,
     links_document,
     quality_document,
+    tell_kernels,
     tell_links,
     tell_quality,
 )
 from rddals.cli.split import split
+from rddals.events import Listener
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.shipping import write_package
-from rddals.events import Listener
 
 __all__ = [
     "evaluate",
@@ -57,6 +59,7 @@ def fit(
         "productPartitioner": training.partitioner,
         "exchange": training.exchange,
         "precision": training.precision,
+        "kernels": training.kernels,
         "tol": training.tol,
         "listeners": listeners,
     }
@@ -96,6 +99,7 @@ def train(
         with ratings.blamed(), output.progress(training.iterations) as progress:
             model = fit(source, training, (linked, progress))
         seconds = perf_counter() - began
+        tell_kernels(output, model.history)
         quality = None
         if held_out is not None:
             top = TOP if training.implicit else None
@@ -111,6 +115,7 @@ def train(
                 "input": {"paths": list(ratings.paths), "format": ratings.description},
                 "settings": asdict(training),
                 **links_document(links[0]),
+                "kernels": kernels_document(model.history),
                 "history": history_document(model.history),
                 "held_out": None if quality is None else quality_document(quality),
                 "seconds": seconds,

@@ -22,7 +22,7 @@ from rddals.cli.metrics import measure
 from rddals.cli.options import SparkOptions, Training
 from rddals.cli.output import Output
 from rddals.cli.readers import read_ratings
-from rddals.cli.report import history_document, links_document, number
+from rddals.cli.report import history_document, kernels_document, links_document, number
 from rddals.cli.split import held_out, select
 from rddals.exchange.plan import bytes_moved, readable_bytes
 from rddals.rdds.ingest import rating_source, read_batches
@@ -105,6 +105,7 @@ def _story(spark: SparkSession, output: Output, sample: Path) -> dict[str, Any]:
         **links_document(links),
         "held_out_ratings": len(tested),
         "blocks": blocks,
+        "kernels": kernels_document(model.history),
         "history": history_document(model.history),
         "held_out_rmse": {**rmse, "mean rating": average},
         "user": user,
@@ -144,7 +145,7 @@ def _tell_blocks(output: Output, blocks: Sequence[dict[str, Any]]) -> None:
 def _tell_bytes(output: Output, links: LinksBuilt) -> None:
     output.section(
         "3 Exchange",
-        "Each half-step brings every block the factor rows it needs, in one of three ways.\n"
+        "Each half-step brings every block the factor rows it needs, in one of four ways.\n"
         "The model is the same with each; the bytes are not.",
     )
     moved = [bytes_moved(sizes) for sizes in links.sizes]

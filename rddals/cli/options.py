@@ -75,6 +75,7 @@ class Training:
     holdout: float = 0.0
     seed: int = 0
     precision: str = "double"
+    kernels: str = "auto"
     tol: float = 0.0
     columns: tuple[str, ...] | None = None
 

@@ -15,9 +15,11 @@ __all__ = [
     "Exchanges",
     "Format",
     "Json",
+    "Kernels",
     "Master",
     "ModelPath",
     "OneExchange",
+    "OneKernels",
     "OnePartitioner",
     "OnePrecision",
     "Partitioner",
@@ -35,6 +37,7 @@ class Exchange(Enum):
     broadcast = "broadcast"
     shuffle = "shuffle"
     join = "join"
+    local = "local"
 
 
 class Partitioner(Enum):
@@ -47,6 +50,12 @@ class Partitioner(Enum):
 class Precision(Enum):
     double = "double"
     single = "single"
+
+
+class Kernels(Enum):
+    auto = "auto"
+    native = "native"
+    numpy = "numpy"
 
 
 class Update(Enum):
@@ -88,8 +97,11 @@ OneExchange = Annotated[
 ]
 OnePartitioner = Annotated[Partitioner, typer.Option(help="Where users and products live.")]
 OnePrecision = Annotated[Precision, typer.Option(help="In which precision equations are solved.")]
+OneKernels = Annotated[
+    Kernels, typer.Option(help="Which implementation solves them: compiled, or NumPy.")
+]
 Exchanges = Annotated[
-    str, typer.Option(metavar="NAMES", help="all, or some of shuffle,broadcast,join.")
+    str, typer.Option(metavar="NAMES", help="all, or some of shuffle,broadcast,join,local.")
 ]
 Partitioners = Annotated[
     str, typer.Option(metavar="NAMES", help="all, or some of hash,range,balanced,locality.")

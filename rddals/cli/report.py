@@ -12,9 +12,11 @@ from rddals.exchange.plan import bytes_moved
 
 __all__ = [
     "history_document",
+    "kernels_document",
     "links_document",
     "number",
     "quality_document",
+    "tell_kernels",
     "tell_links",
     "tell_quality",
 ]
@@ -41,6 +43,18 @@ def links_document(links: LinksBuilt) -> dict[str, Any]:
         "bytes_per_half_step": {"users_send": users, "products_send": products},
         "link_seconds": links.seconds,
     }
+
+
+def kernels_document(history: Iterable[HalfStepDone]) -> str | None:
+    """The kernels that ran, if any iteration did."""
+    return ", ".join(sorted({step.kernels for step in history})) or None
+
+
+def tell_kernels(output: Output, history: Iterable[HalfStepDone]) -> None:
+    """The kernels that ran."""
+    kernels = kernels_document(history)
+    if kernels is not None:
+        output.fact("kernels", kernels)
 
 
 def history_document(history: Iterable[HalfStepDone]) -> list[dict[str, Any]]:

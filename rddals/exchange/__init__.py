@@ -6,7 +6,7 @@ from rddals.exchange.base import NOTHING, Advance, Brought, Delivery, Exchange, 
 from rddals.exchange.broadcast import BroadcastExchange
 from rddals.exchange.join import JoinExchange
 from rddals.exchange.local import LocalExchange
-from rddals.exchange.plan import Choice, HalfStepSizes, bytes_moved, choose
+from rddals.exchange.plan import Choice, HalfStepSizes, Resources, bytes_moved, choose
 from rddals.exchange.shuffle import ShuffleExchange
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Delivery",
     "Exchange",
     "HalfStepSizes",
+    "Resources",
     "Solved",
     "Step",
     "bytes_moved",

@@ -19,6 +19,7 @@ from rddals.config import Settings
 from rddals.errors import SettingError
 from rddals.exchange.forecast import (
     FLOAT,
+    NAMES,
     SIDES,
     Load,
     Plan,
@@ -184,7 +185,7 @@ def expected_plan(
     rank: int,
     executors: int,
     degrees: str = "lognormal:1",
-    exchanges: Sequence[str] | str = ("shuffle", "broadcast", "join"),
+    exchanges: Sequence[str] | str = NAMES,
     blocks: int | Sequence[int] | None = None,
 ) -> Plan:
     """What trainings are expected to move on ratings that are not there.
@@ -201,7 +202,7 @@ def expected_plan(
     degrees : str
         How ratings are spread over the ids of either side: "constant", "lognormal:SIGMA" or
         "pareto:EXPONENT". No id has fewer than one or more than there are ids to rate.
-    exchanges : sequence of {"shuffle", "broadcast", "join"}
+    exchanges : sequence of {"shuffle", "broadcast", "join", "local"}
     blocks : int or sequence of int, optional
         Blocks of either side; 1, 4 and 16 for each executor, if left out.
 

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 SIDES = ("users", "products")
-NAMES = ("shuffle", "broadcast", "join")
+NAMES = ("shuffle", "broadcast", "join", "local")
 FLOAT = 4
 
 
@@ -60,7 +60,7 @@ class PlannedHalfStep:
     rows_held, rows_sent : int
         Rows that the sender has, and rows that arrive: one that three blocks need, three times.
     records : int
-        Messages from block to block; 0 for a broadcast.
+        Messages from block to block; 0 for a broadcast, and where all is in one task.
     payload : int
         Bytes of rows, and of ratings where they move as well.
     least_bytes, most_bytes : int
@@ -229,8 +229,10 @@ def half_step_sizes(
             ratings=int(side.ratings.sum()),
             rank=rank,
             executors=executors,
+            blocks=len(other.ids),
+            flops=float(other.work.sum()),
         )
-        for side in pair
+        for side, other in zip(pair, pair[::-1], strict=True)
     )
     return users, products
 
@@ -269,6 +271,8 @@ def half_step(
         sent, least, most = sizes.needed_rows, shuffled, shuffled
     elif exchange == "broadcast":
         sent, messages = sizes.source_rows * (1 + sizes.executors), 0
+    elif exchange == "local":
+        sent = messages = 0
     else:
         sent, most = sizes.ratings, payload + JOIN_ENVELOPE * messages
     return PlannedHalfStep(sender, sizes.source_rows, sent, messages, payload, least, most)

@@ -23,8 +23,9 @@ def ship(sc: SparkContext) -> None:
     """Have every Python worker of a context find this package, with NumPy all it needs.
 
     Sent once per context, as a zip of sources that Spark distributes and puts on the workers'
-    path. A local master's workers share the driver's Python, and a package that was itself
-    imported from a zip came by ``--py-files``, which the workers get as well: nothing is sent.
+    path, with the compiled kernels: workers on the driver's platform load them out of it. A local
+    master's workers share the driver's Python, and a package that was itself imported from a zip
+    came by ``--py-files``, which the workers get as well: nothing is sent.
     """
     if sc in _shipped or is_local(sc) or not _sources("rddals"):
         return
@@ -61,5 +62,6 @@ def _folder(package: str) -> Path:
 
 
 def _sources(package: str) -> list[Path]:
-    """The package's Python files; none if it is no folder."""
-    return sorted(_folder(package).rglob("*.py"))
+    """The package's Python files and libraries; none if it is no folder."""
+    folder = _folder(package)
+    return sorted([*folder.rglob("*.py"), *folder.rglob("*.so")])

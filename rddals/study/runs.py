@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 
 from rddals import ALS, HalfStepDone, TrainingDone
 from rddals.exchange.forecast import SIDES, PlannedPlacement
-from rddals.measure import Measured, ShuffleMeter, StageMeasure
+from rddals.measure import Measured, ShuffleMeter, StageMeasure, Traffic
 from rddals.planning import plan
 from rddals.study.grid import MLLIB, Combination
 from rddals.study.record import PARTS, Record
@@ -226,7 +226,8 @@ def _planned(placement: PlannedPlacement, exchange: str) -> dict[str, Any]:
 def _half_step(event: HalfStepDone, measured: Measured) -> dict[str, Any]:
     """What a half-step moved, and what its tasks spent their time on."""
     name = f"{event.iteration} {event.side}"
-    (step,) = (step.done for step in measured.steps if step.step == name)
+    # In one task there are no stages for a half-step, and nothing moves.
+    step = next((step.done for step in measured.steps if step.step == name), Traffic())
     parts = event.task_seconds
     compute = sum(parts.get(part, 0.0) for part in ("gather", "gram", "solve"))
     # A task waits for what it fetches while it receives.

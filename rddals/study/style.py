@@ -20,6 +20,7 @@ COLOURS = {
     "shuffle": "#0072B2",
     "broadcast": "#009E73",
     "join": "#D55E00",
+    "local": "#F0E442",
     MLLIB: "#777777",
     "users": "#56B4E9",
     "products": "#E69F00",
@@ -28,7 +29,13 @@ COLOURS = {
     "other": "#CCCCCC",
 }
 PART_COLOURS = dict(zip(PARTS, ("#0072B2", "#E69F00", "#CC79A7", "#D9D9D9"), strict=True))
-SYMBOLS = {"shuffle": "circle", "broadcast": "diamond", "join": "square", MLLIB: "x"}
+SYMBOLS = {
+    "shuffle": "circle",
+    "broadcast": "diamond",
+    "join": "square",
+    "local": "star",
+    MLLIB: "x",
+}
 INK, GRID = "#222222", "#e6e6e6"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 #: On an axis, about.

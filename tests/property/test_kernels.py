@@ -16,10 +16,9 @@ from rddals.blocks.links import link
 from rddals.blocks.ratings import RatingBlock
 from rddals.config import Objective
 from rddals.errors import SingularSystemError
-from rddals.kernels import batched
-from rddals.kernels import solvers
-from rddals.kernels.native import rows
+from rddals.kernels import batched, solvers
 from rddals.kernels.half_step import gram, half_step
+from rddals.kernels.native import rows
 from rddals.kernels.solvers import VECTORISED_ORDER, solve_nonnegative, solve_spd
 
 #: Orders up to which systems are factorised all at once, and one that is larger than all of them.

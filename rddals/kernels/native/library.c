@@ -1,4 +1,8 @@
 /* Entry points: the widest instruction set that this CPU has does the work. */
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "job.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -15,14 +19,42 @@ DECLARE(baseline)
 #if defined(__x86_64__)
 DECLARE(avx2)
 DECLARE(avx512)
-#define HAS_AVX512                                                               \
-    (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&  \
-     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
-#define HAS_AVX2 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-#define CHOOSE(name)                                                    \
-    (HAS_AVX512 && job->vector_bytes >= 64 ? name##_avx512              \
-     : HAS_AVX2 && job->vector_bytes >= 32 ? name##_avx2                \
-                                           : name##_baseline)
+#endif
+
+#if defined(__x86_64__)
+/* Which registers the operating system saves: XCR0. */
+static uint64_t saved_registers(void) {
+    uint32_t low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+/* __builtin_cpu_supports would say so, but not every compiler's run-time library fills it in. */
+static int64_t widest_vectors(void) {
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 16;
+    const int fma = c & bit_FMA, saves = (c & bit_OSXSAVE) && (c & bit_AVX);
+    if (!saves || !fma || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2)) return 16;
+    const uint64_t saved = saved_registers();
+    const unsigned avx512 = bit_AVX512F | bit_AVX512DQ | bit_AVX512VL | bit_AVX512BW;
+    if ((saved & 0xe6) == 0xe6 && (b & avx512) == avx512) return 64;
+    return (saved & 6) == 6 ? 32 : 16;
+}
+#else
+static int64_t widest_vectors(void) { return 16; }
+#endif
+
+/* Bytes of the widest vectors that this CPU and the job allow. */
+static int64_t vector_bytes(int64_t most) {
+    const int64_t widest = widest_vectors();
+    return widest < most ? widest : most;
+}
+
+#if defined(__x86_64__)
+#define CHOOSE(name)                                                \
+    (vector_bytes(job->vector_bytes) == 64   ? name##_avx512        \
+     : vector_bytes(job->vector_bytes) == 32 ? name##_avx2          \
+                                             : name##_baseline)
 #else
 #define CHOOSE(name) name##_baseline
 #endif
@@ -32,7 +64,8 @@ EXPORT int rddals_abi(void) { return 1; }
 
 EXPORT const char *rddals_instruction_set(void) {
 #if defined(__x86_64__)
-    return HAS_AVX512 ? "avx512" : HAS_AVX2 ? "avx2" : "sse2";
+    const int64_t bytes = vector_bytes(64);
+    return bytes == 64 ? "avx512" : bytes == 32 ? "avx2" : "sse2";
 #elif defined(__aarch64__)
     return "neon";
 #else
