@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from rddals.config import EXCHANGES, INITS, PRECISIONS, Objective, Settings, block_count
+from rddals.config import EXCHANGES, INITS, KERNELS, PRECISIONS, Objective, Settings, block_count
 from rddals.errors import SettingError
 
 GIVEN = {"rank": 10, "iterations": 5, "lambda_": 0.01, "nonnegative": False, "seed": 1}
@@ -76,7 +76,7 @@ def test_the_type_of_a_precision(precision, dtype):
         ({"checkpoint_interval": 0}, "checkpointInterval must be positive"),
         ({"checkpoint_interval": -2}, "but got -2"),
         ({"tol": -1e-9}, "tol must be nonnegative but got -1e-09"),
-        ({"exchange": "carrier pigeon"}, "'shuffle' or 'join' but got 'carrier pigeon'"),
+        ({"exchange": "carrier pigeon"}, "'join' or 'local' but got 'carrier pigeon'"),
         ({"precision": "half"}, "precision must be 'double' or 'single' but got 'half'"),
         ({"init": "zeros"}, "init must be 'mllib' or 'id' but got 'zeros'"),
         ({"nonnegative": 1}, "nonnegative must be True or False but got 1"),
@@ -190,7 +190,8 @@ def test_minus_one_takes_the_default_checkpoint_interval():
 
 
 def test_the_choices():
-    assert EXCHANGES == ("auto", "broadcast", "shuffle", "join")
+    assert EXCHANGES == ("auto", "broadcast", "shuffle", "join", "local")
+    assert KERNELS == ("auto", "native", "numpy")
     assert PRECISIONS == ("double", "single")
     assert "id" in INITS
     for exchange in EXCHANGES:

@@ -114,7 +114,7 @@ def test_a_billion_users():
         ({"degrees": "pareto:1"}, "but got 'pareto:1'"),
         ({"degrees": "constant:2"}, "but got 'constant:2'"),
         ({"degrees": "zipf:2"}, "but got 'zipf:2'"),
-        ({"exchanges": "post"}, "of shuffle, broadcast, join, but got 'post'"),
+        ({"exchanges": "post"}, "of shuffle, broadcast, join, local, but got 'post'"),
         ({"rank": 0}, "must be positive but got 0"),
     ],
 )

@@ -9,7 +9,16 @@ import small_matrix as small
 from partitioners import HashPartitioner
 from rddals.blocks.links import link
 from rddals.blocks.ratings import RatingBlock
-from rddals.exchange.plan import BROADCAST_LIMIT, HalfStepSizes, bytes_moved, choose, readable_bytes
+from rddals.exchange.plan import (
+    BROADCAST_LIMIT,
+    HalfStepSizes,
+    Resources,
+    bytes_moved,
+    choose,
+    local_bytes,
+    readable_bytes,
+    seconds_per_iteration,
+)
 
 MIB = 2**20
 # 100 rows of 40 bytes, each needed by two blocks and a half on average.
@@ -21,6 +30,7 @@ def test_bytes_by_hand():
         "shuffle": 250 * 40,
         "broadcast": 100 * 40 * 4,  # to the driver, and to three executors
         "join": 1_000 * (40 + 12),
+        "local": 0,
     }
 
 
@@ -40,6 +50,7 @@ def test_bytes_of_the_small_matrix_by_hand():
         "shuffle": 11 * 12,
         "broadcast": 7 * 12 * 2,
         "join": 21 * 24,
+        "local": 0,
     }
 
 
@@ -124,3 +135,66 @@ def test_the_reason_gives_both_figures():
     assert choose(sizes, sizes).reason == (
         "6.0 MiB per iteration by shuffle, 10.0 MiB by broadcast"
     )
+
+
+# ------------------------------------------------------------------ with cores and memory
+
+#: 60,000 users, 15,000 products, 4.4 million ratings at rank 50: 13 GFlop a half-step.
+LARGE = (
+    HalfStepSizes(60_000, 120_000, 4_400_000, rank=50, executors=1, blocks=8, flops=13e9),
+    HalfStepSizes(15_000, 100_000, 4_400_000, rank=50, executors=1, blocks=8, flops=13e9),
+)
+MACHINE = Resources(cores=8, threads=8, task_bytes=16 << 30, seconds_per_flop=2e-11)
+
+
+def test_seconds_by_hand():
+    seconds = seconds_per_iteration(*LARGE, MACHINE)
+    work = 2 * 13e9 * 2e-11 / 8
+    assert seconds["local"] == pytest.approx(work)
+    # Two jobs of eight tasks at once, and 220,000 rows of 200 bytes at 500 MB/s.
+    assert seconds["shuffle"] == pytest.approx(work + 2 * (0.02 + 0.01) + 220_000 * 200 / 5e8)
+    assert seconds["broadcast"] == pytest.approx(work + 2 * (0.02 + 0.01) + 75_000 * 400 / 5e8)
+
+
+@pytest.mark.parametrize(
+    ("resources", "chosen"),
+    [
+        (MACHINE, "local"),
+        (replace(MACHINE, threads=1), "broadcast"),  # one core of eight
+        (replace(MACHINE, threads=1, seconds_per_flop=1e-13), "local"),  # next to no work
+        (replace(MACHINE, task_bytes=512 << 20), "broadcast"),  # it does not fit
+        (replace(MACHINE, cores=800, threads=8), "local"),  # there are but eight blocks
+        (replace(MACHINE, threads=4, seconds_per_flop=2e-10), "broadcast"),
+        (replace(MACHINE, threads=4, seconds_per_flop=2e-12), "local"),
+    ],
+)
+def test_one_task_is_chosen_where_it_fits_and_is_fastest(resources, chosen):
+    choice = choose(*LARGE, resources)
+    assert choice.exchange == chosen
+    seconds = seconds_per_iteration(*LARGE, resources)
+    needed = local_bytes(*LARGE, resources.threads)
+    if chosen == "local":
+        for name, value in seconds.items():
+            assert f"{value:.2g} s by {name}" in choice.reason
+        assert f"needs {readable_bytes(needed)} of" in choice.reason
+    else:
+        assert choice.reason.startswith(choose(*LARGE).reason + "; not local: ")
+
+
+def test_memory_grows_with_all_that_a_task_holds():
+    least = local_bytes(*LARGE, 1)
+    users, products = LARGE
+    assert local_bytes(*LARGE, 2) > least
+    assert local_bytes(replace(users, ratings=9_000_000), products, 1) > least + 4_600_000 * 16
+    assert local_bytes(replace(users, source_rows=90_000), products, 1) > least + 30_000 * 400
+    wide = [replace(sizes, rank=100) for sizes in LARGE]
+    assert local_bytes(*wide, 1) > least + 75_000 * 200
+
+
+@given(users=sizes, products=sizes, gib=st.integers(0, 1000), threads=st.integers(1, 64))
+def test_without_room_for_it_one_task_is_never_chosen(users, products, gib, threads):
+    resources = Resources(8, threads, gib << 30, 1e-10)
+    choice = choose(users, products, resources)
+    if local_bytes(users, products, threads) > gib << 29:
+        assert choice.exchange == choose(users, products).exchange
+        assert "not local: one task needs" in choice.reason

@@ -1,0 +1,119 @@
+"""The library: found, built, refused, and done without."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from kernel_variants import NO_LIBRARY
+from rddals.kernels import native
+from rddals.kernels.native import build
+
+DESCRIBE = "from rddals.kernels import native; print(native.described())"
+COMPILER = pytest.mark.skipif(
+    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="there is no C compiler"
+)
+
+
+def described(path, **environment):
+    """What another process says of the kernels that it finds on this path."""
+    done = subprocess.run(
+        [sys.executable, "-c", DESCRIBE],
+        env={**os.environ, "PYTHONPATH": str(path), **environment},
+        cwd=os.sep,  # which would be looked into first
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the package's sources, without a library."""
+    root = Path(native.__file__).parents[3]
+    for name in ("rddals", "partitioners"):
+        shutil.copytree(
+            root / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "__pycache__")
+        )
+    return tmp_path
+
+
+def zipped(package, path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in package.rglob("*"):
+            if file.is_file() and file != path:
+                archive.write(file, file.relative_to(package))
+    return path
+
+
+def test_without_a_library_numpy_runs_and_the_reason_is_given(package, tmp_path):
+    wanted = f"numpy (no {native.library_name()} was built)"
+    assert described(package) == wanted
+    assert described(zipped(package, tmp_path / "package.zip")) == wanted
+
+
+def test_a_library_that_is_named_must_be_there(package):
+    assert "numpy (/nowhere cannot be loaded" in described(
+        package, RDDALS_NATIVE_LIBRARY="/nowhere"
+    )
+
+
+def test_a_broken_library_is_left_alone(package):
+    (package / "rddals/kernels/native" / native.library_name()).write_bytes(b"no library")
+    assert "cannot be loaded" in described(package)
+
+
+@COMPILER
+def test_a_library_of_another_version_is_left_alone(package, tmp_path):
+    source = tmp_path / "other.c"
+    source.write_text("int rddals_abi(void) { return 0; }")
+    library = package / "rddals/kernels/native" / native.library_name()
+    command = [*build.compiler(), "-shared", "-fPIC", str(source), "-o", str(library)]
+    subprocess.run(command, check=True)
+    assert "belongs to another version" in described(package)
+
+
+@NO_LIBRARY
+def test_a_library_is_loaded_from_a_folder_and_from_a_zip(package, tmp_path):
+    folder = Path(native.__file__).parent
+    shutil.copy(folder / native.library_name(), package / "rddals/kernels/native")
+    wanted = f"native, {native.instruction_set()}"
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    assert described(package) == wanted
+    path = zipped(package, tmp_path / "package.zip")
+    assert described(path, TMPDIR=str(scratch)) == wanted
+    assert not list(scratch.iterdir())
+
+
+@COMPILER
+@pytest.mark.long
+def test_the_library_is_compiled_into_any_folder(tmp_path):
+    library = tmp_path / "new" / "library.so"
+    assert build.main(["--output", str(library)]) == 0
+    assert described(
+        Path(native.__file__).parents[3], RDDALS_NATIVE_LIBRARY=str(library)
+    ).startswith("native")
+
+
+def test_without_a_compiler_nothing_is_built_and_the_reason_is_given(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
+    assert build.main(["--output", str(tmp_path / "library.so")]) == 1
+    assert not list(tmp_path.iterdir())
+    error = capsys.readouterr().err
+    assert error.startswith("rddals: NumPy's kernels will run: no C compiler")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("cc", ["/nowhere/cc", f"{sys.executable} -c 1/0"])
+def test_a_compiler_that_fails_is_named(monkeypatch, capsys, tmp_path, cc):
+    monkeypatch.setenv("CC", cc)
+    assert build.main(["--output", str(tmp_path / "library.so")]) == 1
+    assert cc.split()[0] in capsys.readouterr().err
