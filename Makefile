@@ -84,4 +84,4 @@ sanitize: install
 		tests/unit/test_overflow.py tests/unit/test_native_rows.py $(ARGS)
 
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info $(kernels)/*.so
+	rm -rf .venv .venv-* build dist *.egg-info $(kernels)/*.so.*

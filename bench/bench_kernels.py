@@ -12,10 +12,12 @@ from partitioners import HashPartitioner  # noqa: E402
 from rddals import RatingBlock  # noqa: E402
 from rddals.blocks.links import InBlock, link  # noqa: E402
 from rddals.config import Objective  # noqa: E402
-from rddals.kernels.half_step import DUAL_SHARE, gram, half_step  # noqa: E402
+from rddals.kernels.half_step import gram, half_step  # noqa: E402
+from rddals.kernels.work import flops  # noqa: E402
 
 RANKS = (10, 50, 100)
 PRECISIONS = ("single", "double")
+KERNELS = ("native", "numpy")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,27 +58,28 @@ def source_rows(in_block: InBlock, rank: int) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def flops(in_block: InBlock, objective: Objective) -> float:
-    """Multiplications and additions of the cheaper form of each row's system."""
-    d, k = in_block.degrees.astype(float), objective.rank
-    order = np.where(d < DUAL_SHARE * k, d, k)
-    other = np.where(d < DUAL_SHARE * k, k, d)
-    return float((order**2 * other + 4 * d * k + order**3 / 3).sum())
+def total_flops(in_block: InBlock, objective: Objective) -> float:
+    """All of a half-step, in the cheaper form of each row's system."""
+    return float(flops(in_block.degrees, objective.rank).sum())
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("degree", (10, 100, 1000))
 @pytest.mark.parametrize("rank", RANKS)
-def bench_degree(benchmark, gemm_rate, rank, degree, precision):
+def bench_degree(benchmark, gemm_rate, rank, degree, precision, kernels):
     in_block = equal_degrees(max(20, 400_000 // degree), degree)
     objective = Objective(rank=rank, lambda_=0.1, precision=precision)
     rows = source_rows(in_block, rank)
-    benchmark.pedantic(half_step, (in_block, rows, objective), rounds=5, warmup_rounds=1)
-    rate = flops(in_block, objective) / benchmark.stats.stats.median / 1e9
+    benchmark.pedantic(
+        half_step, (in_block, rows, objective), {"kernels": kernels}, rounds=5, warmup_rounds=1
+    )
+    rate = total_flops(in_block, objective) / benchmark.stats.stats.median / 1e9
     benchmark.extra_info |= {
         "rank": rank,
         "degree": degree,
         "precision": precision,
+        "kernels": kernels,
         "GFlop/s": round(rate, 1),
         "of gemm": f"{rate / gemm_rate[precision]:.0%}",
         "µs/row": round(benchmark.stats.stats.median / len(in_block.ids) * 1e6, 2),
@@ -89,10 +92,11 @@ def both_sides():
     return [link(0, everything, side, HashPartitioner(1)).in_block for side in (0, 1)]
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("kind", ("explicit", "implicit"))
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("rank", RANKS)
-def bench_iteration(benchmark, gemm_rate, both_sides, rank, precision, kind):
+def bench_iteration(benchmark, gemm_rate, both_sides, rank, precision, kind, kernels):
     objective = Objective(
         rank=rank, lambda_=0.1, precision=precision, implicit=kind == "implicit", alpha=1.0
     )
@@ -103,12 +107,13 @@ def bench_iteration(benchmark, gemm_rate, both_sides, rank, precision, kind):
         parts.update(gather=0.0, gram=0.0, solve=0.0)
         for block, rows in inputs:
             shared = gram(rows) if objective.implicit else None
-            for part, spent in half_step(block, rows, objective, shared).seconds.items():
+            solution = half_step(block, rows, objective, shared, kernels=kernels)
+            for part, spent in solution.seconds.items():
                 parts[part] += spent
 
     benchmark.pedantic(iteration, rounds=3, warmup_rounds=1)
     seconds = benchmark.stats.stats.median
-    rate = sum(flops(block, objective) for block, _ in inputs) / seconds / 1e9
+    rate = sum(total_flops(block, objective) for block, _ in inputs) / seconds / 1e9
     benchmark.extra_info |= {
         "rank": rank,
         "kind": kind,

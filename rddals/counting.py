@@ -79,7 +79,7 @@ class HeldRatings:
 
     def resources(self, rank: int) -> Resources:
         """What this machine has to train with."""
-        return resources_here(rank)
+        return resources_here(self.default_blocks, rank)
 
     @cached_property
     def degrees(self) -> tuple[Degrees, Degrees]:

@@ -119,14 +119,15 @@ class LocalAlternation(Alternation):
             raise filed
         receive, reports = filed
         for number, report in enumerate(reports):
-            parts = {"receive": 0.0 if number else receive, **report.solution_seconds}
+            before = 0.0 if number else receive
+            parts = {"receive": before, **report.solution_seconds}
             parts["other"] = report.seconds - sum(report.solution_seconds.values())
             self._done(
                 HalfStepDone(
                     iteration=done + 1 + number // 2,
                     side=SIDE_NAMES[report.side],
                     loss=report.loss,
-                    seconds=report.seconds,
+                    seconds=before + report.seconds,
                     task_seconds=parts,
                     kernels=report.kernels,
                 )

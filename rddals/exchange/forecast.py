@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from rddals.errors import SettingError
 from rddals.exchange.footprint import Footprint
 from rddals.exchange.messages import JOIN_ENVELOPE, shuffled_bytes
 from rddals.exchange.plan import Choice, HalfStepSizes, bytes_moved
+from rddals.kernels.work import flops_of_mean
 
 __all__ = [
     "SIDES",
@@ -230,7 +232,7 @@ def half_step_sizes(
             rank=rank,
             executors=executors,
             blocks=len(other.ids),
-            flops=float(other.work.sum()),
+            flops=sum(map(flops_of_mean, other.ids, other.ratings, repeat(rank))),
         )
         for side, other in zip(pair, pair[::-1], strict=True)
     )

@@ -106,7 +106,7 @@ def _run(
     started = perf_counter()
     links: list[LinkBlock] = []
     delivered: dict[int, FactorBlock] = {}
-    own: dict[int, dict[int, FactorBlock]] = {}
+    own: dict[int, list[tuple[int, FactorBlock]]] = {}
     for record in records:
         if isinstance(record, LinkBlock):
             links.append(record)
@@ -115,7 +115,7 @@ def _run(
             delivered[record.block] = record.sent
         else:
             number, block, rows = record
-            own.setdefault(block, {})[number] = rows
+            own.setdefault(block, []).append((number, rows))
     seconds = (perf_counter() - started) / max(1, len(links))
     blocks = None if sources is None else [delivered[block] for block in range(sources)]
     for link_block in sorted(links, key=lambda link_block: link_block.block):
@@ -124,8 +124,8 @@ def _run(
             rows = None if blocks is None else needed_rows(link_block.in_block, blocks)
             return link_block, rows
 
-        mine = own.get(link_block.block, {})
-        received = Received(link_block, [mine[number] for number in sorted(mine)], [], seconds)
+        oldest_first = sorted(own.get(link_block.block, []), key=lambda numbered: numbered[0])
+        received = Received(link_block, [rows for _, rows in oldest_first], [], seconds)
         for kept, sent in block_task.solve(received, deliver):
             yield MadeOf(link_block.block, kept if keep else None, sent if send else None)
 

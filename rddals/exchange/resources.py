@@ -17,6 +17,7 @@ __all__ = ["resources_here", "resources_of"]
 MIB = 1 << 20
 #: Of an executor's memory, what Spark leaves to processes beside the JVM where nothing is said.
 OVERHEAD, LEAST_OVERHEAD = 0.1, 384
+DEFAULT_HEAP = 1024 * MIB
 
 
 def resources_of(sc: SparkContext, rank: int) -> Resources:
@@ -34,10 +35,10 @@ def resources_of(sc: SparkContext, rank: int) -> Resources:
     )
 
 
-def resources_here(rank: int) -> Resources:
-    """What this machine has, with half of its memory left to others."""
-    cores = os.cpu_count() or 1
-    return Resources(cores, cores, _machine_memory() // 2, seconds_per_flop(rank))
+def resources_here(cores: int, rank: int) -> Resources:
+    """What this machine has beside a JVM with Spark's default heap."""
+    memory = max(0, _machine_memory() - DEFAULT_HEAP)
+    return Resources(cores, cores, memory, seconds_per_flop(rank))
 
 
 def _memory_beside_the_heap(sc: SparkContext) -> int:

@@ -64,4 +64,4 @@ def _folder(package: str) -> Path:
 def _sources(package: str) -> list[Path]:
     """The package's Python files and libraries; none if it is no folder."""
     folder = _folder(package)
-    return sorted([*folder.rglob("*.py"), *folder.rglob("*.so")])
+    return sorted([*folder.rglob("*.py"), *folder.rglob("*.so.*")])

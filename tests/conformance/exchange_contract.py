@@ -22,7 +22,7 @@ import dense_reference as dense
 from partitioners import HashPartitioner
 from rddals import ALS, SingularSystemError
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.start import id_start
+from rddals.blocks.start import id_start, mllib_start
 from rddals.exchange import EXCHANGES, Brought, Solved, bytes_moved
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.links import build_links
@@ -125,9 +125,10 @@ class ExchangeContract(ABC):
         source = sc.parallelize(ratings, 2)
         fixed = dict(seed=SEED, exchange=self.exchange, listeners=(), init="id")
         fixed |= dict(precision="double", lambda_=LAMBDA, iterations=ITERATIONS)
+        fixed |= settings
         if "alpha" in settings:
-            return ALS.trainImplicit(source, RANK, **fixed, **settings)
-        return ALS.train(source, RANK, **fixed, **settings)
+            return ALS.trainImplicit(source, RANK, **fixed)
+        return ALS.train(source, RANK, **fixed)
 
     @pytest.fixture
     def linked(self, shared_links):
@@ -207,6 +208,15 @@ class ExchangeContract(ABC):
         for rating in predicted:
             score = scores[where[0][rating.user], where[1][rating.product]]
             assert rating.rating == pytest.approx(score, abs=1e-4)
+
+    @pytest.mark.parametrize("partitioner", ["hash", "range"])
+    def test_rows_start_where_mllib_starts_them(self, sc, ratings, partitioner):
+        """From other blocks, by any number of pieces, if ids are placed otherwise."""
+        placed = {"userPartitioner": partitioner, "productPartitioner": partitioner}
+        model = self.train(sc, ratings, blocks=3, init="mllib", iterations=0, **placed)
+        for side, factors in enumerate(model.collected_factors()):
+            rows = mllib_start(factors.ids, rank=RANK, seed=SEED, side=side, blocks=3)
+            np.testing.assert_array_equal(factors.rows, rows)
 
     def test_nothing_is_left_but_the_model(self, sc, ratings, footprint):
         model = self.train(sc, ratings, userBlocks=3, productBlocks=2)

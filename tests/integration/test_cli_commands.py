@@ -27,6 +27,7 @@ from cli_runs import failed, run_here, succeeded
 from rddals import ALS, MatrixFactorizationModel
 from rddals.cli.app import app
 from rddals.cli.context import spark_is_configured
+from rddals.exchange.forecast import NAMES
 from rddals.exchange.plan import readable_bytes
 from rddals.measure import ShuffleMeter, read_event_log
 
@@ -111,7 +112,7 @@ def test_train_json(rddals, folder, csv, sc):
     assert documented("train", {k: v for k, v in document.items() if k not in free})
     assert document["exchange"]["name"] == "shuffle"
     assert len(document["history"]) == document["settings"]["iterations"] == 4
-    assert set(document["bytes_per_half_step"]["users_send"]) == {"shuffle", "broadcast", "join"}
+    assert set(document["bytes_per_half_step"]["users_send"]) == {*NAMES}
     assert 0 < document["held_out"]["ranking"]["ndcg"] <= 1
     assert MatrixFactorizationModel.load(sc, out).rank == 3
 
@@ -145,7 +146,7 @@ def test_evaluate(rddals, folder, trained, model):
 def test_plan(rddals, csv, ratings):
     asked = ("--rank", "3", "--partitioner", "all", "--blocks", "2,4")
     document = json.loads(succeeded(rddals("plan", csv, *asked, "--executors", "2", "--json")))
-    free = {"broadcast", "shuffle", "join"}  # names of exchanges
+    free = set(NAMES)  # of exchanges
     placements = document["placements"]
     told = [half_step for p in placements for half_step in p["half_steps"].values()]
     assert documented("plan", {k: v for k, v in document.items() if k != "placements"})
@@ -201,6 +202,7 @@ def test_a_plan_of_files_that_are_here_needs_no_spark(rddals, csv):
         for placement in document["placements"]:
             del placement["fit_seconds"]
             del placement["users"]["seconds"], placement["products"]["seconds"]
+            del placement["choice"]["reason"]
     assert here == spark
     said = failed(1, in_a_shell(*asked, "--master", "local[2]", **nowhere))
     assert "Spark did not start with --master local[2]" in said

@@ -128,6 +128,7 @@ def test_the_small_matrix_by_hand(sc, small_matrix):
         "shuffle": 11 * 12,
         "broadcast": 7 * 12 * 5,
         "join": 21 * 24,
+        "local": 0,
     }
     assert users_send["shuffle"].replication == pytest.approx(11 / 7)
     assert placement.products.rows == Load(mean=5.5, most=6.0)
@@ -148,8 +149,8 @@ def test_held_ratings_are_planned_as_those_of_an_rdd(sc):
     assert held.executors == spread.executors == 1
     for here, there in zip(held.placements, spread.placements, strict=True):
         assert here.half_steps == there.half_steps
-        assert (here.partitioner, here.blocks, here.choice) == (
-            there.partitioner, there.blocks, there.choice,
+        assert (here.partitioner, here.blocks, here.choice.exchange) == (
+            there.partitioner, there.blocks, there.choice.exchange,
         )  # fmt: skip
         for sender in ("users", "products"):
             assert (here.rows_between(sender) == there.rows_between(sender)).all()
@@ -202,7 +203,7 @@ def outside(id_):
     ("options", "words"),
     [
         ({"rank": 0}, "Rank of the feature matrices must be positive but got 0"),
-        ({"exchanges": ["shuffle", "post"]}, "of shuffle, broadcast, join, but got 'post'"),
+        ({"exchanges": ["shuffle", "post"]}, "of shuffle, broadcast, join, local, but got 'post'"),
         ({"partitioners": ["hash", "modulo"]}, "partitioners must be .* but got 'modulo'"),
         ({"exchanges": []}, "nothing to plan: exchanges are empty"),
         ({"partitioners": []}, "nothing to plan: partitioners or blocks are empty"),

@@ -15,6 +15,7 @@ import pyspark
 import pytest
 
 from rddals.cli.app import app
+from rddals.exchange.forecast import NAMES
 from rddals.study.grid import MLLIB, Combination
 
 pytest.importorskip("plotly")
@@ -48,9 +49,9 @@ def document(folder):
 
 def test_every_combination_is_run_once(document):
     runs = [Combination.of(run) for run in document["runs"]]
-    assert len(runs) == 4
+    assert len(runs) == 5
     assert set(runs) == {Combination(MLLIB, "hash", 3, 2)} | {
-        Combination(exchange, "balanced", 3, 2) for exchange in ("shuffle", "broadcast", "join")
+        Combination(exchange, "balanced", 3, 2) for exchange in NAMES
     }
 
 
@@ -72,7 +73,7 @@ def test_what_moved_is_what_was_planned(document):
 
 def test_trainings_that_differ_in_exchange_and_placement_come_to_one_loss(document):
     losses = [run["loss"] for run in document["runs"] if run["exchange"] != MLLIB]
-    assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
+    assert losses == pytest.approx([losses[0]] * 4, rel=1e-6)
 
 
 def test_the_parts_of_a_half_step_are_its_tasks(document):
@@ -109,8 +110,8 @@ def test_nothing_is_run_again(folder, document, capsys):
     (folder / "report.html").unlink()
     assert study(SAMPLE, *GRID, "-o", str(folder), "--json") == 0
     said = capsys.readouterr()
-    assert "3, all run before" in said.err
-    assert json.loads(said.out)["runs"] == 4
+    assert "4, all run before" in said.err
+    assert json.loads(said.out)["runs"] == 5
     assert (folder / "study.json").stat().st_mtime_ns == before
     assert (folder / "report.html").exists()
 
@@ -254,7 +255,7 @@ def test_the_figures_show_the_numbers_of_the_study(page, document):
         runs = [run for run in ours if run["exchange"] == exchange]
         assert trace["x"] == [run["partitioner"] for run in runs]
         assert trace["y"] == [run["measured"]["bytes"] for run in runs]
-    assert set(moved) == {"shuffle", "broadcast", "join"}
+    assert set(moved) == set(NAMES)
     rows = [trace["z"] for trace in plotted(page, "heat")]
     assert rows == [
         placement[side]["rows_between"]

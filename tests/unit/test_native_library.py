@@ -38,7 +38,7 @@ def package(tmp_path):
     root = Path(native.__file__).parents[3]
     for name in ("rddals", "partitioners"):
         shutil.copytree(
-            root / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "__pycache__")
+            root / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so.*", "__pycache__")
         )
     return tmp_path
 

@@ -21,8 +21,8 @@ ABI = 1
 
 
 def library_name() -> str:
-    """The name of the library's file on this platform."""
-    return f"half_step-{sysconfig.get_platform()}.so"
+    """The name of the library's file on this platform; Python takes no such file for a module."""
+    return f"half_step.so.{sysconfig.get_platform()}"
 
 
 def library() -> ctypes.CDLL | None:

@@ -41,7 +41,7 @@ class BuildError(Exception):
 
 def default_output() -> Path:
     """Where the package looks for the library of this platform."""
-    return HERE / f"half_step-{sysconfig.get_platform()}.so"
+    return HERE / f"half_step.so.{sysconfig.get_platform()}"
 
 
 def compiler() -> list[str]:
