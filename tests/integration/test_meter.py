@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import subprocess
 import sys
 import tempfile
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +15,12 @@ from rddals import ALS
 from rddals.errors import EventLogError, MeterError
 from rddals.measure import ShuffleMeter, read_event_log
 
-FOLDERS = str(Path(tempfile.gettempdir(), "rddals-*"))
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """A folder for temporary files that no other test has."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
 
 
 def shuffled(sc, size, maps, reduces):
@@ -42,8 +45,7 @@ def test_a_shuffle_is_measured(sc):
     assert meter.measured.spark == sc.version
 
 
-def test_what_runs_before_and_after_is_not_measured(sc, footprint):
-    before = set(glob.glob(FOLDERS))
+def test_what_runs_before_and_after_is_not_measured(sc, footprint, temporary):
     shuffled(sc, 10, 2, 2).count()
     with ShuffleMeter(sc) as outer:
         shuffled(sc, 10, 3, 2).count()
@@ -54,17 +56,16 @@ def test_what_runs_before_and_after_is_not_measured(sc, footprint):
     shuffled(sc, 10, 6, 2).count()
     assert outer.measured.total.tasks == 5 + 6 + 7
     assert inner.measured.total.tasks == 6
-    assert set(glob.glob(FOLDERS)) == before
+    assert not list(temporary.iterdir())
     assert not footprint.left("thread")
 
 
-def test_a_meter_outlives_an_error(sc):
-    before = set(glob.glob(FOLDERS))
+def test_a_meter_outlives_an_error(sc, temporary):
     with pytest.raises(ZeroDivisionError), ShuffleMeter(sc) as meter:
         shuffled(sc, 10, 2, 2).count()
         raise ZeroDivisionError
     assert meter.measured.total.tasks == 4
-    assert set(glob.glob(FOLDERS)) == before
+    assert not list(temporary.iterdir())
 
 
 def test_what_cannot_be_measured(sc):
