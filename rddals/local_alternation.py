@@ -72,12 +72,14 @@ class LocalAlternation(Alternation):
             with labelled(self.sc, f"iterations {done + 1} to {done + count}"):
                 # Where nothing can end it earlier, it is known to be the last.
                 self._run(count, last=done + count == total and self.settings.tol == 0)
-                reports = self._reports(done)
+            reports = self._reports(done)
             converged = len(reports) < 2 * count
             seconds = 2 * sum(report.seconds for report in reports) / len(reports)
             done += len(reports) // 2
-        with labelled(self.sc, "factors"):
-            self._place()
+        if self.last_rows is None:
+            assert self.rows is not None
+            with labelled(self.sc, "factors"):
+                self._place(self.rows)
 
     def _run(self, count: int, *, last: bool) -> None:
         """Run `count` iterations, from the rows that there are."""
@@ -97,7 +99,7 @@ class LocalAlternation(Alternation):
             rows = [self.known[USERS].blocks]
         made = self.cores.of(in_one_task([*self.blocks, *rows]).mapPartitions(segment))
         if last:
-            self.last_rows = self._on_their_way(made)
+            self._place(made)
             return
         cut_lineage(made)
         outdated, self.rows = self.rows, made
@@ -135,20 +137,9 @@ class LocalAlternation(Alternation):
         result: list[SegmentReport] = reports
         return result
 
-    def _on_their_way(self, made: RDD[PlacedRows]) -> Shuffle:
-        shuffle = Shuffle(made.mapPartitions(_by_block), self.links[USERS].partitions)
-        try:
-            shuffle.write()
-        except BaseException:
-            shuffle.release()
-            raise
-        return shuffle
-
-    def _place(self) -> None:
-        """Leave the last rows in the partitions of their blocks."""
-        if self.last_rows is None:
-            assert self.rows is not None
-            self.last_rows = self._on_their_way(self.rows)
+    def _place(self, made: RDD[PlacedRows]) -> None:
+        """Leave the rows, which may be still to be made, in the partitions of their blocks."""
+        self.last_rows = Shuffle(made.mapPartitions(_by_block), self.links[USERS].partitions)
         rows = self.last_rows.rdd
         factors = [
             with_shuffle_serializer(

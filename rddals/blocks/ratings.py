@@ -157,7 +157,11 @@ class RatingBlock:
         try:
             if not all(issubclass(kind, _ROW_TYPES) for kind in set(map(type, rows))):
                 raise TypeError
-            users, products, ratings = zip(*rows, strict=True)
+            if set(map(len, rows)) != {3}:
+                raise ValueError
+            # Column by column: zip(*rows) would make an iterator of every row, and set off
+            # Python's garbage collector on them.
+            users, products, ratings = ([row[i] for row in rows] for i in range(3))
             # For Python numbers and numeric strings this is int() and float() in one pass.
             block = cls.from_columns(
                 np.array(users, dtype=np.int64),

@@ -15,7 +15,7 @@ from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, RatingTypeError, SettingError
 from rddals.rdds.frames import Columns, columns_of
 from rddals.rdds.shipping import ship
-from rddals.rdds.spark import ReportBook, is_stopped
+from rddals.rdds.spark import ReportBook, garbage_kept, is_stopped
 
 __all__ = ["prepare", "rating_source", "read_batches", "usable_batches"]
 
@@ -121,7 +121,7 @@ def usable_batches(
                 skipped += len(columns[0]) - len(found)
                 yield found
             continue
-        while rows := list(islice(group, ROWS_PER_BATCH)):
+        while rows := _next_rows(group):
             found = _usable(partial(_part_of_rows, rows), slice(0, len(rows)))
             skipped += len(rows) - len(found)
             yield found
@@ -155,7 +155,8 @@ def _blocks(partition: int, elements: Iterator[Any]) -> Iterator[RatingBlock]:
             yield _from_batch(rows[0], f"partition {partition}, batch {row}")
             row += 1
             continue
-        rows.extend(islice(elements, ROWS_PER_BATCH - 1))
+        with garbage_kept():
+            rows.extend(islice(elements, ROWS_PER_BATCH - 1))
         try:
             block = RatingBlock.from_rows(rows, origin=f"partition {partition}", first_row=row)
         except (RatingError, RatingTypeError):
@@ -168,6 +169,11 @@ def _blocks(partition: int, elements: Iterator[Any]) -> Iterator[RatingBlock]:
             block = RatingBlock.from_rows(rows, origin=f"partition {partition}", first_row=row)
         yield block
         row += len(rows)
+
+
+def _next_rows(elements: Iterator[Any]) -> list[Any]:
+    with garbage_kept():
+        return list(islice(elements, ROWS_PER_BATCH))
 
 
 def _is_batch(element: Any) -> bool:
