@@ -26,7 +26,7 @@ from rddals.rdds.spark import (
     with_shuffle_serializer,
 )
 from rddals.rdds.start import MakeRows
-from rddals.segments import PlacedRows, Segment, SegmentReport
+from rddals.segments import LinkJoiner, PlacedRows, Segment, SegmentReport
 
 __all__ = ["LocalAlternation", "segment_iterations"]
 
@@ -38,7 +38,7 @@ LEAST_RATE = 1e9
 
 def segment_iterations(left: int, seconds: float) -> int:
     """How many of the iterations that are left a segment runs, if one takes so many seconds."""
-    return max(1, min(left, int(SEGMENT_SECONDS / max(seconds, 1e-9))))
+    return max(1, min(left, round(SEGMENT_SECONDS / max(seconds, 1e-9))))
 
 
 class LocalAlternation(Alternation):
@@ -53,7 +53,8 @@ class LocalAlternation(Alternation):
         self.sc = self.links[USERS].rdd.context
         self.cores = cores_of_a_task(self.sc)
         self.book = ReportBook(self.sc)
-        #: What a segment reads: both sides' links, in one partition if several segments do.
+        self._digests = (self.links[0].digests, self.links[1].digests)
+        #: What a segment reads: both sides' links, joined to one piece if several segments do.
         self.blocks: list[RDD[Any]] = [links.rdd for links in self.links]
         #: The rows that the last segment left.
         self.rows: RDD[PlacedRows] | None = None
@@ -65,7 +66,8 @@ class LocalAlternation(Alternation):
         work = sum(sizes.flops for sizes in self.built.sizes)
         seconds = work / (LEAST_RATE * self.cores.threads)
         if segment_iterations(total, seconds) < total:
-            self.blocks = [in_one_task(self.blocks).persist(storage_level(self.sc))]
+            joined = in_one_task(self.blocks).mapPartitions(LinkJoiner(self._digests, self.book))
+            self.blocks = [joined.persist(storage_level(self.sc))]
         done, converged = 0, False
         while done < total and not converged:
             count = segment_iterations(total - done, seconds)
@@ -87,7 +89,7 @@ class LocalAlternation(Alternation):
             objective=self.settings.objective,
             kernels=self.settings.kernels,
             threads=self.cores.threads,
-            digests=(self.links[0].digests, self.links[1].digests),
+            digests=self._digests,
             start=self._start(),
             iterations=count,
             tol=self.settings.tol,
@@ -116,6 +118,8 @@ class LocalAlternation(Alternation):
 
     def _reports(self, done: int) -> list[SegmentReport]:
         """What the segment after the first `done` iterations reports; listeners are told."""
+        for error in self.book.take("links"):
+            raise error
         (filed,) = self.book.take("segment")
         if isinstance(filed, RddalsError):
             raise filed

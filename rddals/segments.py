@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.links import InBlock, LinkBlock
-from rddals.blocks.together import together
+from rddals.blocks.links import LinkBlock
+from rddals.blocks.together import JoinedLinks
 from rddals.config import Kernels, Objective
 from rddals.errors import RddalsError
 from rddals.kernels.half_step import Solution, gram, half_step, penalty
@@ -27,7 +27,7 @@ from rddals.rdds.links import PRODUCTS, USERS, check_digest
 from rddals.rdds.spark import ReportBook, spared
 from rddals.rdds.start import MakeRows
 
-__all__ = ["PlacedRows", "Segment", "SegmentReport", "converged"]
+__all__ = ["LinkJoiner", "PlacedRows", "Segment", "SegmentReport", "converged"]
 
 Rows = NDArray[np.float32]
 
@@ -95,12 +95,26 @@ class Segment:
     @spared
     def __call__(self, records: Iterable[Any]) -> Iterator[PlacedRows]:
         """Both sides' rows after the last iteration."""
+        started = perf_counter()
+        blocks, brought = [], []
+        links: JoinedLinks | None = None
+        for record in records:
+            if isinstance(record, LinkBlock):
+                blocks.append(record)
+            elif isinstance(record, JoinedLinks):
+                links = record
+            elif isinstance(record, FactorBlock):
+                brought.append(record)
+            elif record.side == USERS:
+                brought.append(record.rows)
+        if links is None and not blocks:  # they could not be joined, and the driver knows why
+            return
         try:
-            started = perf_counter()
-            blocks, brought = self._received(records)
+            if links is None:
+                links = join_links(blocks, self.digests)
             pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else nullcontext()
             with pool as threads:
-                run = _Run(self, blocks, brought, threads)
+                run = _Run(self, links, brought, threads)
                 receive = perf_counter() - started
                 run.alternate()
         except RddalsError as error:
@@ -109,26 +123,8 @@ class Segment:
             return
         self.book.file("segment", 0, (receive, run.reports))
         for side in (USERS, PRODUCTS):
-            yield from _by_block(side, blocks[side], run.rows[side])
-
-    def _received(
-        self, records: Iterable[Any]
-    ) -> tuple[tuple[list[LinkBlock], list[LinkBlock]], list[FactorBlock]]:
-        """Both sides' blocks in order, and users' rows."""
-        blocks: tuple[list[LinkBlock], list[LinkBlock]] = ([], [])
-        brought = []
-        for record in records:
-            if isinstance(record, LinkBlock):
-                blocks[record.side].append(record)
-            elif isinstance(record, FactorBlock):
-                brought.append(record)
-            elif record.side == USERS:
-                brought.append(record.rows)
-        for of_side, digests in zip(blocks, self.digests, strict=True):
-            of_side.sort(key=lambda block: block.block)
-            for block in of_side:
-                check_digest(block, digests[block.block])
-        return blocks, brought
+            for block, rows in enumerate(links.by_block(side, run.rows[side])):
+                yield PlacedRows(side, block, rows)
 
 
 class _Run:
@@ -137,13 +133,13 @@ class _Run:
     def __init__(
         self,
         segment: Segment,
-        blocks: tuple[list[LinkBlock], list[LinkBlock]],
+        links: JoinedLinks,
         brought: list[FactorBlock],
         threads: Any,
     ) -> None:
         self.segment = segment
         self.threads = threads
-        self.in_blocks = _joined(blocks)
+        self.in_blocks = links.in_blocks
         self.reports: list[SegmentReport] = []
         #: Those of users, and of products; the latter are solved first.
         self.rows = [self._first_rows(brought), np.empty((0, 0), dtype=np.float32)]
@@ -200,27 +196,33 @@ def converged(before: float | None, after: float, tol: float) -> bool:
     return tol > 0 and before is not None and before - after < tol * abs(before)
 
 
-def _joined(blocks: tuple[list[LinkBlock], list[LinkBlock]]) -> tuple[InBlock, InBlock]:
-    ids, counts = zip(
-        *(
-            (
-                np.concatenate([np.empty(0, np.int32), *(b.in_block.ids for b in of_side)]),
-                np.array([len(b.in_block.ids) for b in of_side], dtype=np.int32),
-            )
-            for of_side in blocks
-        ),
-        strict=True,
-    )
+def join_links(
+    blocks: Sequence[LinkBlock], digests: tuple[tuple[int, ...], tuple[int, ...]]
+) -> JoinedLinks:
+    """Both sides' links in one piece, checked against what they must add up to."""
+    ordered = sorted(blocks, key=lambda block: block.block)
+    for block in ordered:
+        check_digest(block, digests[block.side][block.block])
     users, products = (
-        together([block.in_block for block in of_side], ids[1 - side], counts[1 - side])
-        for side, of_side in enumerate(blocks)
+        [block.in_block for block in ordered if block.side == side] for side in (USERS, PRODUCTS)
     )
-    return users, products
+    return JoinedLinks.of(users, products)
 
 
-def _by_block(side: int, blocks: Sequence[LinkBlock], rows: Rows) -> Iterator[PlacedRows]:
-    first = 0
-    for block in blocks:
-        ids = block.in_block.ids
-        yield PlacedRows(side, block.block, FactorBlock(ids, rows[first : first + len(ids)]))
-        first += len(ids)
+@dataclass(frozen=True, slots=True)
+class LinkJoiner:
+    """What a task does to join the links that several segments read; sent to the workers.
+
+    An error is filed, and the first segment gets no links.
+    """
+
+    digests: tuple[tuple[int, ...], tuple[int, ...]]
+    book: ReportBook
+
+    @spared
+    def __call__(self, blocks: Iterable[LinkBlock]) -> Iterator[JoinedLinks]:
+        """One record."""
+        try:
+            yield join_links(list(blocks), self.digests)
+        except RddalsError as error:
+            self.book.file("links", 0, error)

@@ -1,18 +1,59 @@
-"""All blocks of a side as one: what a single task solves without any exchange."""
+"""All blocks of both sides as one of either: what a single task solves without any exchange."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import MOST_CODES, Group, InBlock
 from rddals.errors import InconsistentRatingsError
 
-__all__ = ["together"]
+__all__ = ["JoinedLinks", "together"]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedLinks:
+    """The links of a training in one piece.
+
+    Attributes
+    ----------
+    in_blocks : pair of InBlock
+        Of all users, and of all products.
+    counts : pair of ndarray of int32, shape (blocks,)
+        How many ids each block of users, and of products, has.
+    """
+
+    in_blocks: tuple[InBlock, InBlock]
+    counts: tuple[NDArray[np.int32], NDArray[np.int32]]
+
+    @classmethod
+    def of(cls, users: Sequence[InBlock], products: Sequence[InBlock]) -> JoinedLinks:
+        """Join all blocks of both sides, in order.
+
+        Raises
+        ------
+        InconsistentRatingsError
+            If one side has an id that the other does not.
+        """
+        sides = (users, products)
+        ids = [_joined(np.int32, [block.ids for block in side]) for side in sides]
+        counts = [np.array([len(block.ids) for block in side], dtype=np.int32) for side in sides]
+        of_users, of_products = (
+            together(side, ids[1 - number], counts[1 - number]) for number, side in enumerate(sides)
+        )
+        return cls((of_users, of_products), (counts[0], counts[1]))
+
+    def by_block(self, side: int, rows: NDArray[np.float32]) -> Iterator[FactorBlock]:
+        """Rows of all ids of a side, as factors of its blocks."""
+        stops = np.cumsum(self.counts[side]).tolist()
+        for start, stop in zip([0, *stops], stops, strict=False):
+            yield FactorBlock(self.in_blocks[side].ids[start:stop], rows[start:stop])
 
 
 def together(
@@ -43,7 +84,7 @@ def together(
     first_entries = np.cumsum([0, *(len(block.sources) for block in blocks)])
     ascending = np.argsort(source_ids, kind="stable")
     codes, scale = _codes(blocks)
-    narrow = len(source_ids) < 2**16
+    kind = np.uint16 if len(source_ids) < 2**16 else np.int32
     return InBlock(
         ids=_joined(np.int32, [block.ids for block in blocks]),
         order=_joined(
@@ -55,8 +96,11 @@ def together(
             [first_entries[-1:]],
         ),
         sources=_joined(
-            np.uint16 if narrow else np.int32,
-            [_positions(block, source_ids, ascending)[block.sources] for block in blocks],
+            kind,
+            [
+                _positions(block, source_ids, ascending).astype(kind)[block.sources]
+                for block in blocks
+            ],
         ),
         codes=codes,
         scale=scale,
