@@ -10,11 +10,13 @@ from typing import Any
 from rddals.config import Settings
 from rddals.errors import SettingError
 from rddals.events import Listener
+from rddals.kernels.half_step import chosen_kernels
 from rddals.model import MatrixFactorizationModel
 from rddals.placement import Placements
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
+from rddals.rdds.spark import is_local
 from rddals.training import train
 
 __all__ = ["ALS"]
@@ -253,6 +255,8 @@ def _train(
 ) -> MatrixFactorizationModel:
     listeners = _default_listeners(settings) if listeners is None else _checked(listeners)
     source = rating_source(ratings, columns)
+    if is_local(source.context):  # workers have what is here
+        chosen_kernels(settings.kernels)
     known = _known_factors(initial_model, settings)
     partitioners = placements.partitioners(source)
     trained = train(source, partitioners, settings, listeners, known)

@@ -16,6 +16,7 @@ import pyspark
 import pytest
 
 import rddals
+from kernel_variants import NO_LIBRARY
 from rddals import ALS
 from rddals.exchange import EXCHANGES
 
@@ -63,12 +64,13 @@ def where(_):
 told = {"before": sc.parallelize(range(4), 4).mapPartitions(has_rddals).collect()}
 ratings = sc.parallelize(rows, 2)
 told["plan"] = rddals.plan(ratings, 30, blocks=3).document()
-told["moved"] = {}
-for exchange in ("shuffle", "broadcast", "join"):
+told["moved"], told["kernels"] = {}, {}
+for exchange in ("shuffle", "broadcast", "join", "local"):
     done = []
     with ShuffleMeter(sc) as meter:
         model = ALS.train(
             ratings, 30, 2, 0.1, blocks=3, seed=5, exchange=exchange, listeners=[done.append])
+    told["kernels"][exchange] = [step.kernels for step in model.history]
     users, products = model.collected_factors()
     told[exchange] = (users.rows @ products.rows.T).tolist()
     measured = meter.measured
@@ -107,6 +109,44 @@ sc.stop()
 """
 
 
+#: Executors of two cores, whose Python finds no library.
+LARGER = """
+import json, sys
+from pyspark import SparkConf, SparkContext
+from rddals import ALS
+from rddals.rdds.one_task import cores_of_a_task
+
+master, rows = sys.argv[1], json.loads(sys.argv[2])
+conf = SparkConf().setMaster(master).setAppName("rddals on larger executors")
+for name, value in {
+    "spark.ui.enabled": "false",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.cores.max": "2",
+    "spark.executor.cores": "2",
+    "spark.executor.memory": "512m",
+    "spark.log.level": "ERROR",
+    "spark.executorEnv.RDDALS_NATIVE_LIBRARY": "/nowhere",
+}.items():
+    conf.set(name, value)
+sc = SparkContext(conf=conf)
+source = sc.parallelize(rows, 2)
+source.count()
+told = {"threads": cores_of_a_task(sc).threads}
+for exchange in ("local", "shuffle"):
+    model = ALS.train(source, 30, 2, 0.1, blocks=3, seed=5, exchange=exchange, listeners=())
+    users, products = model.collected_factors()
+    told[exchange] = (users.rows @ products.rows.T).tolist()
+    told[exchange + " kernels"] = [step.kernels for step in model.history]
+try:
+    ALS.train(source, 30, 2, 0.1, blocks=3, kernels="native", exchange="shuffle", listeners=())
+except Exception as error:
+    told["native"] = [type(error).__name__, str(error)]
+print(json.dumps(told))
+sc.stop()
+"""
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -133,7 +173,7 @@ def master(tmp_path_factory):
     port, ui = free_port(), free_port()
     url = f"spark://127.0.0.1:{port}"
     one = ["--host", "127.0.0.1"]
-    worker = [*one, "--cores", "1", "--memory", "1g", "--webui-port", "0", url]
+    worker = [*one, "--cores", "2", "--memory", "1g", "--webui-port", "0", url]
     commands = [
         ["master.Master", *one, "--port", str(port), "--webui-port", str(ui)],
         ["worker.Worker", "--work-dir", str(folder / "1"), *worker],
@@ -226,6 +266,33 @@ def test_every_exchange_gives_the_model_of_a_local_master(local, told):
     users, products = local.collected_factors()
     for exchange in EXCHANGES:
         np.testing.assert_allclose(told[exchange], users.rows @ products.rows.T, atol=1e-4)
+
+
+@NO_LIBRARY
+def test_the_library_is_sent_along(told):
+    assert told["kernels"] == {exchange: ["native"] * 4 for exchange in EXCHANGES}
+
+
+def test_larger_executors_without_the_library(local, master, bare_python, ratings, tmp_path):
+    environment = {**os.environ, "PYSPARK_PYTHON": str(bare_python), "PYTHONPATH": ""}
+    ran = subprocess.run(
+        [sys.executable, "-c", LARGER, master, json.dumps(ratings)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr[-5000:]
+    told = json.loads(ran.stdout.splitlines()[-1])
+    assert told["threads"] == 2
+    users, products = local.collected_factors()
+    for exchange in ("local", "shuffle"):
+        np.testing.assert_allclose(told[exchange], users.rows @ products.rows.T, atol=1e-4)
+        assert told[f"{exchange} kernels"] == ["numpy"] * 4
+    kind, message = told["native"]
+    assert kind == "SettingError"
+    assert "kernels='native' but there is no compiled library: /nowhere" in message
 
 
 def test_what_moves_between_the_workers_is_what_was_planned(told):
