@@ -50,8 +50,7 @@ def tables() -> dict[str, str]:
     """Every table, by the name of its mark."""
     training, small = (_runs(name) for name in NAMES)
     return {
-        "explicit": _explicit([run for run in training if run.get("kind") == "explicit"]),
-        "implicit": _implicit([run for run in training if run.get("kind") == "implicit"]),
+        "explicit": _explicit([run for run in training if run["kind"] == "explicit"]),
         "whole": _whole([run for run in small if "data" in run]),
     }
 
@@ -81,21 +80,6 @@ def _explicit(runs: Sequence[Run]) -> str:
         ("rank", "double", "single", "shuffled, double", "shuffled, single", "MLlib"),
         (
             (run["rank"], *(f"{run[f'MLlib/{name}']:.1f}" for name in ratios), _s(run["MLlib s"]))
-            for run in runs
-        ),
-    )
-
-
-def _implicit(runs: Sequence[Run]) -> str:
-    rivals = ("MLlib", "CG", "Cholesky")
-    return _markdown(
-        ("rank", "MLlib", "conjugate gradient", "Cholesky", "ours, double and single"),
-        (
-            (
-                run["rank"],
-                *(f"{run[f'{name}/double']:.1f}, {run[f'{name}/single']:.1f}" for name in rivals),
-                f"{_s(run['double s'])}, {_s(run['single s'])}",
-            )
             for run in runs
         ),
     )

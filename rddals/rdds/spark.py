@@ -72,7 +72,8 @@ class Shuffle:
         # valueOfPair(ShuffledRDD): the shuffle is one narrow step up.
         values = self.rdd._jrdd.rdd()
         shuffled = values.dependencies().apply(0).rdd()
-        self._dependency = shuffled.dependencies().apply(0)
+        with _one_file_per_task(pairs.context):
+            self._dependency = shuffled.dependencies().apply(0)
 
     def write(self) -> None:
         """Run the map side, as a job of its own that reads nothing back."""
@@ -89,6 +90,31 @@ class Shuffle:
         cleaner = self.rdd.context._jsc.sc().cleaner()
         if cleaner.isDefined():
             cleaner.get().doCleanupShuffle(self._dependency.shuffleId(), False)
+
+
+#: How Spark writes the map side of a shuffle, and up to how many partitions of ours it may write
+#: a file for each.
+WRITER, FEW_PARTITIONS = "spark.shuffle.sort.bypassMergeThreshold", "4"
+
+
+@contextmanager
+def _one_file_per_task(sc: SparkContext) -> Iterator[None]:
+    """Have shuffles that are registered meanwhile written to one file by each task.
+
+    Up to 200 partitions Spark opens a file and a serializer for each of them, in every task, and
+    joins the files. For as many messages as partitions that is most of a task's time. Which way is
+    taken is decided on the driver, when the shuffle is registered.
+    """
+    conf = sc._jsc.sc().conf()
+    before = conf.get(WRITER, "")
+    conf.set(WRITER, FEW_PARTITIONS)
+    try:
+        yield
+    finally:
+        if before:
+            conf.set(WRITER, before)
+        else:
+            conf.remove(WRITER)
 
 
 def is_stopped(sc: SparkContext) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from pyspark import RDD, StorageLevel, accumulators
 
 from rddals.rdds.spark import (
+    WRITER,
     ReportBook,
     Shuffle,
     arrow_batches,
@@ -20,6 +22,7 @@ from rddals.rdds.spark import (
     co_partitioned,
     cut_lineage,
     discard,
+    garbage_kept,
     head,
     materialise,
     query_checkpoint,
@@ -366,3 +369,37 @@ def test_arrow_batches_are_the_rows_of_a_frame(spark):
     assert len(partitions) == 3
     read = [ipc.read_record_batch(b, schema).to_pylist() for part in partitions for b in part]
     assert sorted((r["id"], r["half"]) for batch in read for r in batch) == rows
+
+
+@pytest.mark.parametrize(("partitions", "writer"), [(4, "BypassMergeSort"), (5, "Serialized")])
+def test_a_task_of_a_shuffle_writes_one_file(sc, partitions, writer):
+    """Where Spark would open as many as there are partitions, up to 200."""
+    conf = sc._jsc.sc().conf()
+    assert not conf.contains(WRITER)
+    pairs = sc.parallelize([(n % partitions, n) for n in range(20)], 2)
+    theirs = pairs.partitionBy(partitions, block_index)
+    theirs._jrdd.rdd().dependencies()  # registered while ours is not
+    shuffle = Shuffle(pairs, partitions)
+    try:
+        handle = shuffle._dependency.shuffleHandle().getClass().getSimpleName()
+        assert handle == f"{writer}ShuffleHandle"
+        assert sorted(shuffle.rdd.values().collect()) == list(range(20))
+    finally:
+        shuffle.release()
+    assert not conf.contains(WRITER)
+    conf.set(WRITER, "7")
+    try:
+        Shuffle(pairs, partitions).release()
+        assert conf.get(WRITER) == "7"
+    finally:
+        conf.remove(WRITER)
+
+
+def test_rows_are_read_without_the_garbage_collector():
+    assert gc.isenabled()
+    with garbage_kept():
+        assert not gc.isenabled()
+        with garbage_kept():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
