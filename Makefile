@@ -76,8 +76,8 @@ wheel: install
 	$(venv)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 sanitize: install
-	$(venv)/bin/python $(kernels)/build.py --sanitize --output build/half_step-sanitized.so
-	RDDALS_NATIVE_LIBRARY=$(CURDIR)/build/half_step-sanitized.so ASAN_OPTIONS=detect_leaks=0 \
+	$(venv)/bin/python $(kernels)/build.py --sanitize --output build/kernels-sanitized.so
+	RDDALS_NATIVE_LIBRARY=$(CURDIR)/build/kernels-sanitized.so ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		$(venv)/bin/python -m pytest -p no:cacheprovider \
 		tests/property/test_half_step.py tests/property/test_kernels.py \

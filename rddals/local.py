@@ -12,7 +12,9 @@ from pyspark.mllib.recommendation import Rating
 from rddals.asked import Asked, checked_id, fallback_asked, popular_first, unknown_id
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.popularity import Popularity
-from rddals.kernels.topk import Excluded, ItemIndex, pair_scores, top_k
+from rddals.kernels import native
+from rddals.kernels.items import Excluded, ItemIndex
+from rddals.kernels.topk import pair_scores, top_k
 
 __all__ = ["LocalModel"]
 
@@ -39,7 +41,9 @@ class LocalModel:
         # A dictionary finds an id in a tenth of the time that searchsorted takes.
         self._user_rows = {id_: row for row, id_ in enumerate(users.ids.tolist())}
         self._product_rows = {id_: row for row, id_ in enumerate(products.ids.tolist())}
-        self._index = ItemIndex.build(products.ids, products.rows, columns=True)
+        # The compiled library has no use for columns.
+        columns = native.library() is None
+        self._index = ItemIndex.build(products.ids, products.rows, columns=columns)
 
     @property
     def rank(self) -> int:

@@ -1,4 +1,4 @@
-"""The implementations of the half-step that one contract suite runs over."""
+"""The implementations of the kernels that one contract suite runs over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from unittest import mock
 import pytest
 
 from rddals.kernels import native
-from rddals.kernels.native import rows
 
 NO_LIBRARY = pytest.mark.skipif(
     native.library() is None, reason=f"no compiled kernels: {native.unavailable()}"
@@ -27,5 +26,9 @@ VARIANTS = [
 def using(variant):
     """The `kernels` argument for one of `VARIANTS`, with its vectors."""
     kernels, vector_bytes = variant
-    with mock.patch.object(rows, "VECTOR_BYTES", vector_bytes):
+    library = native.library() if kernels == "native" else None
+    with (
+        mock.patch.object(native, "VECTOR_BYTES", vector_bytes),
+        mock.patch.object(native, "library", return_value=library),
+    ):
         yield kernels

@@ -13,7 +13,8 @@ from pyspark import RDD, Broadcast
 from rddals.asked import Asked
 from rddals.blocks.factors import FactorBlock
 from rddals.errors import RddalsError
-from rddals.kernels.topk import Excluded, ItemIndex, top_k
+from rddals.kernels.items import Excluded, ItemIndex
+from rddals.kernels.topk import top_k
 from rddals.rdds.factors import FactorTable, block_and_columns, by_block, placed
 from rddals.rdds.ingest import read_batches
 from rddals.rdds.spark import (

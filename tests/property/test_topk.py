@@ -1,8 +1,11 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rddals.kernels.topk import Excluded, ItemIndex, pair_scores, top_k
+from kernel_variants import VARIANTS, using
+from rddals.kernels.items import Excluded, ItemIndex
+from rddals.kernels.topk import pair_scores, top_k
 
 KINDS = {
     "normal": lambda rng, shape: rng.normal(size=shape),
@@ -32,6 +35,7 @@ def problems(draw):
     return queries.astype(np.float32), ids.astype(np.int32), rows.astype(np.float32)
 
 
+over_both = pytest.mark.parametrize("variant", VARIANTS)
 ks = st.integers(0, 30) | st.integers(0, 160)
 # From 24 up, a tile is wide enough for its peaks to be of several items.
 tiles = st.tuples(st.integers(1, 12), st.integers(1, 8) | st.sampled_from([24, 50, 100, 128, 200]))
@@ -43,70 +47,80 @@ def reference(queries, ids, rows, k):
     return ids[order], np.take_along_axis(scores, order, axis=1)
 
 
+@over_both
 @given(problems(), ks, tiles)
-def test_equals_the_full_sort_whatever_the_tiles(problem, k, tile):
-    queries, ids, rows = problem
-    index = ItemIndex.build(ids, rows)
-    got_ids, got_scores = top_k(queries, index, k, query_tile=tile[0], item_tile=tile[1])
-    want_ids, want_scores = reference(queries, ids, rows, k)
-    np.testing.assert_array_equal(got_ids, want_ids)
-    np.testing.assert_array_equal(got_scores, want_scores)
+def test_equals_the_full_sort_whatever_the_tiles(variant, problem, k, tile):
+    with using(variant):
+        queries, ids, rows = problem
+        index = ItemIndex.build(ids, rows)
+        got_ids, got_scores = top_k(queries, index, k, query_tile=tile[0], item_tile=tile[1])
+        want_ids, want_scores = reference(queries, ids, rows, k)
+        np.testing.assert_array_equal(got_ids, want_ids)
+        np.testing.assert_array_equal(got_scores, want_scores)
 
 
+@over_both
 @given(problems(), ks, tiles, st.integers(0, 2**32 - 1))
-def test_the_order_items_come_in_does_not_matter(problem, k, tile, seed):
-    queries, ids, rows = problem
-    shuffle = np.random.default_rng(seed).permutation(len(ids))
-    ordered = top_k(queries, ItemIndex.build(ids, rows), k)
-    shuffled = top_k(
-        queries,
-        ItemIndex.build(ids[shuffle], rows[shuffle]),
-        k,
-        query_tile=tile[0],
-        item_tile=tile[1],
-    )
-    np.testing.assert_array_equal(ordered[0], shuffled[0])
-    np.testing.assert_array_equal(ordered[1], shuffled[1])
+def test_the_order_items_come_in_does_not_matter(variant, problem, k, tile, seed):
+    with using(variant):
+        queries, ids, rows = problem
+        shuffle = np.random.default_rng(seed).permutation(len(ids))
+        ordered = top_k(queries, ItemIndex.build(ids, rows), k)
+        shuffled = top_k(
+            queries,
+            ItemIndex.build(ids[shuffle], rows[shuffle]),
+            k,
+            query_tile=tile[0],
+            item_tile=tile[1],
+        )
+        np.testing.assert_array_equal(ordered[0], shuffled[0])
+        np.testing.assert_array_equal(ordered[1], shuffled[1])
 
 
+@over_both
 @given(problems(), ks, st.integers(0, 20), tiles)
-def test_fewer_are_the_head_of_more(problem, k, more, tile):
-    queries, ids, rows = problem
-    index = ItemIndex.build(ids, rows)
-    few = top_k(queries, index, k, query_tile=tile[0], item_tile=tile[1])
-    many = top_k(queries, index, k + more)
-    np.testing.assert_array_equal(few[0], many[0][:, :k])
-    np.testing.assert_array_equal(few[1], many[1][:, :k])
+def test_fewer_are_the_head_of_more(variant, problem, k, more, tile):
+    with using(variant):
+        queries, ids, rows = problem
+        index = ItemIndex.build(ids, rows)
+        few = top_k(queries, index, k, query_tile=tile[0], item_tile=tile[1])
+        many = top_k(queries, index, k + more)
+        np.testing.assert_array_equal(few[0], many[0][:, :k])
+        np.testing.assert_array_equal(few[1], many[1][:, :k])
 
 
+@over_both
 @given(problems(), ks)
-def test_one_query_alone_gets_what_it_gets_among_others(problem, k):
-    queries, ids, rows = problem
-    index = ItemIndex.build(ids, rows)
-    together = top_k(queries, index, k)
-    for i in range(len(queries)):
-        alone = top_k(queries[i : i + 1], index, k)
-        np.testing.assert_array_equal(alone[0][0], together[0][i])
-        np.testing.assert_array_equal(alone[1][0], together[1][i])
+def test_one_query_alone_gets_what_it_gets_among_others(variant, problem, k):
+    with using(variant):
+        queries, ids, rows = problem
+        index = ItemIndex.build(ids, rows)
+        together = top_k(queries, index, k)
+        for i in range(len(queries)):
+            alone = top_k(queries[i : i + 1], index, k)
+            np.testing.assert_array_equal(alone[0][0], together[0][i])
+            np.testing.assert_array_equal(alone[1][0], together[1][i])
 
 
+@over_both
 @given(problems(), ks, tiles, st.floats(0, 1), st.integers(0, 2**32 - 1))
-def test_excluded_pairs_are_as_if_they_were_not(problem, k, tile, share, seed):
-    queries, ids, rows = problem
-    out = np.random.default_rng(seed).random((len(queries), len(ids))) < share
-    pairs = out.nonzero()
-    again = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(pairs[0])), 2))
-    index = ItemIndex.build(ids, rows)
-    unknown = np.array([2**40])
-    excluded = Excluded.of(
-        np.append(pairs[0][again], unknown * 0), np.append(ids[pairs[1][again]], unknown), index
-    )
-    got_ids, got_scores = top_k(
-        queries, index, k, excluded=excluded, query_tile=tile[0], item_tile=tile[1]
-    )
-    for query, row_out, found, scores in zip(queries, out, got_ids, got_scores, strict=True):
-        want_ids, want_scores = reference(query[None], ids[~row_out], rows[~row_out], k)
-        count = want_ids.shape[1]
-        np.testing.assert_array_equal(found[:count], want_ids[0])
-        np.testing.assert_array_equal(scores[:count], want_scores[0])
-        assert (scores[count:] == -np.inf).all()
+def test_excluded_pairs_are_as_if_they_were_not(variant, problem, k, tile, share, seed):
+    with using(variant):
+        queries, ids, rows = problem
+        out = np.random.default_rng(seed).random((len(queries), len(ids))) < share
+        pairs = out.nonzero()
+        again = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(pairs[0])), 2))
+        index = ItemIndex.build(ids, rows)
+        unknown = np.array([2**40])
+        excluded = Excluded.of(
+            np.append(pairs[0][again], unknown * 0), np.append(ids[pairs[1][again]], unknown), index
+        )
+        got_ids, got_scores = top_k(
+            queries, index, k, excluded=excluded, query_tile=tile[0], item_tile=tile[1]
+        )
+        for query, row_out, found, scores in zip(queries, out, got_ids, got_scores, strict=True):
+            want_ids, want_scores = reference(query[None], ids[~row_out], rows[~row_out], k)
+            count = want_ids.shape[1]
+            np.testing.assert_array_equal(found[:count], want_ids[0])
+            np.testing.assert_array_equal(scores[:count], want_scores[0])
+            assert (scores[count:] == -np.inf).all()

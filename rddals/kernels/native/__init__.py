@@ -1,4 +1,4 @@
-"""Half-step kernels in C: the library, where there is one for this platform.
+"""Kernels in C: the library, where there is one for this platform.
 
 It is plain C behind ctypes, so it does not depend on the version of Python, and ctypes lets go of
 the interpreter's lock while it runs. Its file is named by the platform: workers of another platform
@@ -13,16 +13,29 @@ import sysconfig
 import tempfile
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
-__all__ = ["described", "instruction_set", "library", "library_name", "unavailable"]
+from numpy.typing import NDArray
+
+__all__ = [
+    "address",
+    "call",
+    "described",
+    "instruction_set",
+    "library",
+    "library_name",
+    "unavailable",
+]
 
 #: What `rddals_abi` must return: the version of ``job.h`` and of the functions' arguments.
-ABI = 1
+ABI = 2
+#: Wider vectors are not used; tests lower it to reach every instruction set.
+VECTOR_BYTES = 64
 
 
 def library_name() -> str:
     """The name of the library's file on this platform; Python takes no such file for a module."""
-    return f"half_step.so.{sysconfig.get_platform()}"
+    return f"kernels.so.{sysconfig.get_platform()}"
 
 
 def library() -> ctypes.CDLL | None:
@@ -48,6 +61,23 @@ def described() -> str:
     """The kernels that run here unless others are asked for, and why NumPy's if these do."""
     instructions = instruction_set()
     return f"numpy ({unavailable()})" if instructions is None else f"native, {instructions}"
+
+
+def call(name: str, *arguments: Any) -> None:
+    """Call a function of the library, which there is, with arguments of ctypes' types.
+
+    Raises
+    ------
+    MemoryError
+        The only error that the functions have.
+    """
+    if getattr(library(), name)(*arguments):
+        raise MemoryError(f"no memory for the buffers of {name}")
+
+
+def address(array: NDArray[Any] | None) -> int | None:
+    """Where an array's numbers are, which must outlive their use; null for none."""
+    return None if array is None else array.ctypes.data
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Compile the library of half-step kernels: ``python build.py [--sanitize] [--output FILE]``.
+"""Compile the library of kernels: ``python build.py [--sanitize] [--output FILE]``.
 
 It needs nothing but the standard library and a C compiler: ``$CC``, one on the PATH, or the one
 that PyPI has (``ziglang``). The source is compiled once for each instruction set; the library
@@ -41,7 +41,7 @@ class BuildError(Exception):
 
 def default_output() -> Path:
     """Where the package looks for the library of this platform."""
-    return HERE / f"half_step.so.{sysconfig.get_platform()}"
+    return HERE / f"kernels.so.{sysconfig.get_platform()}"
 
 
 def compiler() -> list[str]:
@@ -96,7 +96,8 @@ def _units() -> Iterator[tuple[str, str, list[str]]]:
     yield "library.c", "library", []
     machine = {"AMD64": "x86_64"}.get(platform.machine(), platform.machine())
     for name, flags in INSTRUCTION_SETS.get(machine, INSTRUCTION_SETS[""]).items():
-        yield "half_step.c", name, [f"-DISA={name}", *flags.split()]
+        for source in ("half_step", "scan"):
+            yield f"{source}.c", f"{source}-{name}", [f"-DISA={name}", *flags.split()]
 
 
 def _run(command: list[str]) -> None:
@@ -110,7 +111,7 @@ def _run(command: list[str]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Build as the command line says; 1 if that fails."""
-    parser = argparse.ArgumentParser(description="Compile the half-step kernels.")
+    parser = argparse.ArgumentParser(description="Compile the kernels.")
     parser.add_argument("--sanitize", action="store_true", help="check addresses and behaviour")
     parser.add_argument("--output", type=Path, default=default_output(), metavar="FILE")
     asked = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-/* What a half-step works on. `rddals/kernels/native/job.py` mirrors this struct. */
+/* What a half-step works on. `rows.py` mirrors this struct. */
 #ifndef RDDALS_JOB_H
 #define RDDALS_JOB_H
 
@@ -24,5 +24,25 @@ typedef struct {
     void *solved;      /* (rows, rank) */
     uint8_t *singular; /* of each row */
 } rddals_job;
+
+/* What a scan of items for the best of each query works on; `scan.py` mirrors it. All numbers are
+ * finite. */
+typedef struct {
+    int64_t rank;
+    int64_t count;        /* of queries */
+    const float *queries; /* (count, rank) */
+    const double *query_norms;
+    const double *errors; /* how far a query's scores may be from the exact ones */
+    int64_t items;
+    const float *rows;       /* (items, rank), by falling norm */
+    const double *norms;     /* of items */
+    const int64_t *pointers; /* query q must not find excluded[pointers[q]] to
+                                excluded[pointers[q + 1]], ascending; or NULL, both */
+    const int64_t *excluded;
+    int64_t tile; /* items that are scored at a time */
+    int64_t vector_bytes;
+    int64_t width; /* so many are found, at most as many as there are items */
+    int64_t *keys; /* (count, width), in no order: the best items and their scores */
+} rddals_scan;
 
 #endif

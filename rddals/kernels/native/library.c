@@ -9,11 +9,13 @@
 
 typedef int solver(const rddals_job *, int64_t, int64_t, double *);
 typedef int builder(const rddals_job *, int64_t, int64_t, void *, void *, double *);
+typedef int scanner(const rddals_scan *);
 
 #define DECLARE(isa)                                                                       \
     solver rddals_solve_single_##isa, rddals_solve_double_##isa,                           \
         rddals_solve_double_rotated_##isa;                                                 \
-    builder rddals_equations_single_##isa, rddals_equations_double_##isa;
+    builder rddals_equations_single_##isa, rddals_equations_double_##isa;                  \
+    scanner rddals_scan_items_##isa;
 
 DECLARE(baseline)
 #if defined(__x86_64__)
@@ -51,16 +53,16 @@ static int64_t vector_bytes(int64_t most) {
 }
 
 #if defined(__x86_64__)
-#define CHOOSE(name)                                                \
-    (vector_bytes(job->vector_bytes) == 64   ? name##_avx512        \
-     : vector_bytes(job->vector_bytes) == 32 ? name##_avx2          \
-                                             : name##_baseline)
+#define CHOOSE(name, most)                                 \
+    (vector_bytes(most) == 64   ? name##_avx512            \
+     : vector_bytes(most) == 32 ? name##_avx2              \
+                                : name##_baseline)
 #else
-#define CHOOSE(name) name##_baseline
+#define CHOOSE(name, most) name##_baseline
 #endif
 
 /* Goes up whenever the struct or a signature changes. */
-EXPORT int rddals_abi(void) { return 1; }
+EXPORT int rddals_abi(void) { return 2; }
 
 EXPORT const char *rddals_instruction_set(void) {
 #if defined(__x86_64__)
@@ -76,7 +78,7 @@ EXPORT const char *rddals_instruction_set(void) {
 #define SOLVE(type)                                                                          \
     EXPORT int rddals_solve_##type(const rddals_job *job, int64_t start, int64_t stop,       \
                                    double *loss) {                                           \
-        return CHOOSE(rddals_solve_##type)(job, start, stop, loss);                          \
+        return CHOOSE(rddals_solve_##type, job->vector_bytes)(job, start, stop, loss);                          \
     }
 SOLVE(single)
 SOLVE(double)
@@ -85,7 +87,11 @@ SOLVE(double_rotated)
 #define EQUATIONS(type)                                                                      \
     EXPORT int rddals_equations_##type(const rddals_job *job, int64_t start, int64_t stop,   \
                                        void *matrices, void *targets, double *loss) {        \
-        return CHOOSE(rddals_equations_##type)(job, start, stop, matrices, targets, loss);   \
+        return CHOOSE(rddals_equations_##type, job->vector_bytes)(job, start, stop, matrices, targets, loss);   \
     }
 EQUATIONS(single)
 EQUATIONS(double)
+
+EXPORT int rddals_scan_items(const rddals_scan *scan) {
+    return CHOOSE(rddals_scan_items, scan->vector_bytes)(scan);
+}

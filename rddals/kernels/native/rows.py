@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, byref, c_double, c_int, c_int64, c_void_p
+from ctypes import byref, c_double, c_int64, c_void_p
 from math import ceil
 from time import perf_counter
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rddals.kernels import native
+from rddals.kernels.native import address
 from rddals.kernels.solvers import solve_nonnegative
 from rddals.kernels.system import System
 from rddals.kernels.work import DUAL_SHARE
@@ -24,8 +25,6 @@ Array = NDArray[Any]
 ALIGNMENT = 64
 #: Bytes of normal equations that are handed back at a time, for solvers that NumPy has.
 EQUATION_BYTES = 1 << 21
-#: Wider vectors are not used; tests lower it to reach every instruction set.
-VECTOR_BYTES = 64
 
 
 class _Job(ctypes.Structure):
@@ -82,20 +81,20 @@ class NativeRows:
             rank=objective.rank,
             stride=stride,
             dual_below=ceil(DUAL_SHARE * objective.rank) if system.dual else 0,
-            pointers=_address(pointers),
-            sources=_address(sources),
+            pointers=address(pointers),
+            sources=address(sources),
             source_bytes=sources.itemsize,
-            codes=_address(codes),
-            scale=_address(block.scale),
-            table=_address(table),
+            codes=address(codes),
+            scale=address(block.scale),
+            table=address(table),
             table_rows=len(rows),
-            ridge=_address(system.ridge),
-            eigenvalues=_address(system.eigenvalues),
-            positives=_address(block.positives) if objective.implicit else None,
+            ridge=address(system.ridge),
+            eigenvalues=address(system.eigenvalues),
+            positives=address(block.positives) if objective.implicit else None,
             alpha=objective.alpha,
-            vector_bytes=VECTOR_BYTES,
-            solved=_address(system.solved),
-            singular=_address(system.singular),
+            vector_bytes=native.VECTOR_BYTES,
+            solved=address(system.solved),
+            singular=address(system.singular),
         )
 
     def solve(self, rows: slice) -> tuple[float, dict[str, float]]:
@@ -113,15 +112,16 @@ class NativeRows:
         else:
             total = c_double()
             rotated = "_rotated" if self.system.source_rows.dtype == np.float64 else ""
-            solve = _function(f"rddals_solve_{self.system.objective.precision}{rotated}")
-            _call(solve, byref(self._job), rows.start, rows.stop, byref(total))
+            solve = f"rddals_solve_{self.system.objective.precision}{rotated}"
+            bounds = c_int64(rows.start), c_int64(rows.stop)
+            native.call(solve, byref(self._job), *bounds, byref(total))
             loss = total.value
         return loss, {"solve": perf_counter() - started}
 
     def _solve_nonnegative(self, rows: slice) -> float:
         """The normal equations by the library, and their constrained solution by NumPy."""
         system, rank = self.system, self.system.objective.rank
-        build = _function(f"rddals_equations_{system.objective.precision}")
+        build = f"rddals_equations_{system.objective.precision}"
         step = max(1, EQUATION_BYTES // (self._dtype.itemsize * rank * rank))
         loss = 0.0
         for start in range(rows.start, rows.stop, step):
@@ -130,8 +130,9 @@ class NativeRows:
             equations = np.empty((count, rank, rank), dtype=self._dtype)
             targets = np.empty((count, rank), dtype=self._dtype)
             total = c_double()
-            where = (_address(equations), _address(targets), byref(total))
-            _call(build, byref(self._job), part.start, part.stop, *where)
+            bounds = c_int64(part.start), c_int64(part.stop)
+            where = c_void_p(address(equations)), c_void_p(address(targets))
+            native.call(build, byref(self._job), *bounds, *where, byref(total))
             if system.common is not None:
                 equations += system.common
             system.solved[part], singular = solve_nonnegative(equations, targets)
@@ -171,22 +172,3 @@ def _aligned_table(rows: Array) -> tuple[Array, int]:
     table[:-1, rows.shape[1] :] = 0
     table[-1] = 0
     return table, stride
-
-
-def _address(array: Array | None) -> int | None:
-    return None if array is None else array.ctypes.data
-
-
-def _function(name: str) -> Any:
-    library = native.library()
-    assert library is not None  # who chose these kernels has looked
-    function = getattr(library, name)
-    function.restype = c_int
-    pointers = [c_void_p, c_void_p] if "equations" in name else []
-    function.argtypes = [POINTER(_Job), c_int64, c_int64, *pointers, POINTER(c_double)]
-    return function
-
-
-def _call(function: Any, *arguments: Any) -> None:
-    if function(*arguments):
-        raise MemoryError("no memory for the buffers of a half-step")

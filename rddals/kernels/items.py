@@ -1,0 +1,129 @@
+"""The items that queries are scored with, in the order they are looked through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Excluded", "ItemIndex", "check_array", "norms_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class ItemIndex:
+    """Items in the order they are scanned; made once by `build`, then reused and shipped.
+
+    Attributes
+    ----------
+    ids : (m,) int32
+    rows : (m, r) float32
+        C-contiguous, by falling norm; equal norms by ascending id.
+    norms : (m,) float64
+        Euclidean norms of `rows`, falling.
+    by_id : (m,) intp
+        Places of the items by ascending id.
+    columns : (r, m) float32, optional
+        `rows`, transposed in memory: a single query scores contiguous columns some three times as
+        fast as short rows. It is worth its memory where queries come one at a time.
+    """
+
+    ids: NDArray[np.int32]
+    rows: NDArray[np.float32]
+    norms: NDArray[np.float64]
+    by_id: NDArray[np.intp]
+    columns: NDArray[np.float32] | None = None
+
+    @classmethod
+    def build(
+        cls, ids: NDArray[np.int32], rows: NDArray[np.float32], *, columns: bool = False
+    ) -> ItemIndex:
+        """Order items for scanning.
+
+        Parameters
+        ----------
+        ids : (m,) int32
+            Distinct; negative ones are fine.
+        rows : (m, r) float32
+            ``rows[i]`` is the factor of ``ids[i]``.
+        columns : bool
+            Whether to hold the rows as columns too.
+
+        Raises
+        ------
+        ValueError
+            For another shape or dtype, or if a row holds NaN or infinity: no order exists then.
+        """
+        check_array("rows", rows, np.float32, 2)
+        check_array("ids", ids, np.int32, 1)
+        if len(ids) != len(rows):
+            raise ValueError(f"ids and rows must pair up, got {len(ids)} ids and {len(rows)} rows")
+        norms = norms_of("item rows", rows)
+        order = np.lexsort((ids, -norms))
+        ids, rows = ids[order], rows[order]
+        transposed = np.ascontiguousarray(rows.T) if columns else None
+        return cls(ids, rows, norms[order], np.argsort(ids), transposed)
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """Pairs of a query and an item that are not to be found.
+
+    Attributes
+    ----------
+    queries, places : (e,) intp
+        Rows of the queries, and places of the items in their index; ascending by either, the
+        other's order then being any.
+    """
+
+    queries: NDArray[np.intp]
+    places: NDArray[np.intp]
+
+    @classmethod
+    def nothing(cls) -> Excluded:
+        """No pairs."""
+        none = np.empty(0, np.intp)
+        return cls(none, none)
+
+    @classmethod
+    def of(cls, queries: NDArray[np.intp], ids: NDArray[Any], items: ItemIndex) -> Excluded:
+        """Pairs by the ids of items; those of no item are left out."""
+        if not len(items.ids):
+            return cls.nothing()
+        found = np.searchsorted(items.ids, ids, sorter=items.by_id)
+        places = items.by_id[np.minimum(found, len(items.ids) - 1)]
+        known = items.ids[places] == ids
+        queries, places = queries[known], places[known]
+        by_query = np.argsort(queries, kind="stable")
+        return cls(queries[by_query], places[by_query])
+
+    def of_queries(self, start: int, stop: int) -> Excluded:
+        """The pairs of some queries, counted from `start`; ascending by place."""
+        low, high = np.searchsorted(self.queries, [start, stop])
+        by_place = low + np.argsort(self.places[low:high], kind="stable")
+        return Excluded(self.queries[by_place] - start, self.places[by_place])
+
+    def of_places(self, start: int, stop: int) -> Excluded:
+        """The pairs of some places, counted from `start`; for pairs that ascend by place."""
+        low, high = np.searchsorted(self.places, [start, stop])
+        return Excluded(self.queries[low:high], self.places[low:high] - start)
+
+
+def check_array(name: str, array: NDArray[Any], dtype: type[np.generic], ndim: int) -> None:
+    if array.dtype != dtype or array.ndim != ndim:
+        raise ValueError(
+            f"{name} must be a {ndim}-dimensional {dtype.__name__} array, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+
+
+def norms_of(name: str, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    norms: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    bad = np.flatnonzero(~np.isfinite(norms))
+    if bad.size:
+        raise ValueError(
+            f"{name} must be finite, but {bad.size} of {len(rows)} are not; "
+            f"the first is row {bad[0]}: {rows[bad[0]]}"
+        )
+    return norms
