@@ -10,6 +10,7 @@ import gc
 import os
 import socket
 import stat
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -164,6 +165,8 @@ def co_partitioned(rdds: Iterable[RDD[Any]]) -> RDD[Any]:
     cogroup (which would reshuffle by Spark's default hash whatever the partitioners).
     """
     rdds = list(rdds)
+    if len(rdds) == 1:
+        return rdds[0]
     union = rdds[0].context.union(rdds)
     if union.getNumPartitions() != rdds[0].getNumPartitions():
         raise RuntimeError(
@@ -284,25 +287,36 @@ class Shared:
             discard(self._rdd)
 
 
-_frozen = False
+#: How many modules were imported when this worker's objects were frozen.
+_frozen_modules = 0
+#: Whether this worker may talk to the JVM by TCP; acknowledgements have to be asked for every time.
+_over_tcp = True
 
 
 def spare_the_worker() -> None:
     """In a task: spare this Python worker what PySpark would have it do or wait for.
 
-    After every task it collects garbage, which walks all that NumPy, SciPy and PySpark left in
-    memory when they were imported: about 10 ms. Frozen, that is left out from then on.
+    After every task it collects garbage, which walks all that modules left in memory when they
+    were imported: about 10 ms for NumPy, SciPy and PySpark. Frozen, that is left out from then on.
+    What a task imports is frozen by the next.
 
     Its TCP connection to the JVM has Nagle's algorithm and delayed acknowledgements on, which
     cost a small task about 40 ms of waiting on either side. (With Unix domain sockets, PySpark
     4.1's ``spark.python.unix.domain.socket.enabled``, there is nothing to do.)
     """
-    global _frozen
-    if not _frozen:  # gc.get_freeze_count() would walk all that is frozen to tell
+    global _frozen_modules, _over_tcp
+    if len(sys.modules) != _frozen_modules:
         gc.freeze()
-        _frozen = True
+        _frozen_modules = len(sys.modules)
+    if _over_tcp:
+        _over_tcp = _without_delays()
+
+
+def _without_delays() -> bool:
+    """Make this process's TCP connections send and acknowledge at once; False if it has none."""
+    found = False
     if not os.path.isdir("/proc/self/fd") or not hasattr(socket, "TCP_QUICKACK"):
-        return
+        return found
     for name in os.listdir("/proc/self/fd"):
         try:
             if not stat.S_ISSOCK(os.stat(f"/proc/self/fd/{name}").st_mode):
@@ -311,8 +325,10 @@ def spare_the_worker() -> None:
                 if connection.family in (socket.AF_INET, socket.AF_INET6):
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+                    found = True
         except OSError:  # closed meanwhile, or no TCP socket after all
             continue
+    return found
 
 
 @contextmanager
