@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partitioners import Partitioner
+from rddals.blocks.codes import coded
 from rddals.blocks.ratings import RatingBlock
 
 __all__ = [
@@ -33,10 +34,8 @@ __all__ = [
 
 #: Rows whose degrees lie this close together are solved as one padded batch.
 PADDING = 0.04
-#: Values that a byte can tell apart.
-MOST_CODES = 256
-#: Ratings that are looked at for values not seen so far.
-SAMPLE = 4096
+#: Ratings whose digest is made at a time: they stay in a cache.
+DIGESTED = 1 << 15
 
 
 class Group(NamedTuple):
@@ -200,7 +199,7 @@ def link(block: int, own: RatingBlock, side: int, other_partitioner: Partitioner
     positives = np.zeros(len(ids), dtype=np.int32)
     if len(ids):
         positives[:] = np.add.reduceat(ratings > 0, pointers[:-1], dtype=np.int32)
-    codes, scale = _coded(ratings)
+    codes, scale = coded(ratings)
     in_block = InBlock(
         ids=ids,
         order=order.astype(np.int32),
@@ -226,16 +225,20 @@ def ratings_digest(ratings: RatingBlock) -> int:
     Each rating is mixed by the finaliser of splitmix64 (Steele, Lea and Flood, 2014), so that
     two different multisets of ratings agree only by a chance of 2^-64.
     """
-    mixed = ratings.users.astype(np.int64).view(np.uint64) << np.uint64(32)
-    mixed |= ratings.products.view(np.uint32)
-    for word in (ratings.ratings.view(np.uint32), np.uint64(0x9E3779B97F4A7C15)):
-        mixed += word
-        mixed ^= mixed >> np.uint64(30)
-        mixed *= np.uint64(0xBF58476D1CE4E5B9)
-        mixed ^= mixed >> np.uint64(27)
-        mixed *= np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    return int(mixed.sum(dtype=np.uint64))
+    total = 0
+    for start in range(0, len(ratings), DIGESTED):
+        part = slice(start, start + DIGESTED)
+        mixed = ratings.users[part].astype(np.int64).view(np.uint64) << np.uint64(32)
+        mixed |= ratings.products[part].view(np.uint32)
+        for word in (ratings.ratings[part].view(np.uint32), np.uint64(0x9E3779B97F4A7C15)):
+            mixed += word
+            mixed ^= mixed >> np.uint64(30)
+            mixed *= np.uint64(0xBF58476D1CE4E5B9)
+            mixed ^= mixed >> np.uint64(27)
+            mixed *= np.uint64(0x94D049BB133111EB)
+            mixed ^= mixed >> np.uint64(31)
+        total += int(mixed.sum(dtype=np.uint64))
+    return total % 2**64
 
 
 def distinct(ids: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -262,31 +265,20 @@ def _sorted_entries(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Positions and ratings sorted by row, position and rating."""
     bits = ratings.view(np.uint32)
-    cells = rows * columns + positions
-    if not len(cells) or cells.max() < 2**32:
+    width = max(columns - 1, 1).bit_length()
+    if int(rows.max(initial=0)) >> (32 - width) == 0:
         # One sort of plain integers carries the rating along in the low half: about ten times
         # faster than sorting an index.
-        packed = np.sort((cells.astype(np.uint64) << np.uint64(32)) | bits)
-        cells = (packed >> np.uint64(32)).astype(np.int64)
-        ratings = (packed & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.float32)
-        return cells % max(columns, 1), ratings
-    entries = np.lexsort((bits, cells))
+        packed = rows.astype(np.uint64) << np.uint64(32 + width)
+        packed |= positions.astype(np.uint64) << np.uint64(32)
+        packed |= bits
+        packed.sort()
+        ratings = packed.astype(np.uint32).view(np.float32)
+        packed >>= np.uint64(32)
+        packed &= np.uint64((1 << width) - 1)
+        return packed.view(np.int64), ratings
+    entries = np.lexsort((bits, positions, rows))
     return positions[entries], ratings[entries]
-
-
-def _coded(
-    ratings: NDArray[np.float32],
-) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-    """`ratings` as one byte each and the values these stand for, if so few values occur."""
-    bits = ratings.view(np.uint32)  # which tell -0.0 from 0.0, as the digest does
-    scale = np.unique(bits[:SAMPLE])
-    while len(scale) <= MOST_CODES:
-        codes = np.searchsorted(scale[:-1], bits)  # what is above all values lands on the last
-        unknown = bits[scale.take(codes) != bits]
-        if not len(unknown):
-            return codes.astype(np.uint8), scale.view(np.float32)
-        scale = np.union1d(scale, unknown[:SAMPLE])
-    return ratings, None
 
 
 def needed_rows(

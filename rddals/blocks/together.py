@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rddals.blocks.codes import MOST_CODES
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.links import MOST_CODES, Group, InBlock
+from rddals.blocks.links import Group, InBlock
 from rddals.errors import InconsistentRatingsError
 
 __all__ = ["JoinedLinks", "together"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pyspark import RDD
 
 from partitioners import Partitioner
+from rddals.blocks.packed import PackedRatings
 from rddals.blocks.places import place
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RddalsError
@@ -21,7 +22,7 @@ __all__ = ["PRODUCTS", "USERS", "Piece", "own_ratings", "send_pieces"]
 
 USERS, PRODUCTS = 0, 1
 #: A side, which batch of which partition, and ratings of it.
-Piece = tuple[int, tuple[int, int], RatingBlock]
+Piece = tuple[int, tuple[int, int], PackedRatings]
 
 
 def send_pieces(
@@ -40,7 +41,8 @@ def own_ratings(
 ) -> RatingBlock:
     """All ratings that a partition has of one side, in the order of their source."""
     mine = {place: piece for _, (of, place, piece) in pieces if of == side}
-    return RatingBlock.concatenate([mine[place] for place in sorted(mine)]).combined(duplicates)
+    batches = [mine[place].unpacked() for place in sorted(mine)]
+    return RatingBlock.concatenate(batches).combined(duplicates)
 
 
 @spared
@@ -56,23 +58,20 @@ def _split(
     """
     try:
         for number, batch in enumerate(read_batches(partition, elements)):
+            packed = PackedRatings.of(batch)
             for side, ids in ((USERS, batch.users), (PRODUCTS, batch.products)):
-                for block, piece in _pieces(batch, place(partitioners[side], ids)):
+                for block, piece in _pieces(packed, place(partitioners[side], ids)):
                     yield block, (side, (partition, number), piece)
     except RddalsError as error:
         # Raised here, Spark would try again and then bury it in a Java traceback.
         book.file("error", partition, error)
 
 
-def _pieces(batch: RatingBlock, blocks: NDArray[np.int32]) -> Iterator[tuple[int, RatingBlock]]:
+def _pieces(batch: PackedRatings, blocks: NDArray[np.int32]) -> Iterator[tuple[int, PackedRatings]]:
     """`batch` split by block number; blocks without ratings get no piece."""
     narrow = blocks.astype(np.uint16) if blocks.max(initial=0) < 2**16 else blocks
     order = np.argsort(narrow, kind="stable")  # a radix sort, for 16 bits
     counts = np.bincount(blocks)
     stops = np.cumsum(counts)
     for block in np.flatnonzero(counts).tolist():
-        rows = order[stops[block] - counts[block] : stops[block]]
-        yield (
-            block,
-            RatingBlock(batch.users[rows], batch.products[rows], batch.ratings[rows]),
-        )
+        yield block, batch.take(order[stops[block] - counts[block] : stops[block]])

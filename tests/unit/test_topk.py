@@ -4,8 +4,8 @@ import re
 import numpy as np
 import pytest
 
-from rddals.errors import OverflowingRatingsError
 from kernel_variants import VARIANTS, using
+from rddals.errors import OverflowingRatingsError
 from rddals.kernels import native, scan, topk
 from rddals.kernels.items import Excluded, ItemIndex
 from rddals.kernels.topk import pair_scores, top_k
