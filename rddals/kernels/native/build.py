@@ -76,6 +76,7 @@ def build(output: Path, *, sanitize: bool = False) -> None:
     """
     if os.name == "nt":
         raise BuildError("the kernels are not built on Windows")
+    output.unlink(missing_ok=True)  # if this fails, none is better than one of another version
     command = compiler()
     flags = [*FLAGS.split(), *(SANITIZED if sanitize else OPTIMISED).split()]
     with tempfile.TemporaryDirectory() as folder:
@@ -86,8 +87,6 @@ def build(output: Path, *, sanitize: bool = False) -> None:
         made = os.path.join(folder, output.name)
         _run([*command, *flags, "-shared", *objects, "-lm", "-o", made])
         output.parent.mkdir(parents=True, exist_ok=True)
-        # A process that has the old library loaded keeps it.
-        output.unlink(missing_ok=True)
         shutil.copy(made, output)
 
 
