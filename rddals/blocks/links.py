@@ -192,12 +192,12 @@ def link(block: int, own: RatingBlock, side: int, other_partitioner: Partitioner
     slot_of = np.empty(len(ids), dtype=np.int64)
     slot_of[order] = np.arange(len(ids))
 
-    sources, ratings = _sorted_entries(
-        slot_of[row_of], position_of[other_of], own.ratings, len(other_ids)
-    )
+    sources, ratings = _sorted_entries(slot_of, row_of, position_of, other_of, own.ratings)
     pointers = np.concatenate([[0], np.cumsum(degrees[order])]).astype(np.int64)
     positives = np.zeros(len(ids), dtype=np.int32)
-    if len(ids):
+    if (ratings > 0).all():
+        positives[:] = degrees[order]
+    else:
         positives[:] = np.add.reduceat(ratings > 0, pointers[:-1], dtype=np.int32)
     codes, scale = coded(ratings)
     in_block = InBlock(
@@ -215,7 +215,7 @@ def link(block: int, own: RatingBlock, side: int, other_partitioner: Partitioner
         ),
         groups=_groups(degrees[order]),
     )
-    out_block = _out_block(row_of, other_blocks[other_of], len(ids), other_partitioner.num_blocks)
+    out_block = _out_block(row_of, other_of, other_blocks, len(ids), other_partitioner.num_blocks)
     return LinkBlock(block, side, in_block, out_block, ratings_digest(own))
 
 
@@ -258,40 +258,49 @@ def distinct(ids: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int6
 
 
 def _sorted_entries(
-    rows: NDArray[np.int64],
-    positions: NDArray[np.int64],
+    slot_of: NDArray[np.int64],
+    row_of: NDArray[np.int64],
+    position_of: NDArray[np.int64],
+    other_of: NDArray[np.int64],
     ratings: NDArray[np.float32],
-    columns: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Positions and ratings sorted by row, position and rating."""
+    """Positions and ratings of all entries, sorted by slot, position and rating.
+
+    An entry has slot ``slot_of[row_of]`` and position ``position_of[other_of]``.
+    """
     bits = ratings.view(np.uint32)
-    width = max(columns - 1, 1).bit_length()
-    if int(rows.max(initial=0)) >> (32 - width) == 0:
+    width = max(len(position_of) - 1, 1).bit_length()
+    if len(slot_of) <= 1 << (32 - width):
         # One sort of plain integers carries the rating along in the low half: about ten times
         # faster than sorting an index.
-        packed = rows.astype(np.uint64) << np.uint64(32 + width)
-        packed |= positions.astype(np.uint64) << np.uint64(32)
+        packed = (slot_of.astype(np.uint64) << np.uint64(32 + width)).take(row_of)
+        packed |= (position_of.astype(np.uint64) << np.uint64(32)).take(other_of)
         packed |= bits
         packed.sort()
         ratings = packed.astype(np.uint32).view(np.float32)
         packed >>= np.uint64(32)
         packed &= np.uint64((1 << width) - 1)
         return packed.view(np.int64), ratings
-    entries = np.lexsort((bits, positions, rows))
+    positions = position_of[other_of]
+    entries = np.lexsort((bits, positions, slot_of[row_of]))
     return positions[entries], ratings[entries]
 
 
 def needed_rows(
-    row_of: NDArray[np.int64], destinations: NDArray[Any], rows: int, blocks: int
+    row_of: NDArray[np.int64],
+    other_of: NDArray[np.int64],
+    other_blocks: NDArray[Any],
+    rows: int,
+    blocks: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which rows which blocks need: every such pair once, by block and then by row.
 
     Parameters
     ----------
-    row_of : ndarray of int64, shape (nnz,)
-        The row of every rating.
-    destinations : ndarray of int, shape (nnz,)
-        The block of the rating's other id.
+    row_of, other_of : ndarray of int64, shape (nnz,)
+        The row of every rating, and where its other id is among `other_blocks`.
+    other_blocks : ndarray of int, shape (ids of the other side,)
+        The block of each.
     rows, blocks : int
         How many there are.
 
@@ -300,7 +309,8 @@ def needed_rows(
     tuple of ndarray of int64
         Rows, and the blocks that need them.
     """
-    pairs = destinations.astype(np.int64) * rows + row_of
+    pairs = (other_blocks.astype(np.int64) * rows).take(other_of)
+    pairs += row_of
     if blocks * rows <= 8 * len(pairs):
         needed = np.zeros(blocks * rows, dtype=bool)
         needed[pairs] = True
@@ -311,9 +321,13 @@ def needed_rows(
 
 
 def _out_block(
-    row_of: NDArray[np.int64], destinations: NDArray[Any], rows: int, blocks: int
+    row_of: NDArray[np.int64],
+    other_of: NDArray[np.int64],
+    other_blocks: NDArray[Any],
+    rows: int,
+    blocks: int,
 ) -> OutBlock:
-    positions, needing = needed_rows(row_of, destinations, rows, blocks)
+    positions, needing = needed_rows(row_of, other_of, other_blocks, rows, blocks)
     counts = np.bincount(needing, minlength=blocks)
     return OutBlock(
         pointers=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),

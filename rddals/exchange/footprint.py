@@ -93,9 +93,12 @@ def footprints(
     found = []
     for own_partitioner, other_partitioner in placements:
         if other_partitioner not in needed:
-            destinations = place(other_partitioner, other_ids)[other_of]
             needed[other_partitioner] = needed_rows(
-                row_of, destinations, len(ids), other_partitioner.num_blocks
+                row_of,
+                other_of,
+                place(other_partitioner, other_ids),
+                len(ids),
+                other_partitioner.num_blocks,
             )
         rows, destinations = needed[other_partitioner]
         blocks = place(own_partitioner, ids)

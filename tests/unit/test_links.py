@@ -310,3 +310,27 @@ def test_link_blocks_pickle():
     assert (copy.block, copy.digest) == (block.block, block.digest)
     for name, array in arrays(block).items():
         np.testing.assert_array_equal(array, arrays(copy)[name])
+
+
+def test_more_cells_than_32_bits_tell_apart():
+    """Sorting takes another way then; a block of few ids shows what it must come to."""
+    rng = np.random.default_rng(3)
+    size = 1 << 17
+    users = rng.permutation(size).astype(np.int32)
+    products = rng.permutation(size).astype(np.int32)
+    ratings = rng.integers(1, 6, size).astype(np.float32)
+    extra = rng.integers(0, size, (2, 500)).astype(np.int32)
+    block = RatingBlock(
+        np.append(users, extra[0]),
+        np.append(products, extra[1]),
+        np.append(ratings, ratings[:500]),
+    )
+    in_block = link(0, block, 0, HashPartitioner(3)).in_block
+    slots = np.repeat(np.arange(len(in_block.ids)), in_block.degrees)
+    entries = np.lexsort((in_block.ratings, in_block.sources, slots))
+    assert (entries == np.arange(len(entries))).all()
+    ids, sources = in_block.ids[in_block.order[slots]], in_block.source_ids[in_block.sources]
+    found = np.stack([ids, sources, in_block.ratings])
+    wanted = np.stack([block.users, block.products, block.ratings])
+    found, wanted = (each[:, np.lexsort(each)] for each in (found, wanted))
+    np.testing.assert_array_equal(found, wanted)
