@@ -118,6 +118,7 @@ def bench_iteration(benchmark, gemm_rate, both_sides, rank, precision, kind, ker
         "rank": rank,
         "kind": kind,
         "precision": precision,
+        "kernels": kernels,
         "iteration s": round(seconds, 3),
         "GFlop/s": round(rate, 1),
         "of gemm": f"{rate / gemm_rate[precision]:.0%}",

@@ -118,7 +118,7 @@ ID_BYTES = 24
 #: Buffers of a thread: the equations of a group of rows, twice, and what they are made of.
 LANES = 16
 #: What Spark takes for a half-step, and for each task of it, beside the arithmetic.
-JOB_SECONDS, TASK_SECONDS = 0.02, 0.01
+JOB_SECONDS, TASK_SECONDS = 0.02, 0.005
 #: Bytes a second that pass between processes.
 BANDWIDTH = 5e8
 

@@ -152,8 +152,8 @@ def test_seconds_by_hand():
     work = 2 * 13e9 * 2e-11 / 8
     assert seconds["local"] == pytest.approx(work)
     # Two jobs of eight tasks at once, and 220,000 rows of 200 bytes at 500 MB/s.
-    assert seconds["shuffle"] == pytest.approx(work + 2 * (0.02 + 0.01) + 220_000 * 200 / 5e8)
-    assert seconds["broadcast"] == pytest.approx(work + 2 * (0.02 + 0.01) + 75_000 * 400 / 5e8)
+    assert seconds["shuffle"] == pytest.approx(work + 2 * (0.02 + 0.005) + 220_000 * 200 / 5e8)
+    assert seconds["broadcast"] == pytest.approx(work + 2 * (0.02 + 0.005) + 75_000 * 400 / 5e8)
 
 
 @pytest.mark.parametrize(
