@@ -205,8 +205,18 @@ def materialise(rdd: RDD[Any]) -> None:
 
 
 def storage_level(sc: SparkContext) -> StorageLevel:
-    """Memory first, then disk; twice where an executor can be lost."""
-    return StorageLevel.MEMORY_AND_DISK if is_local(sc) else StorageLevel.MEMORY_AND_DISK_2
+    """Memory first, then disk; twice where an executor can be lost.
+
+    In memory they stay as they are. Python's records are bytes already: serialised once more, as
+    PySpark's own levels would have them, they are only compressed, and every reader undoes that.
+    """
+    return StorageLevel(
+        useDisk=True,
+        useMemory=True,
+        useOffHeap=False,
+        deserialized=True,
+        replication=1 if is_local(sc) else 2,
+    )
 
 
 def cut_lineage(*rdds: RDD[Any]) -> None:

@@ -157,15 +157,18 @@ def test_materialise_computes_every_partition_once(sc, tmp_path):
     assert "CachedPartitions: 5" in lineage(rdd)
 
 
+TWICE = StorageLevel(True, True, False, True, 2)
+
+
 @pytest.mark.parametrize(
     ("master", "level"),
     [
-        ("local", StorageLevel.MEMORY_AND_DISK),
-        ("local[2]", StorageLevel.MEMORY_AND_DISK),
-        ("local-cluster[2, 1, 1024]", StorageLevel.MEMORY_AND_DISK_2),
-        ("spark://somewhere:7077", StorageLevel.MEMORY_AND_DISK_2),
-        ("yarn", StorageLevel.MEMORY_AND_DISK_2),
-        (None, StorageLevel.MEMORY_AND_DISK_2),
+        ("local", StorageLevel.MEMORY_AND_DISK_DESER),
+        ("local[2]", StorageLevel.MEMORY_AND_DISK_DESER),
+        ("local-cluster[2, 1, 1024]", TWICE),
+        ("spark://somewhere:7077", TWICE),
+        ("yarn", TWICE),
+        (None, TWICE),
     ],
 )
 def test_two_copies_where_an_executor_can_be_lost(master, level):

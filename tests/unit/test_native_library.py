@@ -21,9 +21,10 @@ COMPILER = pytest.mark.skipif(
 
 def described(path, **environment):
     """What another process says of the kernels that it finds on this path."""
+    inherited = {k: v for k, v in os.environ.items() if k != "RDDALS_NATIVE_LIBRARY"}
     done = subprocess.run(
         [sys.executable, "-c", DESCRIBE],
-        env={**os.environ, "PYTHONPATH": str(path), **environment},
+        env={**inherited, "PYTHONPATH": str(path), **environment},
         cwd=os.sep,  # which would be looked into first
         capture_output=True,
         text=True,
