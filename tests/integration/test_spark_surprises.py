@@ -256,12 +256,19 @@ def test_a_worker_s_imports_are_left_out_of_its_garbage_collections(sc):
         spare_the_worker()
         first = gc.get_freeze_count()
         spare_the_worker()
-        return [(records, first, gc.get_freeze_count())]
+        second = gc.get_freeze_count()
+        import colorsys
 
-    ((records, first, second),) = sc.parallelize(range(3), 1).mapPartitions(frozen).collect()
+        assert colorsys
+        spare_the_worker()
+        return [(records, first, second, gc.get_freeze_count())]
+
+    ((records, *counts),) = sc.parallelize(range(3), 1).mapPartitions(frozen).collect()
+    first, second, third = counts
     assert records == [0, 1, 2]
     assert first > 10_000
     assert second == first  # once: what later tasks leave behind is collected
+    assert third > second  # but not what they import
 
 
 def ends(pid, seconds):

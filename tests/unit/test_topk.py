@@ -100,6 +100,12 @@ def test_agrees_with_the_full_sort(rank, k, tiles):
     )
 
 
+@pytest.mark.parametrize("n", [1, 3, 4, 16, 17, 33, 48, 49, 100])
+@pytest.mark.parametrize("m", [17, 700])
+def test_any_number_of_queries(n, m):
+    check(normal((n, 5)), np.arange(m, dtype=np.int32), normal((m, 5), seed=1), 7, item_tile=300)
+
+
 def test_large_k_of_several_tiles():
     check(normal((3, 8)), np.arange(5000, dtype=np.int32), normal((5000, 8), seed=1), 1000)
 
