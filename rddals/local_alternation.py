@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from math import ceil
 from typing import Any
 
 from pyspark import RDD
@@ -30,7 +31,8 @@ from rddals.segments import LinkJoiner, PlacedRows, Segment, SegmentReport
 
 __all__ = ["LocalAlternation", "segment_iterations"]
 
-#: Seconds that a segment should take: listeners hear of its half-steps when it is done.
+#: Seconds that a segment should take, and as few more as whole iterations take: listeners hear of
+#: its half-steps when it is done, but each segment reads the links and the rows again.
 SEGMENT_SECONDS = 1.0
 #: Operations a second that a core reaches with any kernels, until a segment has been timed.
 LEAST_RATE = 1e9
@@ -38,7 +40,7 @@ LEAST_RATE = 1e9
 
 def segment_iterations(left: int, seconds: float) -> int:
     """How many of the iterations that are left a segment runs, if one takes so many seconds."""
-    return max(1, min(left, round(SEGMENT_SECONDS / max(seconds, 1e-9))))
+    return min(left, ceil(SEGMENT_SECONDS / max(seconds, 1e-9)))
 
 
 class LocalAlternation(Alternation):

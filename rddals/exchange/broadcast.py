@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pyspark import RDD, Broadcast, SparkContext
 
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.links import InBlock, LinkBlock
-from rddals.blocks.ratings import INT32_MIN
-from rddals.errors import InconsistentRatingsError
+from rddals.blocks.links import LinkBlock
 from rddals.exchange.base import (
     NOTHING,
     Advance,
@@ -26,65 +20,12 @@ from rddals.exchange.base import (
     Step,
     collect_reports,
 )
+from rddals.exchange.side_rows import SideRows
 from rddals.rdds.factors import in_their_blocks
-from rddals.rdds.links import REMEDY, Links
+from rddals.rdds.links import Links
 from rddals.rdds.spark import ReportBook, Shuffle, co_partitioned, cut_lineage, spared
 
-__all__ = ["BroadcastExchange", "SideRows"]
-
-
-@dataclass(frozen=True)
-class SideRows:
-    """The rows of all blocks of a side, each to be found by its block and id.
-
-    Attributes
-    ----------
-    ids : ndarray of int32, shape (n,)
-        Block after block, ascending within each.
-    counts : ndarray of int64, shape (blocks,)
-        How many of them each block has.
-    rows : ndarray of float32, shape (n, rank)
-    """
-
-    ids: NDArray[np.int32]
-    counts: NDArray[np.int64]
-    rows: Rows
-
-    @classmethod
-    def of(cls, blocks: Sequence[FactorBlock]) -> SideRows:
-        """Join the rows of all blocks, in order."""
-        counts = np.array([len(block.ids) for block in blocks])
-        ids = np.concatenate([block.ids for block in blocks])
-        return cls(ids, counts, np.concatenate([block.rows for block in blocks]))
-
-    def needed_by(self, in_block: InBlock) -> Rows:
-        """The rows that a block of the other side needs, in canonical order."""
-        if np.array_equal(in_block.source_ids, self.ids) and np.array_equal(
-            in_block.source_counts, self.counts
-        ):
-            return self.rows
-        wanted = _keys(in_block.source_ids, in_block.source_counts)
-        positions = np.searchsorted(self._keys, wanted)
-        unknown = self._keys[positions] != wanted
-        if unknown.any():
-            source, id_ = divmod(int(wanted[np.argmax(unknown)]), 1 << 32)
-            raise InconsistentRatingsError(
-                f"Source block {source} has no factor for id {id_ + INT32_MIN}. {REMEDY}"
-            )
-        rows: Rows = self.rows.take(positions, axis=0)
-        return rows
-
-    @cached_property
-    def _keys(self) -> NDArray[np.int64]:
-        """Made once in a worker, however many of its blocks need rows; a last one is beyond all."""
-        return np.append(_keys(self.ids, self.counts), np.iinfo(np.int64).max)
-
-
-def _keys(ids: NDArray[np.int32], counts: NDArray[Any]) -> NDArray[np.int64]:
-    """A number for each block and id; ascending, as the blocks do and the ids within each."""
-    blocks = np.repeat(np.arange(len(counts)), counts)
-    keys: NDArray[np.int64] = (blocks << 32) + (ids.astype(np.int64) - INT32_MIN)
-    return keys
+__all__ = ["BroadcastExchange"]
 
 
 class BroadcastRows(Delivery):

@@ -23,7 +23,7 @@ from rddals.exchange.base import (
     Step,
     collect_reports,
 )
-from rddals.exchange.broadcast import SideRows
+from rddals.exchange.side_rows import SideRows
 from rddals.rdds.factors import in_their_blocks
 from rddals.rdds.links import Links
 from rddals.rdds.one_task import in_one_task, numbered

@@ -15,8 +15,9 @@ from rddals.segments import converged
         (10, 0.001, 10),  # all that are left
         (1000, 0.001, 1000),
         (5000, 0.001, 1000),  # a second
-        (10, 0.3, 3),
+        (10, 0.3, 4),
         (10, 0.6, 2),
+        (10, 0.9, 2),
         (10, 7.0, 1),  # at least one
         (1, 0.0, 1),
     ],

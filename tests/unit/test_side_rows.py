@@ -1,4 +1,4 @@
-"""Rows out of a broadcast: those that a block needs, in its order."""
+"""Rows of a whole side: those that a block needs, in its order."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import link
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import InconsistentRatingsError
-from rddals.exchange.broadcast import SideRows
+from rddals.exchange.side_rows import SideRows
 
 LOW, HIGH = -(2**31), 2**31 - 1
 BLOCKS = [
