@@ -13,11 +13,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["main", "tables", "with_tables"]
+__all__ = ["main", "merged", "tables", "with_tables"]
 
 HERE = Path(__file__).parent
 RESULTS, MEASURED, README = HERE / "results", HERE / "measured", HERE.parent / "README.md"
 NAMES = ("training", "small")
+#: What tells runs of one benchmark apart.
+WHAT = ("kind", "data", "blocks", "rank")
 
 Run = dict[str, Any]
 
@@ -28,8 +30,11 @@ def main() -> int:
     for name in NAMES:
         source = RESULTS / f"{name}.json"
         if source.exists() and source.stat().st_size:
-            kept = json.dumps(_kept(json.loads(source.read_text())), indent=1)
-            (MEASURED / f"{name}.json").write_text(kept + "\n")
+            target = MEASURED / f"{name}.json"
+            kept = _kept(json.loads(source.read_text()))
+            if target.exists():
+                kept = merged(json.loads(target.read_text()), kept)
+            target.write_text(json.dumps(kept, indent=1) + "\n")
     missing = [name for name in NAMES if not (MEASURED / f"{name}.json").exists()]
     if missing:
         sys.stderr.write(f"nothing measured yet: make bench ARGS={missing[0]}\n")
@@ -51,6 +56,7 @@ def tables() -> dict[str, str]:
     training, small = (_runs(name) for name in NAMES)
     return {
         "explicit": _explicit([run for run in training if run["kind"] == "explicit"]),
+        "implicit": _implicit([run for run in training if run["kind"] == "implicit"]),
         "whole": _whole([run for run in small if "data" in run]),
     }
 
@@ -74,6 +80,14 @@ def _kept(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What was measured now, and what was before on the same machine and not again."""
+    if before["machine"] != now["machine"]:
+        return now
+    runs = {tuple(run.get(name) for name in WHAT): run for run in before["runs"] + now["runs"]}
+    return {"machine": now["machine"], "runs": list(runs.values())}
+
+
 def _explicit(runs: Sequence[Run]) -> str:
     ratios = ("double", "single", "shuffle double", "shuffle single")
     return _markdown(
@@ -82,6 +96,14 @@ def _explicit(runs: Sequence[Run]) -> str:
             (run["rank"], *(f"{run[f'MLlib/{name}']:.1f}" for name in ratios), _s(run["MLlib s"]))
             for run in runs
         ),
+    )
+
+
+def _implicit(runs: Sequence[Run]) -> str:
+    contestants = ("double", "single", "CG", "Cholesky", "MLlib")
+    return _markdown(
+        ("rank", "double", "single", "implicit, CG", "implicit, Cholesky", "MLlib"),
+        ((run["rank"], *(_s(run[f"{name} s"]) for name in contestants)) for run in runs),
     )
 
 
