@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from itertools import count, islice
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -87,12 +88,25 @@ class Shuffle:
         Left alone they stay until the driver's JVM happens to collect the RDD. Only this
         shuffle goes: ``RDD.cleanShuffleDependencies`` would take those of the caller's own RDDs
         along.
+
+        A job that was interrupted, as by the end of a streaming query, may go on for a moment, and
+        the scheduler of PySpark 3.5 dies of a task that writes to a shuffle it no longer knows. So
+        this waits for the job; one that does not end leaves the files to Spark.
         """
-        cleaner = self.rdd.context._jsc.sc().cleaner()
-        if cleaner.isDefined():
-            cleaner.get().doCleanupShuffle(self._dependency.shuffleId(), False)
+        context, number = self.rdd.context._jsc.sc(), self._dependency.shuffleId()
+        cleaner, scheduler = context.cleaner(), context.dagScheduler()
+        if scheduler is None or not cleaner.isDefined():
+            return
+        patient_until = monotonic() + PATIENCE
+        while scheduler.shuffleIdToMapStage().contains(number):
+            if monotonic() > patient_until:
+                return
+            sleep(0.01)
+        cleaner.get().doCleanupShuffle(number, False)
 
 
+#: Seconds that the end of a job is waited for before its shuffle is released.
+PATIENCE = 30.0
 #: How Spark writes the map side of a shuffle, and up to how many partitions of ours it may write
 #: a file for each.
 WRITER, FEW_PARTITIONS = "spark.shuffle.sort.bypassMergeThreshold", "4"

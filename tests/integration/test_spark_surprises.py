@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from types import SimpleNamespace
@@ -413,3 +414,21 @@ def test_rows_are_read_without_the_garbage_collector():
             pass
         assert not gc.isenabled()
     assert gc.isenabled()
+
+
+def test_a_shuffle_is_released_when_the_job_that_writes_it_has_ended(sc):
+    """PySpark 3.5's context does not survive it otherwise."""
+
+    def slowly(records):
+        time.sleep(1)
+        return ((number % 2, number) for number in records)
+
+    shuffle = Shuffle(sc.parallelize(range(4), 2).mapPartitions(slowly), 2)
+    writer = threading.Thread(target=shuffle.write)
+    writer.start()
+    while not sc.statusTracker().getActiveJobsIds():
+        time.sleep(0.01)
+    shuffle.release()
+    assert not sc.statusTracker().getActiveJobsIds()
+    writer.join()
+    assert sc.parallelize([1]).count() == 1
