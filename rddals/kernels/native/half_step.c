@@ -17,13 +17,7 @@
 #define SQRT sqrtf
 #define TINY FLT_MIN
 #define EPSILON FLT_EPSILON
-#if VECTOR_BYTES == 64
-#define LANES_TOKEN 16
-#elif VECTOR_BYTES == 32
-#define LANES_TOKEN 8
-#else
-#define LANES_TOKEN 4
-#endif
+#define LANES_TOKEN FLOAT_LANES
 #define SUFFIX PASTE(_single_, ISA)
 #include "rows.h"
 #undef SUFFIX
@@ -41,13 +35,7 @@
 #define SQRT sqrt
 #define TINY DBL_MIN
 #define EPSILON DBL_EPSILON
-#if VECTOR_BYTES == 64
-#define LANES_TOKEN 8
-#elif VECTOR_BYTES == 32
-#define LANES_TOKEN 4
-#else
-#define LANES_TOKEN 2
-#endif
+#define LANES_TOKEN DOUBLE_LANES
 #define S float
 #define SUFFIX PASTE(_double_, ISA)
 #include "rows.h"

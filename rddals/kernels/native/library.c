@@ -78,7 +78,7 @@ EXPORT const char *rddals_instruction_set(void) {
 #define SOLVE(type)                                                                          \
     EXPORT int rddals_solve_##type(const rddals_job *job, int64_t start, int64_t stop,       \
                                    double *loss) {                                           \
-        return CHOOSE(rddals_solve_##type, job->vector_bytes)(job, start, stop, loss);                          \
+        return CHOOSE(rddals_solve_##type, job->vector_bytes)(job, start, stop, loss);       \
     }
 SOLVE(single)
 SOLVE(double)
@@ -87,7 +87,8 @@ SOLVE(double_rotated)
 #define EQUATIONS(type)                                                                      \
     EXPORT int rddals_equations_##type(const rddals_job *job, int64_t start, int64_t stop,   \
                                        void *matrices, void *targets, double *loss) {        \
-        return CHOOSE(rddals_equations_##type, job->vector_bytes)(job, start, stop, matrices, targets, loss);   \
+        return CHOOSE(rddals_equations_##type, job->vector_bytes)(job, start, stop, matrices, \
+                                                                   targets, loss);         \
     }
 EQUATIONS(single)
 EQUATIONS(double)

@@ -15,16 +15,9 @@
 #include "job.h"
 #include "vectors.h"
 
-#define LANES (VECTOR_BYTES / 4)
+#define LANES FLOAT_LANES
 #define PANEL (3 * LANES) /* queries, at most */
 #define FEW 3             /* so many queries are faster one by one than as a panel */
-#if VECTOR_BYTES == 64
-#define LANES_TOKEN 16
-#elif VECTOR_BYTES == 32
-#define LANES_TOKEN 8
-#else
-#define LANES_TOKEN 4
-#endif
 
 typedef float vec __attribute__((vector_size(VECTOR_BYTES), may_alias));
 typedef float loose __attribute__((vector_size(VECTOR_BYTES), may_alias, aligned(4)));
@@ -170,16 +163,16 @@ SCAN_PANEL(3, WIDE_ROWS)
 #define ADD_UP(s)                                                                       \
     UNROLL for (int i = 0; i < s; i++) {                                                \
         const vec a = r[i], b = r[i + s];                                               \
-        r[i] = SHUFFLE(mask, a, b, PASTE(PASTE(SWAP_, LANES_TOKEN), _##s##_LOW)) +      \
-               SHUFFLE(mask, a, b, PASTE(PASTE(SWAP_, LANES_TOKEN), _##s##_HIGH));      \
+        r[i] = SHUFFLE(mask, a, b, PASTE(PASTE(SWAP_, LANES), _##s##_LOW)) +      \
+               SHUFFLE(mask, a, b, PASTE(PASTE(SWAP_, LANES), _##s##_HIGH));      \
     }
 
 /* The sums of LANES vectors, as one vector. */
 INLINE vec sums(vec *restrict r) {
-#if LANES_TOKEN >= 16
+#if LANES >= 16
     ADD_UP(8)
 #endif
-#if LANES_TOKEN >= 8
+#if LANES >= 8
     ADD_UP(4)
 #endif
     ADD_UP(2)

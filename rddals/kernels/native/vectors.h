@@ -7,10 +7,16 @@
 
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
+#define FLOAT_LANES 16 /* as one token, to make names of */
+#define DOUBLE_LANES 8
 #elif defined(__AVX__)
 #define VECTOR_BYTES 32
+#define FLOAT_LANES 8
+#define DOUBLE_LANES 4
 #else
 #define VECTOR_BYTES 16
+#define FLOAT_LANES 4
+#define DOUBLE_LANES 2
 #endif
 
 /* Accumulators must stay in registers: AVX-512 and NEON have 32 of them, the others 16. */
