@@ -17,11 +17,11 @@ from rddals import RatingBlock
 from rddals.blocks.biased import state_width
 from rddals.blocks.exact import exact_sum
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.grown import grown_block
+from rddals.blocks.grown import incremental_block
 from rddals.blocks.links import LinkBlock, link
 from rddals.config import StreamSettings
 from rddals.learning import ORDER
-from rddals.stream_steps import Means, learn_step, show_step
+from rddals.stream_steps import Means, lookup_step, update_step
 
 __all__ = ["LocalStream", "rmse"]
 
@@ -71,16 +71,16 @@ class LocalStream:
             self.ratings = RatingBlock.concatenate([self.ratings, batch])
             touched = np.unique(batch.users), np.unique(batch.products)
             links = [
-                grown_block(0, self.ratings, side, ONE, touched, of_batch.in_block)
+                incremental_block(0, self.ratings, side, ONE, touched, of_batch.in_block)
                 for side, of_batch in enumerate(links)
             ]
         first, second = ORDER[self.settings.update]
         kept = list(self.sides)
-        shown = show_step(self.settings, second, links[second], [kept[second]], None)
+        shown = lookup_step(self.settings, second, links[second], [kept[second]], None)
         kept[second] = sent = shown.kept
         for iteration in range(1, self.settings.iterations + 1):
             for side in (first, second):
-                step = partial(learn_step, self.settings, side, iteration, side == first, means)
+                step = partial(update_step, self.settings, side, iteration, side == first, means)
                 in_block = links[side].in_block
                 received = sent.rows[sent.find(in_block.source_ids)[0]]
                 done = step(links[side], [kept[side]], received)

@@ -29,7 +29,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["bisected"]
+__all__ = ["recursive_bisection"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -45,7 +45,7 @@ SHARE = 0.5
 FEWEST = 0.001
 
 
-def bisected(
+def recursive_bisection(
     vertices: Ints,
     nets: Ints,
     loads: Floats,

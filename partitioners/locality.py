@@ -7,7 +7,7 @@ from typing import SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from partitioners.bisection import bisected
+from partitioners.bisection import recursive_bisection
 from partitioners.checks import as_fit_ids, as_ids, as_num_blocks
 from partitioners.levelling import scramble
 from partitioners.table import TablePartitioner
@@ -101,7 +101,7 @@ class LocalityPartitioner(TablePartitioner):
         loads = np.bincount(vertices).astype(np.float64)
         # Of more blocks than ids, some stay empty.
         used = min(size, len(distinct))
-        blocks = bisected(vertices, nets, loads, used, tolerance=tolerance, seed=seed)
+        blocks = recursive_bisection(vertices, nets, loads, used, tolerance=tolerance, seed=seed)
         return cls(distinct, blocks, size)
 
     def _elsewhere(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:

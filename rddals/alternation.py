@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from pyspark import RDD
 
 from rddals.blocks.factors import FactorBlock
+from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.config import Settings
 from rddals.events import HalfStepDone, LinksBuilt, Listener, TrainingDone
-from rddals.exchange import EXCHANGES, NOTHING, Advance, Brought, Delivery
+from rddals.exchange import EXCHANGES, NO_ROWS, Delivery, OwnRows, StepResult
 from rddals.rdds.factors import FactorTable
-from rddals.rdds.links import PRODUCTS, USERS, Links
-from rddals.rdds.spark import discard, labelled
+from rddals.rdds.links import Links
+from rddals.rdds.spark import discard, job_label
 from rddals.rdds.start import Start, start_by_id, start_from, start_of_mllib
 from rddals.segments import converged
 from rddals.steps import first_step, solve_step
@@ -61,9 +62,9 @@ class Alternation(ABC):
     def run(self, began: float) -> None:
         """Iterate; `began` is when the training did."""
         try:
-            self._tell(self.built)
+            self._notify(self.built)
             self._alternate()
-            self._tell(
+            self._notify(
                 TrainingDone(
                     iterations=len(self.history) // 2,
                     loss=self.history[-1].loss if self.history else None,
@@ -88,9 +89,9 @@ class Alternation(ABC):
 
     def _done(self, half_step: HalfStepDone) -> None:
         self.history.append(half_step)
-        self._tell(half_step)
+        self._notify(half_step)
 
-    def _tell(self, event: Any) -> None:
+    def _notify(self, event: Any) -> None:
         for listener in self.listeners:
             listener(event)
 
@@ -121,15 +122,15 @@ class ExchangedAlternation(Alternation):
 
     def _initialise(self) -> None:
         untrained = self.settings.iterations == 0
-        with labelled(self.links[USERS].rdd.context, "start"):
+        with job_label(self.links[USERS].rdd.context, "start"):
             for side in (PRODUCTS, USERS) if untrained else (USERS,):
                 start = self._start(side)
-                rdds = () if start.brought is None else (start.brought,)
+                rdds = () if start.rows is None else (start.rows,)
                 step = partial(first_step, start.make, self.settings.objective)
-                self._advance(
+                self._run_step(
                     side,
                     step,
-                    brought=Brought(rdds, start.shuffles),
+                    own_rows=OwnRows(rdds, start.shuffles),
                     send=not untrained,
                     keep=untrained,
                 )
@@ -145,17 +146,17 @@ class ExchangedAlternation(Alternation):
         started = perf_counter()
         links, settings = self.links[side], self.settings
         step = partial(solve_step, settings.objective, settings.kernels, self.gram)
-        with labelled(links.rdd.context, f"{iteration} {links.name}"):
-            advance = self._advance(side, step, send=send, keep=keep)
+        with job_label(links.rdd.context, f"{iteration} {links.name}"):
+            result = self._run_step(side, step, send=send, keep=keep)
         parts: dict[str, float] = {"receive": 0.0, "other": 0.0}
-        for report in advance.reports:
+        for report in result.reports:
             parts["receive"] += report.receive_seconds
             parts["other"] += report.step_seconds
             for part, seconds in report.step.seconds.items():
                 parts[part] = parts.get(part, 0.0) + seconds
                 parts["other"] -= seconds
-        squared_errors = sum(r.step.loss for r in advance.reports)  # with this side's penalty
-        kernels = {report.step.kernels for report in advance.reports} - {""}
+        squared_errors = sum(r.step.loss for r in result.reports)  # with this side's penalty
+        kernels = {report.step.kernels for report in result.reports} - {""}
         done = HalfStepDone(
             iteration=iteration,
             side=links.name,
@@ -167,30 +168,30 @@ class ExchangedAlternation(Alternation):
         )
         self._done(done)
 
-    def _advance(
-        self, side: int, step: Any, *, brought: Brought = NOTHING, send: bool, keep: bool
-    ) -> Advance:
+    def _run_step(
+        self, side: int, step: Any, *, own_rows: OwnRows = NO_ROWS, send: bool, keep: bool
+    ) -> StepResult:
         """One step on one side; its delivery and factors take the place of those before."""
-        advance = self.exchange.advance(
+        result = self.exchange.run_step(
             self.links[side],
             self.links[1 - side],
             self.delivery,
             step,
-            brought=brought,
+            own_rows=own_rows,
             send=send,
             keep=keep,
         )
-        self.delivery = advance.delivery
+        self.delivery = result.delivery
         outdated = self.factors[side]
         if keep and outdated is not None:
             discard(outdated)
         if keep:
-            self.factors[side] = advance.factors
-        reports = [report.step for report in advance.reports]
+            self.factors[side] = result.factors
+        reports = [report.step for report in result.reports]
         self.penalties[side] = sum(report.penalty for report in reports)
         if self.settings.objective.implicit:
             self.gram = np.sum([report.gram for report in reports], axis=0)
-        return advance
+        return result
 
     def _converged(self) -> bool:
         before = self.history[-3].loss if len(self.history) > 3 else None

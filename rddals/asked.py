@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from rddals.errors import SettingError, UnknownIdError
 
-__all__ = ["Asked", "checked_id", "fallback_asked", "popular_first", "unknown_id"]
+__all__ = ["TopNQuery", "checked_id", "popular_then_best", "unknown_id", "uses_fallback"]
 
 #: Some ids, which need not be known.
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TopNQuery:
     """How many ids, and which.
 
     Attributes
@@ -35,7 +35,7 @@ class Asked:
     candidates: Ids | None
 
     @classmethod
-    def checked(cls, num: Any, exclude: Any = (), candidates: Any = None) -> Asked:
+    def checked(cls, num: Any, exclude: Any = (), candidates: Any = None) -> TopNQuery:
         """What a caller passed, or a `SettingError` that says what to pass."""
         return cls(
             _nonnegative_integer("num", num),
@@ -44,11 +44,11 @@ class Asked:
         )
 
 
-def popular_first(
+def popular_then_best(
     popular: NDArray[np.int32],
-    asked: Asked,
+    asked: TopNQuery,
     scores_of: Callable[[NDArray[np.int32]], NDArray[np.float64]],
-    best: Callable[[Asked], list[tuple[int, float]]],
+    best: Callable[[TopNQuery], list[tuple[int, float]]],
 ) -> list[tuple[int, float]]:
     """Popular ids in their order, with scores; and the best of the others, if these are too few.
 
@@ -69,7 +69,7 @@ def popular_first(
         found = list(zip(popular.tolist(), scores_of(popular).tolist(), strict=True))
     if len(found) < asked.num:
         excluded = np.union1d(asked.excluded, popular)
-        found += best(Asked(asked.num - len(found), excluded, asked.candidates))
+        found += best(TopNQuery(asked.num - len(found), excluded, asked.candidates))
     return found
 
 
@@ -121,7 +121,7 @@ def unknown_id(side: str, id_: Any) -> UnknownIdError:
     )
 
 
-def fallback_asked(fallback: Any) -> bool:
+def uses_fallback(fallback: Any) -> bool:
     """Whether popular ids are to be taken where the asked one is not known."""
     if fallback is None or (isinstance(fallback, str) and fallback == "popular"):
         return fallback is not None

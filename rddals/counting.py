@@ -14,15 +14,16 @@ from pyspark import RDD
 
 from partitioners import HashPartitioner, Partitioner
 from rddals.blocks.ratings import RatingBlock
+from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.errors import RatingError, RddalsError
 from rddals.exchange.footprint import Footprint, footprints
 from rddals.exchange.plan import Resources
 from rddals.exchange.resources import resources_here, resources_of
 from rddals.rdds.degrees import Degrees, merged_degrees
-from rddals.rdds.pieces import PRODUCTS, USERS, Piece, own_ratings, send_pieces
-from rddals.rdds.spark import ReportBook, Shuffle, executors_of, spared
+from rddals.rdds.pieces import Piece, own_ratings, scatter_ratings
+from rddals.rdds.spark import Shuffle, TaskReports, executors_of, spark_task
 
-__all__ = ["Counted", "HeldRatings", "SpreadRatings", "cores"]
+__all__ = ["LocalRatings", "RatingStatistics", "ShuffledRatings", "cores"]
 
 Pairs = tuple[NDArray[np.int32], NDArray[np.int32]]
 
@@ -31,7 +32,7 @@ Pairs = tuple[NDArray[np.int32], NDArray[np.int32]]
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
-class Counted(Protocol):
+class RatingStatistics(Protocol):
     """What a plan asks of ratings.
 
     Attributes
@@ -63,7 +64,7 @@ class Counted(Protocol):
         """Users' and products' footprint under each placement."""
 
 
-class HeldRatings:
+class LocalRatings:
     """Ratings in the memory of this process: no Spark is asked."""
 
     executors = 1
@@ -94,7 +95,7 @@ class HeldRatings:
         return _both_footprints(self.pairs, self.pairs, placements, rank)
 
 
-class SpreadRatings:
+class ShuffledRatings:
     """Ratings shuffled to their users and to their products, once; a context that releases them."""
 
     def __init__(self, source: RDD[Any], duplicates: str) -> None:
@@ -102,18 +103,18 @@ class SpreadRatings:
         self.default_blocks = max(sc.defaultParallelism, source.getNumPartitions() // 2)
         self.executors = executors_of(sc)
         self._duplicates = duplicates
-        self._book = ReportBook(sc)
+        self._task_reports = TaskReports(sc)
         spread = HashPartitioner(self.default_blocks)
-        self._shuffle: Shuffle = send_pieces(source, (spread, spread), self._book)
+        self._shuffle: Shuffle = scatter_ratings(source, (spread, spread), self._task_reports)
 
     def resources(self, rank: int) -> Resources:
         """What the executors have to train with."""
         return resources_of(self._sc, rank)
 
-    def __enter__(self) -> SpreadRatings:
+    def __enter__(self) -> ShuffledRatings:
         try:
             self._shuffle.write()
-            for error in self._book.take("error"):
+            for error in self._task_reports.take("error"):
                 raise error
         except BaseException:
             self.__exit__()
@@ -122,7 +123,7 @@ class SpreadRatings:
 
     def __exit__(self, *error: object) -> None:
         self._shuffle.release()
-        self._book.close()
+        self._task_reports.close()
 
     @cached_property
     def pairs(self) -> Pairs:
@@ -200,12 +201,12 @@ def _own_pairs(pieces: list[tuple[int, Piece]], side: int, duplicates: str) -> P
     return rated.users, rated.products
 
 
-@spared
+@spark_task
 def _pairs(duplicates: str, pieces: Iterable[tuple[int, Piece]]) -> Iterator[Pairs]:
     yield _own_pairs(list(pieces), USERS, duplicates)
 
 
-@spared
+@spark_task
 def _degrees(
     duplicates: str, pieces: Iterable[tuple[int, Piece]]
 ) -> Iterator[tuple[Degrees, Degrees]]:
@@ -215,7 +216,7 @@ def _degrees(
     yield _counted(users), _counted(products)
 
 
-@spared
+@spark_task
 def _footprints(
     duplicates: str,
     placements: Sequence[tuple[Partitioner, Partitioner]],

@@ -14,12 +14,12 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.ratings import RatingBlock
 from rddals.config import Objective
 from rddals.errors import RatingError, UnknownIdError
-from rddals.exchange import EXCHANGES, Brought
+from rddals.exchange import EXCHANGES, OwnRows
 from rddals.kernels.half_step import gram
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.ingest import read_batches
 from rddals.rdds.links import NoRatingsError, build_links
-from rddals.rdds.spark import discard, spared
+from rddals.rdds.spark import discard, spark_task
 from rddals.rdds.start import start_from
 from rddals.steps import first_step, solve_step
 
@@ -72,19 +72,19 @@ def fold_in(
             raise RatingError("RDD is empty: there is nothing to fold in.") from None
         try:
             start = start_from(products, links.products, _unknown)
-            assert start.brought is not None
-            sent = EXCHANGE.advance(
+            assert start.rows is not None
+            sent = EXCHANGE.run_step(
                 links.products,
                 links.users,
                 None,
                 partial(first_step, start.make, objective),
-                brought=Brought([start.brought], start.shuffles),
+                own_rows=OwnRows([start.rows], start.shuffles),
                 send=True,
                 keep=False,
             )
             try:
                 solve = partial(solve_step, objective, "auto", _gram(products, objective))
-                solved = EXCHANGE.advance(
+                solved = EXCHANGE.run_step(
                     links.users, links.products, sent.delivery, solve, send=False, keep=True
                 )
             except BaseException:
@@ -111,12 +111,12 @@ def _gram(products: FactorTable, objective: Objective) -> NDArray[np.float64] | 
     return total
 
 
-@spared
+@spark_task
 def _grams(blocks: Iterable[FactorBlock]) -> Iterator[NDArray[np.float64]]:
     return (gram(block.rows) for block in blocks)
 
 
-@spared
+@spark_task
 def _of_known_products(
     known: Broadcast[NDArray[np.int32]], partition: int, elements: Iterable[Any]
 ) -> Iterator[RatingBlock]:

@@ -8,8 +8,9 @@ from typing import Any
 from pyspark import RDD
 
 from rddals.blocks.ratings import RatingBlock
+from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.errors import ModelReleasedError, SettingError
-from rddals.keyed import PRODUCTS, USERS, KeyedModel, KeyedRating, ids_without_key
+from rddals.keyed import KeyedModel, KeyedRating, ids_without_key
 from rddals.model import MatrixFactorizationModel
 from rddals.rdds.frames import Columns, keys_of
 from rddals.rdds.indexing import index_source
@@ -63,14 +64,14 @@ class IndexedRatings:
         self, ratings: RDD[RatingBlock], keys: KeyTable, shuffles: Iterable[Shuffle]
     ) -> None:
         self._ratings = ratings
-        self._keys = keys.hold()
+        self._keys = keys.retain()
         self._shuffles = tuple(shuffles)
         self._released = False
 
     @property
     def ratings(self) -> RDD[RatingBlock]:
         """What `rddals.ALS.train` takes: batches in columns, read from shuffle files."""
-        self._check_there()
+        self._check_alive()
         return self._ratings
 
     @property
@@ -91,7 +92,7 @@ class IndexedRatings:
         SettingError
             If it has ids that these ratings have not.
         """
-        self._check_there()
+        self._check_alive()
         if not isinstance(model, MatrixFactorizationModel):
             raise SettingError(
                 f"model must be a MatrixFactorizationModel of rddals but got {model!r}."
@@ -103,7 +104,7 @@ class IndexedRatings:
             )
         return KeyedModel(model, self._keys)
 
-    def _check_there(self) -> None:
+    def _check_alive(self) -> None:
         if self._released or is_stopped(self._ratings.context):
             raise ModelReleasedError(
                 "These ratings are gone, with unpersist() or their SparkContext; index them again."
@@ -112,7 +113,7 @@ class IndexedRatings:
     def unpersist(self) -> None:
         """Free the ratings; the keys stay as long as a keyed model needs them."""
         if not self._released and not is_stopped(self._ratings.context):
-            self._keys.let_go()
+            self._keys.release()
             for shuffle in self._shuffles:
                 shuffle.release()
         self._released = True

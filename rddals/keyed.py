@@ -12,6 +12,7 @@ import numpy as np
 from pyspark import RDD, Broadcast, SparkContext
 
 from rddals.blocks.keys import Key, checked_key
+from rddals.blocks.sides import ID_NAMES, PRODUCTS, USERS
 from rddals.errors import (
     ModelFormatError,
     ModelReleasedError,
@@ -25,12 +26,10 @@ from rddals.rdds.ingest import prepare
 from rddals.rdds.key_files import read_keys, write_keys
 from rddals.rdds.keys import KeyTable, is_key_pair
 from rddals.rdds.model_files import check_free, written
-from rddals.rdds.spark import ReportBook, head, is_stopped, spared
+from rddals.rdds.spark import TaskReports, head, is_stopped, spark_task
 
-__all__ = ["PRODUCTS", "USERS", "KeyedModel", "KeyedRating", "ids_without_key"]
+__all__ = ["KeyedModel", "KeyedRating", "ids_without_key"]
 
-USERS, PRODUCTS = 0, 1
-SIDES = ("user", "product")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -56,7 +55,7 @@ class KeyedModel:
 
     def __init__(self, model: MatrixFactorizationModel, keys: KeyTable) -> None:
         self.model = model
-        self._keys = keys.hold()
+        self._keys = keys.retain()
         self._broadcasts: dict[int, Broadcast[list[Key]]] = {}
         self._released = False
 
@@ -77,7 +76,7 @@ class KeyedModel:
         Pairs of which the model does not know the user or the product are left out.
         """
         assert isinstance(user_product, RDD), "user_product should be RDD of (user, product)"
-        keys = self._there()
+        keys = self._live_keys()
         assert all(map(is_key_pair, head(user_product))), (
             "user_product should be RDD of (user, product)"
         )
@@ -101,7 +100,7 @@ class KeyedModel:
         chosen = self._chosen(PRODUCTS, exclude, candidates)
         with _in_keys((USERS, user)):
             found = self.model.recommendProducts(id_, num, **chosen, fallback=fallback)
-        products = self._there().keys_of(PRODUCTS, [rating.product for rating in found])
+        products = self._live_keys().keys_of(PRODUCTS, [rating.product for rating in found])
         scores = [rating.rating for rating in found]
         return [KeyedRating(user, *best) for best in zip(products, scores, strict=True)]
 
@@ -119,7 +118,7 @@ class KeyedModel:
         chosen = self._chosen(USERS, exclude, candidates)
         with _in_keys((PRODUCTS, product)):
             found = self.model.recommendUsers(id_, num, **chosen, fallback=fallback)
-        users = self._there().keys_of(USERS, [rating.user for rating in found])
+        users = self._live_keys().keys_of(USERS, [rating.user for rating in found])
         scores = [rating.rating for rating in found]
         return [
             KeyedRating(user, product, score) for user, score in zip(users, scores, strict=True)
@@ -137,7 +136,7 @@ class KeyedModel:
         with self._with_ids(excludeSeen) as seen:
             found = self.model.recommendProductsForUsers(num, excludeSeen=seen, **chosen)
         name = partial(_name_products, self._all_keys(PRODUCTS))
-        return self._there().with_keys(USERS, found).mapPartitions(name)
+        return self._live_keys().with_keys(USERS, found).mapPartitions(name)
 
     def recommendUsersForProducts(
         self, num: int, *, excludeSeen: Any = None, candidates: Iterable[Key] | None = None
@@ -147,7 +146,7 @@ class KeyedModel:
         with self._with_ids(excludeSeen) as seen:
             found = self.model.recommendUsersForProducts(num, excludeSeen=seen, **chosen)
         name = partial(_name_users, self._all_keys(USERS))
-        return self._there().with_keys(PRODUCTS, found).mapPartitions(name)
+        return self._live_keys().with_keys(PRODUCTS, found).mapPartitions(name)
 
     def similarProducts(self, product: Key, num: int) -> list[tuple[Key, float]]:
         """The `num` products whose factors are most similar, with the cosine of the angle."""
@@ -163,18 +162,18 @@ class KeyedModel:
 
     def userFeatures(self) -> RDD[tuple[Key, Any]]:
         """``(user, array('d'))`` pairs."""
-        return self._there().with_keys(USERS, self.model.userFeatures())
+        return self._live_keys().with_keys(USERS, self.model.userFeatures())
 
     def productFeatures(self) -> RDD[tuple[Key, Any]]:
         """``(product, array('d'))`` pairs."""
-        return self._there().with_keys(PRODUCTS, self.model.productFeatures())
+        return self._live_keys().with_keys(PRODUCTS, self.model.productFeatures())
 
     def save(self, sc: SparkContext, path: str) -> None:
         """Save the model, in MLlib's format, and the keys beside it.
 
         MLlib, and `rddals.MatrixFactorizationModel.load`, load the model alone.
         """
-        keys = self._there()
+        keys = self._live_keys()
         check_location(sc, path)
         check_free(sc, path, ["keys"])
         self.model.save(sc, path)
@@ -193,7 +192,7 @@ class KeyedModel:
         model = MatrixFactorizationModel.load(sc, path)
         keys: KeyTable | None = None
         try:
-            keys = read_keys(sc, path).hold()
+            keys = read_keys(sc, path).retain()
             if unknown := ids_without_key(model, keys):
                 raise ModelFormatError(
                     f"{path} holds keys and a model that do not belong together: {unknown}; load "
@@ -205,19 +204,19 @@ class KeyedModel:
             raise
         finally:
             if keys is not None:
-                keys.let_go()
+                keys.release()
 
     def unpersist(self) -> None:
         """Free the model and, unless ratings or other models need them, the keys."""
         if not self._released and not is_stopped(self._keys.buckets.context):
-            self._keys.let_go()
+            self._keys.release()
             for broadcast in self._broadcasts.values():
                 broadcast.destroy()
         self._broadcasts.clear()
         self._released = True
         self.model.unpersist()
 
-    def _there(self) -> KeyTable:
+    def _live_keys(self) -> KeyTable:
         if self._released or is_stopped(self._keys.buckets.context):
             raise ModelReleasedError(
                 "The keys of this model are gone, with unpersist() or its SparkContext; save() a "
@@ -230,8 +229,8 @@ class KeyedModel:
         try:
             checked = checked_key(key)
         except ValueError as error:
-            raise SettingError(f"{SIDES[side]} {error}.") from None
-        (id_,) = self._ids_of(side, SIDES[side], [checked])
+            raise SettingError(f"{ID_NAMES[side]} {error}.") from None
+        (id_,) = self._ids_of(side, ID_NAMES[side], [checked])
         if id_ is not None:
             return id_
         if unknown:
@@ -248,15 +247,15 @@ class KeyedModel:
 
     def _ids_of(self, side: int, name: str, keys: list[Key]) -> list[int | None]:
         """The ids of keys that an argument holds; None for those that the model does not know."""
-        table = self._there()
+        table = self._live_keys()
         found = table.ids_of(side, keys)
         for key, id_ in zip(keys, found, strict=True):
             # "7" for 7 is a mistake, and no stranger.
             if id_ is None and type(key) is not (kind := table.kinds[side]):
                 kinds = "strings" if kind is str else "integers"
                 raise SettingError(
-                    f"{name}: {key!r} cannot be a key of a {SIDES[side]}, which are {kinds}; pass "
-                    "one of these."
+                    f"{name}: {key!r} is not a {ID_NAMES[side]} key: those are {kinds}; pass one "
+                    "of these."
                 )
         return found
 
@@ -268,16 +267,16 @@ class KeyedModel:
             return
         prepare(seen, Columns())
         rows = seen if isinstance(seen, RDD) else key_rows(seen)
-        book = ReportBook(rows.context)
+        task_reports = TaskReports(rows.context)
         try:
-            pairs = rows.mapPartitionsWithIndex(partial(_users_and_products, book))
-            by_user = self._there().with_ids(USERS, pairs)
-            by_product = self._there().with_ids(PRODUCTS, by_user.map(_swapped))
+            pairs = rows.mapPartitionsWithIndex(partial(_users_and_products, task_reports))
+            by_user = self._live_keys().with_ids(USERS, pairs)
+            by_product = self._live_keys().with_ids(PRODUCTS, by_user.map(_swapped))
             yield by_product.map(_as_seen)
-            for error in book.take("error"):
+            for error in task_reports.take("error"):
                 raise error
         finally:
-            book.close()
+            task_reports.close()
 
     def _candidates(self, side: int, candidates: Any) -> dict[str, Any]:
         if candidates is not None:
@@ -289,12 +288,12 @@ class KeyedModel:
         return excluded | self._candidates(side, candidates)
 
     def _named(self, side: int, found: list[tuple[int, float]]) -> list[tuple[Key, float]]:
-        keys = self._there().keys_of(side, [id_ for id_, _ in found])
+        keys = self._live_keys().keys_of(side, [id_ for id_, _ in found])
         return list(zip(keys, (score for _, score in found), strict=True))
 
     def _all_keys(self, side: int) -> Broadcast[list[Key]]:
         if side not in self._broadcasts:
-            keys = self._there()
+            keys = self._live_keys()
             self._broadcasts[side] = keys.buckets.context.broadcast(keys.all_keys(side))
         return self._broadcasts[side]
 
@@ -304,13 +303,13 @@ def ids_without_key(model: MatrixFactorizationModel, keys: KeyTable) -> str | No
     for side, (low, high) in enumerate(model.id_bounds()):
         count = int(keys.firsts[side][-1])
         if low < 0 or high >= count:
-            return f"it knows {SIDES[side]} id {high if low >= 0 else low}, they have {count}"
+            return f"it knows {ID_NAMES[side]} id {high if low >= 0 else low}, they have {count}"
     return None
 
 
 def _unknown(side: int, key: Key) -> UnknownIdError:
     return UnknownIdError(
-        f"{SIDES[side]} {key!r} not found in the model: it has no rating in the training data. "
+        f"{ID_NAMES[side]} {key!r} not found in the model: it has no rating in the training data. "
         "Train with ratings of it."
     )
 
@@ -322,7 +321,7 @@ def _in_keys(*asked: tuple[int, Key]) -> Iterator[None]:
         yield
     except UnknownIdError as error:
         for side, key in asked:
-            if str(error).startswith(f"{SIDES[side]}Id"):
+            if str(error).startswith(f"{ID_NAMES[side]}Id"):
                 raise _unknown(side, key) from None
         raise
 
@@ -338,9 +337,9 @@ def _is_rating(row: Any) -> bool:
     return finite and is_key_pair(row[:2]) and is_key_pair(row[1:])
 
 
-@spared
+@spark_task
 def _users_and_products(
-    book: ReportBook, partition: int, rows: Iterable[Any]
+    task_reports: TaskReports, partition: int, rows: Iterable[Any]
 ) -> Iterator[tuple[Any, Any]]:
     for number, row in enumerate(rows):
         if not _is_rating(row):
@@ -349,7 +348,7 @@ def _users_and_products(
                 "(user key, product key, rating)."
             )
             # Raised here, Spark would try again and then bury it in a Java traceback.
-            book.file("error", partition, error)
+            task_reports.add("error", partition, error)
             return
         yield row[0], row[1]
 

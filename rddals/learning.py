@@ -18,15 +18,15 @@ from pyspark import RDD
 
 from rddals.blocks.exact import exact_sum
 from rddals.blocks.ratings import RatingBlock
+from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.config import StreamSettings
-from rddals.exchange import EXCHANGES, Brought, Choice, Delivery, choose
-from rddals.rdds.history import GrownLinks, grown_history, grown_links
+from rddals.exchange import EXCHANGES, Choice, Delivery, OwnRows, choose
+from rddals.rdds.history import IncrementalLinks, extended_history, incremental_links
 from rddals.rdds.ingest import read_batches, usable_batches
 from rddals.rdds.links import LinkedRatings, NoRatingsError, build_links
-from rddals.rdds.pieces import PRODUCTS, USERS
-from rddals.rdds.spark import ReportBook, discard, labelled, spared
+from rddals.rdds.spark import TaskReports, discard, job_label, spark_task
 from rddals.rdds.stream_state import StreamState
-from rddals.stream_steps import BatchReport, Means, learn_step, show_step
+from rddals.stream_steps import BatchReport, Means, lookup_step, update_step
 from rddals.training import half_step_sizes
 
 __all__ = ["BatchLearned", "learn", "sweep"]
@@ -91,22 +91,22 @@ def learn(
     began = perf_counter()
     sc = source.context
     number = state.batches + 1
-    book = ReportBook(sc)
+    task_reports = TaskReports(sc)
     try:
         tallied = source.mapPartitionsWithIndex(
-            partial(_tallied, book, settings.bad_ratings == "skip")
+            partial(_counted_batches, task_reports, settings.bad_ratings == "skip")
         )
         users, products = state.sides
         linked: LinkedRatings | None = None
         try:
-            with labelled(sc, f"batch {number} links"):
+            with job_label(sc, f"batch {number} links"):
                 linked = build_links(tallied, users.partitioner, products.partitioner)
         except NoRatingsError:
             pass
-        counts, totals = zip(*book.take("tally"), strict=True) if linked else ((), ())
-        skipped = sum(book.take("skipped"))
+        counts, totals = zip(*task_reports.take("tally"), strict=True) if linked else ((), ())
+        skipped = sum(task_reports.take("skipped"))
     finally:
-        book.close()
+        task_reports.close()
     after = replace(
         state,
         total=state.total + sum(totals, Fraction(0)),
@@ -125,10 +125,10 @@ def learn(
 def sweep(state: StreamState, settings: StreamSettings) -> StreamState:
     """Solve all users, then all products, from all their ratings; as often as asked for."""
     assert state.history is not None
-    with labelled(state.sides[USERS].rdds[0].context, "sweep links"):
-        links = grown_links(state.history, None)
+    with job_label(state.sides[USERS].rdds[0].context, "sweep links"):
+        links = incremental_links(state.history, None)
     try:
-        return _Rounds(links, state, Means(state.mean, state.mean), settings, "sweep").run()
+        return _HalfUpdates(links, state, Means(state.mean, state.mean), settings, "sweep").run()
     finally:
         links.release()
 
@@ -145,19 +145,19 @@ def _learn(
     name = f"batch {after.batches}"
     means = Means(before.mean, after.mean)
     if before.history is None:
-        rounds = _Rounds(linked, after, means, settings, name)
+        rounds = _HalfUpdates(linked, after, means, settings, name)
         after = rounds.run()
     else:
-        with labelled(sc, f"{name} links"):
-            links = grown_links(before.history, linked)
+        with job_label(sc, f"{name} links"):
+            links = incremental_links(before.history, linked)
         try:
-            rounds = _Rounds(links, after, means, settings, name)
+            rounds = _HalfUpdates(links, after, means, settings, name)
             after = rounds.run()
         finally:
             links.release()
         try:
-            with labelled(sc, f"{name} history"):
-                history = grown_history(before.history, linked, after.ratings)
+            with job_label(sc, f"{name} history"):
+                history = extended_history(before.history, linked, after.ratings)
         except BaseException:
             _release_unheld(after)
             raise
@@ -173,16 +173,16 @@ def _learn(
 
 def _release_unheld(state: StreamState) -> None:
     """Free those levels of a state that nobody holds."""
-    for levels in state.held:
-        levels.hold().let_go()
+    for levels in state.all_levels:
+        levels.retain().release()
 
 
-class _Rounds:
+class _HalfUpdates:
     """Half-updates, first one side and then the other, over some links."""
 
     def __init__(
         self,
-        links: LinkedRatings | GrownLinks,
+        links: LinkedRatings | IncrementalLinks,
         state: StreamState,
         means: Means,
         settings: StreamSettings,
@@ -208,15 +208,15 @@ class _Rounds:
         first, second = ORDER[self.settings.update]
         iterations = self.settings.iterations
         try:
-            show = partial(show_step, self.settings, second)
-            shown = self._advance(second, show, self.state.sides[second].rdds, send=True)
+            show = partial(lookup_step, self.settings, second)
+            shown = self._run_step(second, show, self.state.sides[second].rdds, send=True)
             self.new[second] = sum(report.new_ids for report in shown)
             for iteration in range(1, iterations + 1):
                 reports = self._update(first, iteration, first=True, send=True)
                 self.new[first] += sum(report.new_ids for report in reports)
                 self.squared_error += sum(report.squared_error for report in reports)
                 self._update(second, iteration, first=False, send=iteration < iterations)
-            return self._grown()
+            return self._next_state()
         finally:
             if self.delivery is not None:
                 self.delivery.release()
@@ -226,32 +226,32 @@ class _Rounds:
 
     def _update(self, side: int, iteration: int, *, first: bool, send: bool) -> list[BatchReport]:
         """A half-update: one side's rows from the other's."""
-        step = partial(learn_step, self.settings, side, iteration, first, self.means)
+        step = partial(update_step, self.settings, side, iteration, first, self.means)
         touched = self.touched[side]
         own = self.state.sides[side].rdds if touched is None else [touched]
-        return self._advance(side, step, own, send=send)
+        return self._run_step(side, step, own, send=send)
 
-    def _advance(
+    def _run_step(
         self, side: int, step: Any, own: list[RDD[Any]], *, send: bool
     ) -> list[BatchReport]:
         links, other = self.links[side], self.links[1 - side]
-        with labelled(links.rdd.context, f"{self.name} {links.name}"):
-            advance = self.exchange.advance(
+        with job_label(links.rdd.context, f"{self.name} {links.name}"):
+            result = self.exchange.run_step(
                 links,
                 other,
                 self.delivery,
                 step,
-                brought=Brought(own),
+                own_rows=OwnRows(own),
                 send=send,
                 keep=True,
             )
-        self.delivery = advance.delivery
-        outdated, self.touched[side] = self.touched[side], advance.factors
+        self.delivery = result.delivery
+        outdated, self.touched[side] = self.touched[side], result.factors
         if outdated is not None:
             discard(outdated)
-        return [report.step for report in advance.reports]
+        return [report.step for report in result.reports]
 
-    def _grown(self) -> StreamState:
+    def _next_state(self) -> StreamState:
         """Both sides with what was learned on top, and how many ids they have."""
         ids = tuple(had + new for had, new in zip(self.state.ids, self.new, strict=True))
         sides = list(self.state.sides)
@@ -260,24 +260,24 @@ class _Rounds:
                 rows, self.touched[side] = self.touched[side], None
                 assert rows is not None
                 written = sum(summary.ids for summary in links.summaries)
-                with labelled(links.rdd.context, f"{self.name} levels"):
-                    sides[side] = sides[side].grown(rows, written, ids[side])
+                with job_label(links.rdd.context, f"{self.name} levels"):
+                    sides[side] = sides[side].with_level(rows, written, ids[side])
         except BaseException:
             if sides[USERS] is not self.state.sides[USERS]:
-                sides[USERS].hold().let_go()
+                sides[USERS].retain().release()
             raise
         return replace(self.state, sides=(sides[USERS], sides[PRODUCTS]), ids=(ids[0], ids[1]))
 
 
-@spared
-def _tallied(
-    book: ReportBook, skip: bool, partition: int, elements: Iterable[Any]
+@spark_task
+def _counted_batches(
+    task_reports: TaskReports, skip: bool, partition: int, elements: Iterable[Any]
 ) -> Iterator[RatingBlock]:
     """The ratings of a partition; how many there are, and their sum, are filed as "tally"."""
     count, total = 0, Fraction(0)
-    read = partial(usable_batches, book) if skip else read_batches
+    read = partial(usable_batches, task_reports) if skip else read_batches
     for batch in read(partition, elements):
         count += len(batch)
         total += exact_sum(batch.ratings)
         yield batch
-    book.file("tally", partition, (count, total))
+    task_reports.add("tally", partition, (count, total))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark.mllib.recommendation import Rating
 
-from rddals.asked import Asked, checked_id, fallback_asked, popular_first, unknown_id
+from rddals.asked import TopNQuery, checked_id, popular_then_best, unknown_id, uses_fallback
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.popularity import Popularity
 from rddals.kernels import native
@@ -79,11 +79,11 @@ class LocalModel:
 
         Arguments and errors are those of `rddals.MatrixFactorizationModel.recommendProducts`.
         """
-        request = Asked.checked(num, exclude, candidates)
+        request = TopNQuery.checked(num, exclude, candidates)
         id_ = checked_id("user", user)
-        if fallback_asked(fallback) and id_ not in self._user_rows:
+        if uses_fallback(fallback) and id_ not in self._user_rows:
             mean = self._mean_user
-            found = popular_first(
+            found = popular_then_best(
                 self._popular,
                 request,
                 lambda ids: pair_scores(mean, self._known(ids).rows),
@@ -103,7 +103,7 @@ class LocalModel:
         row: NDArray[np.float32] = factors.rows[place]
         return row
 
-    def _best(self, query: NDArray[np.float32], asked: Asked) -> list[tuple[int, float]]:
+    def _best(self, query: NDArray[np.float32], asked: TopNQuery) -> list[tuple[int, float]]:
         index, out = self._index, None
         if asked.candidates is not None:
             wanted = self._known(np.setdiff1d(asked.candidates, asked.excluded, assume_unique=True))

@@ -11,22 +11,22 @@ from pyspark import RDD
 
 from rddals.alternation import Alternation
 from rddals.blocks.factors import FactorBlock
+from rddals.blocks.sides import PRODUCTS, SIDE_NAMES, USERS
 from rddals.blocks.start import id_start, mllib_start
 from rddals.errors import RddalsError
 from rddals.events import HalfStepDone
-from rddals.rdds.links import PRODUCTS, SIDE_NAMES, USERS
 from rddals.rdds.one_task import cores_of_a_task, in_one_task
 from rddals.rdds.spark import (
-    ReportBook,
     Shuffle,
+    TaskReports,
     cut_lineage,
     discard,
-    labelled,
-    spared,
+    job_label,
+    spark_task,
     storage_level,
     with_shuffle_serializer,
 )
-from rddals.rdds.start import MakeRows
+from rddals.rdds.start import RowFactory
 from rddals.segments import LinkJoiner, PlacedRows, Segment, SegmentReport
 
 __all__ = ["LocalAlternation", "segment_iterations"]
@@ -54,7 +54,7 @@ class LocalAlternation(Alternation):
         super().__init__(*arguments)
         self.sc = self.links[USERS].rdd.context
         self.cores = cores_of_a_task(self.sc)
-        self.book = ReportBook(self.sc)
+        self.task_reports = TaskReports(self.sc)
         self._digests = (self.links[0].digests, self.links[1].digests)
         #: What a segment reads: both sides' links, joined to one piece if several segments do.
         self.blocks: list[RDD[Any]] = [links.rdd for links in self.links]
@@ -68,12 +68,14 @@ class LocalAlternation(Alternation):
         work = sum(sizes.flops for sizes in self.built.sizes)
         seconds = work / (LEAST_RATE * self.cores.threads)
         if segment_iterations(total, seconds) < total:
-            joined = in_one_task(self.blocks).mapPartitions(LinkJoiner(self._digests, self.book))
+            joined = in_one_task(self.blocks).mapPartitions(
+                LinkJoiner(self._digests, self.task_reports)
+            )
             self.blocks = [joined.persist(storage_level(self.sc))]
         done, converged = 0, False
         while done < total and not converged:
             count = segment_iterations(total - done, seconds)
-            with labelled(self.sc, f"iterations {done + 1} to {done + count}"):
+            with job_label(self.sc, f"iterations {done + 1} to {done + count}"):
                 # Where nothing can end it earlier, it is known to be the last.
                 self._run(count, last=done + count == total and self.settings.tol == 0)
             reports = self._reports(done)
@@ -82,7 +84,7 @@ class LocalAlternation(Alternation):
             done += len(reports) // 2
         if self.last_rows is None:
             assert self.rows is not None
-            with labelled(self.sc, "factors"):
+            with job_label(self.sc, "factors"):
                 self._place(self.rows)
 
     def _run(self, count: int, *, last: bool) -> None:
@@ -96,7 +98,7 @@ class LocalAlternation(Alternation):
             iterations=count,
             tol=self.settings.tol,
             loss=self.history[-1].loss if self.history else None,
-            book=self.book,
+            task_reports=self.task_reports,
         )
         rows: list[RDD[Any]] = [] if self.rows is None else [self.rows]
         if self.rows is None and self.known is not None:
@@ -110,7 +112,7 @@ class LocalAlternation(Alternation):
         if outdated is not None:
             discard(outdated)
 
-    def _start(self) -> MakeRows:
+    def _start(self) -> RowFactory:
         settings, users = self.settings, self.links[USERS]
         rank, seed = settings.objective.rank, settings.seed
         if settings.init == "id" or self.known is not None:
@@ -120,9 +122,9 @@ class LocalAlternation(Alternation):
 
     def _reports(self, done: int) -> list[SegmentReport]:
         """What the segment after the first `done` iterations reports; listeners are told."""
-        for error in self.book.take("links"):
+        for error in self.task_reports.take("links"):
             raise error
-        (filed,) = self.book.take("segment")
+        (filed,) = self.task_reports.take("segment")
         if isinstance(filed, RddalsError):
             raise filed
         receive, reports = filed
@@ -163,14 +165,14 @@ class LocalAlternation(Alternation):
             discard(self.rows)
         if len(self.blocks) == 1:
             self.blocks[0].unpersist()
-        self.book.close()
+        self.task_reports.close()
 
 
-@spared
+@spark_task
 def _by_block(rows: Iterable[PlacedRows]) -> Iterator[tuple[int, PlacedRows]]:
     return ((of_block.block, of_block) for of_block in rows)
 
 
-@spared
+@spark_task
 def _of_side(side: int, rows: Iterable[tuple[int, PlacedRows]]) -> Iterator[FactorBlock]:
     return (of_block.rows for _, of_block in rows if of_block.side == side)

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from pyspark import RDD, Broadcast, SparkContext
 from pyspark.mllib.recommendation import Rating
 
-from rddals.asked import Asked, checked_id, fallback_asked, popular_first, unknown_id
+from rddals.asked import TopNQuery, checked_id, popular_then_best, unknown_id, uses_fallback
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.popularity import Popularity
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN
+from rddals.blocks.sides import ID_NAMES
 from rddals.config import Settings
 from rddals.errors import ModelReleasedError, SettingError
 from rddals.folding import fold_in
 from rddals.kernels.topk import pair_scores
 from rddals.local import LocalModel
-from rddals.rdds.best import best, best_for_all, pairs_of
+from rddals.rdds.best import seen_pairs, top_n, top_n_for_all
 from rddals.rdds.factors import FactorTable, is_pair, predict_pairs
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
@@ -28,8 +29,6 @@ from rddals.rdds.model_files import read_model, write_model
 from rddals.rdds.spark import Shuffle, head, is_stopped
 
 __all__ = ["MatrixFactorizationModel", "check_location"]
-
-SIDES = ("user", "product")
 
 
 class MatrixFactorizationModel:
@@ -63,8 +62,8 @@ class MatrixFactorizationModel:
         self.history = tuple(history)
         self._settings = settings
         self._popular = popular or (Popularity.none(), Popularity.none())
-        self._users = user_factors.hold()
-        self._products = product_factors.hold()
+        self._users = user_factors.retain()
+        self._products = product_factors.retain()
         # Recommendations for everybody are lazy, so what they read stays until `unpersist`.
         self._broadcasts: dict[FactorTable, Broadcast[FactorBlock]] = {}
         self._seen: list[Shuffle] = []
@@ -134,7 +133,7 @@ class MatrixFactorizationModel:
         UnknownIdError
             If the model was not trained on the user, and there is no fallback.
         """
-        found = self._recommend("user", user, Asked.checked(num, exclude, candidates), fallback)
+        found = self._recommend("user", user, TopNQuery.checked(num, exclude, candidates), fallback)
         return [Rating(int(user), id_, score) for id_, score in found]
 
     def recommendUsers(
@@ -151,7 +150,7 @@ class MatrixFactorizationModel:
         Arguments as those of `recommendProducts`, users and products exchanged.
         """
         found = self._recommend(
-            "product", product, Asked.checked(num, exclude, candidates), fallback
+            "product", product, TopNQuery.checked(num, exclude, candidates), fallback
         )
         return [Rating(id_, int(product), score) for id_, score in found]
 
@@ -171,7 +170,7 @@ class MatrixFactorizationModel:
             Products that are looked at; all if left out.
         """
         return self._recommend_for_all(
-            0, Asked.checked(num, candidates=candidates), excludeSeen, _for_user
+            0, TopNQuery.checked(num, candidates=candidates), excludeSeen, _for_user
         )
 
     def recommendUsersForProducts(
@@ -182,7 +181,7 @@ class MatrixFactorizationModel:
         Arguments as those of `recommendProductsForUsers`, users and products exchanged.
         """
         return self._recommend_for_all(
-            1, Asked.checked(num, candidates=candidates), excludeSeen, _for_product
+            1, TopNQuery.checked(num, candidates=candidates), excludeSeen, _for_product
         )
 
     def similarProducts(self, product: int, num: int) -> list[tuple[int, float]]:
@@ -249,7 +248,7 @@ class MatrixFactorizationModel:
             raise SettingError(
                 f"unknownProducts must be 'raise' or 'drop' but got {unknownProducts!r}."
             )
-        grown = fold_in(
+        folded = fold_in(
             rating_source(ratings, Columns.checked(userCol, itemCol, ratingCol)),
             users,
             products,
@@ -259,7 +258,7 @@ class MatrixFactorizationModel:
         )
         return MatrixFactorizationModel(
             self.rank,
-            grown,
+            folded,
             products,
             history=self.history,
             settings=self._settings,
@@ -338,7 +337,7 @@ class MatrixFactorizationModel:
         """
         if not self._released and not is_stopped(self._users.blocks.context):
             for table in (self._users, self._products):
-                table.let_go()
+                table.release()
             for broadcast in self._broadcasts.values():
                 broadcast.destroy()
             for shuffle in self._seen:
@@ -374,25 +373,25 @@ class MatrixFactorizationModel:
         return row
 
     def _row_or_none(self, side: str, id_: Any) -> NDArray[np.float32] | None:
-        table = self._factors()[SIDES.index(side)]
+        table = self._factors()[ID_NAMES.index(side)]
         asked = checked_id(side, id_)
         return table.row(asked) if INT32_MIN <= asked <= INT32_MAX else None
 
     def _recommend(
-        self, side: str, id_: Any, asked: Asked, fallback: Any
+        self, side: str, id_: Any, asked: TopNQuery, fallback: Any
     ) -> list[tuple[int, float]]:
         """The best ids of the other side, and their scores."""
-        own = SIDES.index(side)
+        own = ID_NAMES.index(side)
         known, table = self._factors()[own], self._factors()[1 - own]
-        row = self._row_or_none(side, id_) if fallback_asked(fallback) else self._row(side, id_)
+        row = self._row_or_none(side, id_) if uses_fallback(fallback) else self._row(side, id_)
         if row is not None:
-            return _pairs(*best(table, row, asked))
+            return _pairs(*top_n(table, row, asked))
         mean = self._mean(known)
-        return popular_first(
+        return popular_then_best(
             self._popular[1 - own].ids,
             asked,
             lambda ids: pair_scores(mean, table.rows(ids)),
-            lambda rest: _pairs(*best(table, mean, rest)),
+            lambda rest: _pairs(*top_n(table, mean, rest)),
         )
 
     def _mean(self, table: FactorTable) -> NDArray[np.float32]:
@@ -404,21 +403,21 @@ class MatrixFactorizationModel:
         row = self._row(side, id_)
         itself = np.array([int(id_)])
         unit = FactorBlock(itself, row[None, :]).unit().rows[0]
-        table = self._factors()[SIDES.index(side)]
-        return _pairs(*best(table, unit, Asked.checked(num, itself), unit=True))
+        table = self._factors()[ID_NAMES.index(side)]
+        return _pairs(*top_n(table, unit, TopNQuery.checked(num, itself), unit=True))
 
     def _recommend_for_all(
-        self, side: int, asked: Asked, seen: Any, as_ratings: Any
+        self, side: int, asked: TopNQuery, seen: Any, as_ratings: Any
     ) -> RDD[tuple[int, tuple[Rating, ...]]]:
         table, items = self._factors()[side], self._factors()[1 - side]
         pairs = None
         if seen is not None:
-            pairs = pairs_of(rating_source(seen), side, table)
+            pairs = seen_pairs(rating_source(seen), side, table)
             self._seen.append(pairs)
         if items not in self._broadcasts:
             factors = items.collect(self.rank)
             self._broadcasts[items] = items.blocks.context.broadcast(factors)
-        return best_for_all(table, self._broadcasts[items], asked, as_ratings, seen=pairs)
+        return top_n_for_all(table, self._broadcasts[items], asked, as_ratings, seen=pairs)
 
 
 def _as_ratings(batch: tuple[Any, Any, Any]) -> Iterator[Rating]:

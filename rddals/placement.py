@@ -40,27 +40,27 @@ class Placement:
         None where nothing is said.
     """
 
-    asked: Any
+    requested: Any
     blocks: int | None
 
     @property
     def needs_degrees(self) -> bool:
         """Whether it is fitted to how many ratings each id has."""
-        return isinstance(self.asked, str) and self.asked in ("range", "balanced")
+        return isinstance(self.requested, str) and self.requested in ("range", "balanced")
 
     @property
     def needs_pairs(self) -> bool:
         """Whether it is fitted to who has rated what."""
-        return isinstance(self.asked, str) and self.asked == "locality"
+        return isinstance(self.requested, str) and self.requested == "locality"
 
     @property
     def name(self) -> str:
         """What to call it."""
-        if isinstance(self.asked, str):
-            return self.asked
-        if isinstance(self.asked, Partitioner):
-            return type(self.asked).__name__
-        return str(getattr(self.asked, "__name__", type(self.asked).__name__))
+        if isinstance(self.requested, str):
+            return self.requested
+        if isinstance(self.requested, Partitioner):
+            return type(self.requested).__name__
+        return str(getattr(self.requested, "__name__", type(self.requested).__name__))
 
     def partitioner(
         self,
@@ -80,22 +80,22 @@ class Placement:
             This side's and the other side's id of every rating, if it needs them.
         """
         blocks = self.blocks or default
-        if isinstance(self.asked, Partitioner):
-            return self.asked
-        if self.asked == "hash":
+        if isinstance(self.requested, Partitioner):
+            return self.requested
+        if self.requested == "hash":
             return HashPartitioner(blocks)
-        if callable(self.asked):
-            return FunctionPartitioner(blocks, self.asked)
-        if self.asked == "locality":
+        if callable(self.requested):
+            return FunctionPartitioner(blocks, self.requested)
+        if self.requested == "locality":
             assert pairs is not None
             return LocalityPartitioner.fit(*pairs, blocks)
         assert degrees is not None
-        if self.asked == "range":
+        if self.requested == "range":
             return RangePartitioner.fit(degrees.ids, blocks)
         return DegreeBalancedPartitioner.fit(degrees.ids, degrees.counts, blocks)
 
 
-def checked_placement(name: str, asked: Any, blocks: int | None, blocks_name: str) -> Placement:
+def checked_placement(name: str, requested: Any, blocks: int | None, blocks_name: str) -> Placement:
     """What a caller passed, or a `SettingError` that says what to pass.
 
     Parameters
@@ -103,20 +103,20 @@ def checked_placement(name: str, asked: Any, blocks: int | None, blocks_name: st
     name, blocks_name : str
         What the caller knows the partitioner and the number of blocks by.
     """
-    if isinstance(asked, Partitioner):
-        if blocks is not None and blocks != asked.num_blocks:
+    if isinstance(requested, Partitioner):
+        if blocks is not None and blocks != requested.num_blocks:
             raise SettingError(
-                f"{name} has {asked.num_blocks} blocks but {blocks} were asked for; "
+                f"{name} has {requested.num_blocks} blocks but {blocks} were asked for; "
                 f"leave out {blocks_name}, or make them agree."
             )
-        return Placement(asked, asked.num_blocks)
-    if asked is None:
+        return Placement(requested, requested.num_blocks)
+    if requested is None:
         return Placement("hash", blocks)
-    if callable(asked) or (isinstance(asked, str) and asked in PARTITIONERS):
-        return Placement(asked, blocks)
+    if callable(requested) or (isinstance(requested, str) and requested in PARTITIONERS):
+        return Placement(requested, blocks)
     raise SettingError(
         f"{name} must be a Partitioner, a function from id to block, or one of "
-        f"{', '.join(PARTITIONERS)}, but got {asked!r}."
+        f"{', '.join(PARTITIONERS)}, but got {requested!r}."
     )
 
 

@@ -12,14 +12,14 @@ import numpy as np
 from partitioners import Partitioner
 from rddals.blocks.ratings import RatingBlock
 from rddals.config import Settings, block_count
-from rddals.counting import Counted, HeldRatings, SpreadRatings
+from rddals.counting import LocalRatings, RatingStatistics, ShuffledRatings
 from rddals.errors import SettingError
 from rddals.exchange import EXCHANGES, Resources, choose
 from rddals.exchange.footprint import Footprint
 from rddals.exchange.forecast import (
     Plan,
     PlannedPlacement,
-    exchanges_asked,
+    checked_exchanges,
     half_step_sizes,
     half_steps,
     load_of,
@@ -88,7 +88,7 @@ def plan(
     )
     rank = settings.objective.rank
     asked = _placements(partitioners, blocks)
-    names = exchanges_asked(exchanges)
+    names = checked_exchanges(exchanges)
     destinations = None if executors is None else _executors(executors)
     columns = Columns.checked(userCol, itemCol, ratingCol)
     with _counted(ratings, columns, settings.duplicates) as counted:
@@ -140,20 +140,22 @@ def _executors(asked: Any) -> int:
     raise SettingError(f"executors must be a positive integer but got {asked!r}.")
 
 
-def _counted(ratings: Any, columns: Columns, duplicates: str) -> AbstractContextManager[Counted]:
+def _counted(
+    ratings: Any, columns: Columns, duplicates: str
+) -> AbstractContextManager[RatingStatistics]:
     """What the plan is counted from; only in the context, where they are spread."""
     if not isinstance(ratings, RatingBlock):
-        return SpreadRatings(rating_source(ratings, columns), duplicates)
+        return ShuffledRatings(rating_source(ratings, columns), duplicates)
     if any(name is not None for name in columns):
         raise SettingError(
             f"{columns.described()} name columns of a DataFrame, but the ratings are a "
             "RatingBlock; leave them out."
         )
-    return nullcontext(HeldRatings(ratings, duplicates))
+    return nullcontext(LocalRatings(ratings, duplicates))
 
 
 def _fitted(
-    placements: tuple[Placement, Placement], ratings: Counted
+    placements: tuple[Placement, Placement], ratings: RatingStatistics
 ) -> tuple[tuple[Partitioner, Partitioner], float]:
     """Both sides' partitioners, and the seconds that fitting them took."""
     degrees: Sequence[Degrees | None] = (None, None)

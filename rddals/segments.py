@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import LinkBlock
+from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.blocks.together import JoinedLinks
 from rddals.config import Kernels, Objective
 from rddals.errors import RddalsError
 from rddals.kernels.half_step import Solution, gram, half_step, penalty
-from rddals.rdds.links import PRODUCTS, USERS, check_digest
-from rddals.rdds.spark import ReportBook, spared
-from rddals.rdds.start import MakeRows
+from rddals.rdds.links import check_digest
+from rddals.rdds.spark import TaskReports, spark_task
+from rddals.rdds.start import RowFactory
 
 __all__ = ["LinkJoiner", "PlacedRows", "Segment", "SegmentReport", "converged"]
 
@@ -86,17 +87,17 @@ class Segment:
     kernels: Kernels
     threads: int
     digests: tuple[tuple[int, ...], tuple[int, ...]]
-    start: MakeRows
+    start: RowFactory
     iterations: int
     tol: float
     loss: float | None
-    book: ReportBook
+    task_reports: TaskReports
 
-    @spared
+    @spark_task
     def __call__(self, records: Iterable[Any]) -> Iterator[PlacedRows]:
         """Both sides' rows after the last iteration."""
         started = perf_counter()
-        blocks, brought = [], []
+        blocks, known_rows = [], []
         links: JoinedLinks | None = None
         for record in records:
             if isinstance(record, LinkBlock):
@@ -104,9 +105,9 @@ class Segment:
             elif isinstance(record, JoinedLinks):
                 links = record
             elif isinstance(record, FactorBlock):
-                brought.append(record)
+                known_rows.append(record)
             elif record.side == USERS:
-                brought.append(record.rows)
+                known_rows.append(record.rows)
         if links is None and not blocks:  # they could not be joined, and the driver knows why
             return
         try:
@@ -114,16 +115,16 @@ class Segment:
                 links = join_links(blocks, self.digests)
             pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else nullcontext()
             with pool as threads:
-                run = _Run(self, links, brought, threads)
+                run = _Run(self, links, known_rows, threads)
                 receive = perf_counter() - started
                 run.alternate()
         except RddalsError as error:
             # Raised here, Spark would try again and then bury it in a Java traceback.
-            self.book.file("segment", 0, error)
+            self.task_reports.add("segment", 0, error)
             return
-        self.book.file("segment", 0, (receive, run.reports))
+        self.task_reports.add("segment", 0, (receive, run.reports))
         for side in (USERS, PRODUCTS):
-            for block, rows in enumerate(links.by_block(side, run.rows[side])):
+            for block, rows in enumerate(links.split_by_block(side, run.rows[side])):
                 yield PlacedRows(side, block, rows)
 
 
@@ -134,7 +135,7 @@ class _Run:
         self,
         segment: Segment,
         links: JoinedLinks,
-        brought: list[FactorBlock],
+        known_rows: list[FactorBlock],
         threads: Any,
     ) -> None:
         self.segment = segment
@@ -142,12 +143,12 @@ class _Run:
         self.in_blocks = links.in_blocks
         self.reports: list[SegmentReport] = []
         #: Those of users, and of products; the latter are solved first.
-        self.rows = [self._first_rows(brought), np.empty((0, 0), dtype=np.float32)]
+        self.rows = [self._first_rows(known_rows), np.empty((0, 0), dtype=np.float32)]
 
-    def _first_rows(self, brought: Sequence[FactorBlock]) -> Rows:
+    def _first_rows(self, known_rows: Sequence[FactorBlock]) -> Rows:
         ids = self.in_blocks[USERS].ids
         rank = self.segment.objective.rank
-        rows, known = FactorBlock.latest([FactorBlock.merged(brought, rank)], ids, rank)
+        rows, known = FactorBlock.latest([FactorBlock.merged(known_rows, rank)], ids, rank)
         if not known.all():
             unknown = ids[~known]
             ascending = np.argsort(unknown)
@@ -217,12 +218,12 @@ class LinkJoiner:
     """
 
     digests: tuple[tuple[int, ...], tuple[int, ...]]
-    book: ReportBook
+    task_reports: TaskReports
 
-    @spared
+    @spark_task
     def __call__(self, blocks: Iterable[LinkBlock]) -> Iterator[JoinedLinks]:
         """One record."""
         try:
             yield join_links(list(blocks), self.digests)
         except RddalsError as error:
-            self.book.file("links", 0, error)
+            self.task_reports.add("links", 0, error)

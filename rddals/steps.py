@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import InBlock, LinkBlock
 from rddals.config import Kernels, Objective
-from rddals.exchange import Solved
+from rddals.exchange import BlockResult
 from rddals.kernels.half_step import gram, half_step, penalty
-from rddals.rdds.start import MakeRows
+from rddals.rdds.start import RowFactory
 
 __all__ = ["BlockReport", "first_step", "solve_step"]
 
@@ -42,12 +42,12 @@ class BlockReport:
 
 
 def first_step(
-    make: MakeRows,
+    make: RowFactory,
     objective: Objective,
     block: LinkBlock,
     own: Sequence[FactorBlock],
     received: None,
-) -> Solved:
+) -> BlockResult:
     """The rows that were brought to the block; `make` makes those of ids without one."""
     in_block = block.in_block
     if own:
@@ -66,7 +66,7 @@ def solve_step(
     block: LinkBlock,
     own: Sequence[FactorBlock],
     source_rows: NDArray[np.float32] | None,
-) -> Solved:
+) -> BlockResult:
     """A half-step; `source_gram` is Y'Y over all source rows, for implicit feedback."""
     in_block = block.in_block
     if source_rows is None or not len(in_block.ids):
@@ -92,8 +92,8 @@ def _solved(
     own_penalty: float,
     seconds: dict[str, float],
     kernels: str = "",
-) -> Solved:
+) -> BlockResult:
     # The other side's next half-step needs Y'Y over all rows: each block sends its share.
     share = gram(rows) if objective.implicit else None
     kept = FactorBlock(in_block.ids, rows)
-    return Solved(kept, BlockReport(loss, own_penalty, share, seconds, kernels))
+    return BlockResult(kept, BlockReport(loss, own_penalty, share, seconds, kernels))

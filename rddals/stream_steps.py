@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rddals.blocks.biased import BiasedRows, midway_width, shown_width, state_width
+from rddals.blocks.biased import BiasedRows, intermediate_width, parameter_width, state_width
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.grown import GrownBlock
+from rddals.blocks.grown import IncrementalBlock
 from rddals.blocks.links import InBlock, LinkBlock
+from rddals.blocks.sides import PRODUCTS
 from rddals.blocks.start import id_start
 from rddals.config import StreamSettings
 from rddals.errors import OverflowingRatingsError
-from rddals.exchange import Solved
-from rddals.kernels.descent import descend, squared_error
-from rddals.kernels.resolve import resolve
-from rddals.rdds.pieces import PRODUCTS
+from rddals.exchange import BlockResult
+from rddals.kernels.descent import sgd_step, squared_error
+from rddals.kernels.resolve import ridge_solve
 
-__all__ = ["BatchReport", "Means", "learn_step", "show_step"]
+__all__ = ["BatchReport", "Means", "lookup_step", "update_step"]
 
 Rows = NDArray[np.float32]
 
@@ -52,19 +52,19 @@ class BatchReport:
     squared_error: float = 0.0
 
 
-def show_step(
+def lookup_step(
     settings: StreamSettings,
     side: int,
     block: LinkBlock,
     own: Sequence[FactorBlock],
     received: None,
-) -> Solved:
+) -> BlockResult:
     """The rows that one side has, as they are kept; those of new ids have seen no rating."""
-    rows, new = _found(settings, side, block.ids, own)
-    return Solved(FactorBlock(block.ids, rows), BatchReport(new_ids=int(new.sum())))
+    rows, new = _current_rows(settings, side, block.ids, own)
+    return BlockResult(FactorBlock(block.ids, rows), BatchReport(new_ids=int(new.sum())))
 
 
-def learn_step(
+def update_step(
     settings: StreamSettings,
     side: int,
     iteration: int,
@@ -73,7 +73,7 @@ def learn_step(
     block: LinkBlock,
     own: Sequence[FactorBlock],
     received: Rows | None,
-) -> Solved:
+) -> BlockResult:
     """One half-update: the rows of a batch's ids after a step.
 
     Parameters
@@ -88,45 +88,45 @@ def learn_step(
     own : sequence of FactorBlock
         This side's rows: all levels if it is the first to learn, else what its last step kept.
     received : ndarray of float32
-        Of the other side what `show_step` shows, or what its last half-update sent.
+        Of the other side what `lookup_step` shows, or what its last half-update sent.
     """
     in_block, ids = block.in_block, block.ids
-    batch = block.batch if isinstance(block, GrownBlock) else in_block
+    batch = block.batch if isinstance(block, IncrementalBlock) else in_block
     report = BatchReport()
     if iteration > 1:
-        rows, _ = FactorBlock.latest(own, ids, midway_width(settings.rank))
-        found = BiasedRows.midway(rows)
+        rows, _ = FactorBlock.latest(own, ids, intermediate_width(settings.rank))
+        found = BiasedRows.from_intermediate(rows)
     elif first:
-        rows, new = _found(settings, side, ids, own)
-        found = BiasedRows.found(rows)
+        rows, new = _current_rows(settings, side, ids, own)
+        found = BiasedRows.from_state(rows)
         if len(in_block.ids) and batch is not None and received is not None:
-            known = np.where(new[:, None], 0, found.shown)
+            known = np.where(new[:, None], 0, found.parameters)
             error = _error_before(block, batch, known, received, means.before)
             report = BatchReport(int(new.sum()), error)
     else:
         rows, _ = FactorBlock.latest(own, ids, state_width(settings.rank))
-        found = BiasedRows.found(rows)
+        found = BiasedRows.from_state(rows)
     here = np.searchsorted(ids, in_block.ids)
     after = found
     if len(in_block.ids):
         assert received is not None
-        source_rows = received[:, : shown_width(settings.rank)]
+        source_rows = received[:, : parameter_width(settings.rank)]
         stepped = _stepped(
             settings, side, iteration, means, in_block, found.only(here), source_rows
         )
         _raise_if_overflown(in_block, stepped)
-        after = found.with_shown(here, stepped)
-    sent = FactorBlock(ids, np.ascontiguousarray(after.shown))
+        after = found.with_parameters(here, stepped)
+    sent = FactorBlock(ids, np.ascontiguousarray(after.parameters))
     if iteration < settings.iterations:
-        return Solved(FactorBlock(ids, after.midway_rows()), report, sent)
+        return BlockResult(FactorBlock(ids, after.intermediate_rows()), report, sent)
     degrees = np.zeros(len(in_block.ids), dtype=np.int64)
     if batch is not None:
         degrees[np.searchsorted(in_block.ids, batch.ids[batch.order])] = batch.degrees
     kept = FactorBlock(in_block.ids, after.only(here).final_rows(degrees))
-    return Solved(kept, report, sent)
+    return BlockResult(kept, report, sent)
 
 
-def _found(
+def _current_rows(
     settings: StreamSettings, side: int, ids: NDArray[np.int32], own: Sequence[FactorBlock]
 ) -> tuple[Rows, NDArray[np.bool_]]:
     """The rows that ids have, or start with, and which are new.
@@ -165,17 +165,17 @@ def _stepped(
     source_rows: Rows,
 ) -> Rows:
     if settings.update == "als":
-        return resolve(
+        return ridge_solve(
             in_block,
             source_rows,
             means.after,
             lambda_=settings.lambda_,
             bias_lambda=settings.bias_lambda[side],
         )
-    return descend(
+    return sgd_step(
         in_block,
-        found.shown,
-        found.seen,
+        found.parameters,
+        found.counts,
         source_rows,
         means.after,
         lambda_=settings.lambda_,

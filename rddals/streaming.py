@@ -20,22 +20,22 @@ from rddals.learning import BatchLearned, learn
 from rddals.model import MatrixFactorizationModel, check_location
 from rddals.placement import Placements
 from rddals.rdds.checkpoints import Checkpoint
-from rddals.rdds.found import taken_apart
+from rddals.rdds.found import split_merged_batch
 from rddals.rdds.frames import Columns
 from rddals.rdds.history import all_ratings
 from rddals.rdds.ingest import rating_source, usable_batches
 from rddals.rdds.levels import Levels
 from rddals.rdds.links import NoRatingsError
-from rddals.rdds.spark import ReportBook, head
+from rddals.rdds.spark import TaskReports, head
 from rddals.rdds.stream_state import StreamState
 from rddals.streaming_model import StreamingModel
 
 __all__ = ["StreamingALS"]
 
 #: Settings that do not tell what is learned.
-MAY_CHANGE = ("exchange", "bad_ratings")
+MUTABLE = ("exchange", "bad_ratings")
 #: Settings that callers spell another way.
-SPELT = {"bias_lambda": "biasLambda"}
+SPELLING = {"bias_lambda": "biasLambda"}
 #: Settings that say where ids live, which a model has said already.
 PLACEMENT = ("userPartitioner", "productPartitioner", "userBlocks", "productBlocks")
 
@@ -323,16 +323,16 @@ class StreamingALS:
 
     def _partitioners(self, source: RDD[Any]) -> tuple[Partitioner, Partitioner] | None:
         """Where ids live, fitted to what can be learned from; None if nothing can."""
-        book = ReportBook(source.context)
+        task_reports = TaskReports(source.context)
         try:
             if self._settings.bad_ratings == "skip":
-                source = source.mapPartitionsWithIndex(partial(usable_batches, book))
+                source = source.mapPartitionsWithIndex(partial(usable_batches, task_reports))
             return self._placements.partitioners(source)
         except NoRatingsError:
-            self.learned = BatchLearned(1, 0, sum(book.take("skipped")))
+            self.learned = BatchLearned(1, 0, sum(task_reports.take("skipped")))
             return None
         finally:
-            book.close()
+            task_reports.close()
 
     def _restore(self, location: Any, seeded: bool) -> None:
         """Go on from what is saved at `location`, and save there from now on."""
@@ -349,13 +349,11 @@ class StreamingALS:
         if not seeded:
             self._settings = replace(self._settings, seed=saved.settings.seed)
         asked, had = self._settings.document(), saved.settings.document()
-        differing = [
-            name for name in had if name not in MAY_CHANGE and had[name] != asked.get(name)
-        ]
+        differing = [name for name in had if name not in MUTABLE and had[name] != asked.get(name)]
         if differing:
-            for levels in saved.state.held:
-                levels.hold().let_go()
-            was = ", ".join(f"{SPELT.get(name, name)}={had[name]!r}" for name in differing)
+            for levels in saved.state.all_levels:
+                levels.retain().release()
+            was = ", ".join(f"{SPELLING.get(name, name)}={had[name]!r}" for name in differing)
             raise SettingError(
                 f"The stream at {location} was begun with {was}; go on with the same, or start "
                 "anew at another place."
@@ -367,6 +365,6 @@ class StreamingALS:
 def _batches(ratings: Any, batch_id: int) -> AbstractContextManager[Iterable[Any]]:
     """The batches that are to be learned under one number."""
     if isinstance(ratings, DataFrame):
-        return taken_apart(ratings, batch_id)
+        return split_merged_batch(ratings, batch_id)
     several = isinstance(ratings, (list, tuple, Iterator))
     return nullcontext(ratings if several else (ratings,))

@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from pyspark import RDD, SparkContext
 from pyspark.mllib.recommendation import Rating
 
-from rddals.asked import Asked, checked_id
+from rddals.asked import TopNQuery, checked_id
 from rddals.blocks.biased import product_factors, state_width, user_factors
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN
+from rddals.blocks.sides import ID_NAMES, PRODUCTS, USERS
 from rddals.config import StreamSettings
 from rddals.errors import ModelReleasedError, SettingError
 from rddals.kernels.topk import pair_scores
 from rddals.learning import BatchLearned, learn, sweep
 from rddals.model import MatrixFactorizationModel, check_location
-from rddals.rdds.best import best
+from rddals.rdds.best import top_n
 from rddals.rdds.factors import FactorTable, is_pair, predict_pairs
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.levels import Levels
-from rddals.rdds.links import PRODUCTS, USERS
 from rddals.rdds.spark import (
     cut_lineage,
     discard,
@@ -36,8 +36,6 @@ from rddals.rdds.stream_files import read_stream, write_stream
 from rddals.rdds.stream_state import StreamState
 
 __all__ = ["StreamingModel"]
-
-SIDES = ("user", "product")
 
 
 class StreamingModel:
@@ -76,10 +74,10 @@ class StreamingModel:
         self._state = state
         # Of all that was recommended to everybody: it holds what these read until `unpersist`.
         self._view: MatrixFactorizationModel | None = None
-        for levels in state.held:
-            levels.hold()
+        for levels in state.all_levels:
+            levels.retain()
         # Whoever drops the last reference to a model frees what it alone has held.
-        self._finalizer = weakref.finalize(self, _let_go, state.held)
+        self._finalizer = weakref.finalize(self, _release, state.all_levels)
         self._finalizer.atexit = False  # Spark is gone by then, and all it holds
 
     @property
@@ -131,8 +129,8 @@ class StreamingModel:
             As `rddals.StreamingALS.train` does.
         """
         state = self._usable_state()
-        grown, learned = learn(rating_source(ratings, self._columns), state, self._settings)
-        return StreamingModel(grown, self._settings, self._columns, learned)
+        updated, learned = learn(rating_source(ratings, self._columns), state, self._settings)
+        return StreamingModel(updated, self._settings, self._columns, learned)
 
     def sweep(self, iterations: int = 1) -> StreamingModel:
         """A new model, of which every user and product is solved anew; this one stays as it is.
@@ -173,9 +171,9 @@ class StreamingModel:
         assert all(map(is_pair, head(user_product))), (
             "user_product should be RDD of (user, product)"
         )
-        self._lend()
-        strangers = (self._stranger(USERS), self._stranger(PRODUCTS))
-        return predict_pairs(*tables, user_product, strangers).flatMap(_as_ratings)
+        self._leave_to_spark()
+        default_rows = (self._default_row(USERS), self._default_row(PRODUCTS))
+        return predict_pairs(*tables, user_product, default_rows).flatMap(_as_ratings)
 
     # ------------------------------------------------------------------ recommendations
 
@@ -194,9 +192,9 @@ class StreamingModel:
         candidates : iterable of int, optional
             Products that are looked at; all if left out.
         """
-        asked = Asked.checked(num, exclude, candidates)
+        asked = TopNQuery.checked(num, exclude, candidates)
         users, products = self._tables()
-        ids, scores = best(products, self._row(users, USERS, user), asked)
+        ids, scores = top_n(products, self._row(users, USERS, user), asked)
         return list(map(partial(Rating, int(user)), ids.tolist(), scores.tolist()))
 
     def recommendUsers(
@@ -206,9 +204,9 @@ class StreamingModel:
 
         Arguments as those of `recommendProducts`, users and products exchanged.
         """
-        asked = Asked.checked(num, exclude, candidates)
+        asked = TopNQuery.checked(num, exclude, candidates)
         users, products = self._tables()
-        ids, scores = best(users, self._row(products, PRODUCTS, product), asked)
+        ids, scores = top_n(users, self._row(products, PRODUCTS, product), asked)
         found = zip(ids.tolist(), scores.tolist(), strict=True)
         return [Rating(id_, int(product), score) for id_, score in found]
 
@@ -306,32 +304,32 @@ class StreamingModel:
         """What `toMatrixFactorizationModel` gives, computed whenever it is read."""
         self._usable_state()
         if self._view is None:
-            self._lend()
+            self._leave_to_spark()
             self._view = MatrixFactorizationModel(self.rank + 2, *self._tables())
         return self._view
 
     def _row(self, table: FactorTable, side: int, id_: Any) -> NDArray[np.float32]:
-        asked = checked_id(SIDES[side], id_)
+        asked = checked_id(ID_NAMES[side], id_)
         row = table.row(asked) if INT32_MIN <= asked <= INT32_MAX else None
-        return self._stranger(side) if row is None else row
+        return self._default_row(side) if row is None else row
 
-    def _stranger(self, side: int) -> NDArray[np.float32]:
+    def _default_row(self, side: int) -> NDArray[np.float32]:
         """The row of an id that is not known: no factor, no bias."""
         nothing = np.zeros((1, state_width(self.rank)), dtype=np.float32)
         known = user_factors(nothing) if side == USERS else product_factors(nothing, self.mean)
         return known[0]
 
-    def _lend(self) -> None:
+    def _leave_to_spark(self) -> None:
         """Leave it to Spark to free what this model holds: what it gave may be computed later."""
         for side in self._state.sides:
             for level in side.levels:
-                level.lend()
+                level.leave_to_spark()
 
 
-def _let_go(sides: Iterable[Levels]) -> None:
+def _release(sides: Iterable[Levels]) -> None:
     for side in sides:
         if side.levels and not is_stopped(side.levels[0].blocks.context):
-            side.let_go()
+            side.release()
 
 
 def _as_ratings(batch: tuple[Any, Any, Any]) -> Iterator[Rating]:

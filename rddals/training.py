@@ -15,6 +15,7 @@ from partitioners import Partitioner
 from rddals.alternation import Alternation, ExchangedAlternation
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.popularity import Popularity
+from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.config import Settings
 from rddals.events import HalfStepDone, LinksBuilt, Listener
 from rddals.exchange import Choice, HalfStepSizes, choose
@@ -23,8 +24,8 @@ from rddals.kernels import native
 from rddals.kernels.work import flops_of_mean
 from rddals.local_alternation import LocalAlternation
 from rddals.rdds.factors import FactorTable
-from rddals.rdds.links import PRODUCTS, USERS, LinkedRatings, Links, build_links
-from rddals.rdds.spark import executors_of, labelled
+from rddals.rdds.links import LinkedRatings, Links, build_links
+from rddals.rdds.spark import executors_of, job_label
 
 __all__ = ["Trained", "half_step_sizes", "train"]
 
@@ -68,7 +69,7 @@ def train(
     Trained
     """
     began = perf_counter()
-    with labelled(source.context, "links"):
+    with job_label(source.context, "links"):
         links = build_links(source, *partitioners, settings.duplicates)
     try:
         built = _built(links, settings, began)

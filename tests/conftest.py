@@ -125,9 +125,9 @@ class Footprint:
 @pytest.fixture
 def footprint(sc, local_dir):
     """Tells what a test leaves behind in Spark and in this process."""
-    from rddals.rdds.spark import ReportBook
+    from rddals.rdds.spark import TaskReports
 
-    ReportBook(sc).close()  # the one accumulator that a context keeps
+    TaskReports(sc).close()  # the one accumulator that a context keeps
     return Footprint(sc, local_dir)
 
 

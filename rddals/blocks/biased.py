@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 __all__ = [
     "BiasedRows",
     "centred_rows",
-    "midway_width",
+    "intermediate_width",
+    "parameter_width",
     "product_factors",
-    "shown_width",
     "state_width",
     "user_factors",
 ]
@@ -24,7 +24,7 @@ __all__ = [
 Rows = NDArray[np.float32]
 
 
-def shown_width(rank: int) -> int:
+def parameter_width(rank: int) -> int:
     """Columns that the other side needs: factor and bias."""
     return rank + 1
 
@@ -34,7 +34,7 @@ def state_width(rank: int) -> int:
     return rank + 2
 
 
-def midway_width(rank: int) -> int:
+def intermediate_width(rank: int) -> int:
     """Columns that are kept between the half-updates of a batch: where it found the row too."""
     return 2 * rank + 3
 
@@ -45,47 +45,47 @@ class BiasedRows:
 
     Attributes
     ----------
-    shown : ndarray of float32, shape (n, rank + 1)
+    parameters : ndarray of float32, shape (n, rank + 1)
         Factors, and biases in the last column.
-    seen : ndarray of float32, shape (n,)
+    counts : ndarray of float32, shape (n,)
         How many ratings each was learned from.
     anchor : ndarray of float32, shape (n, rank + 1)
         Where the batch that is being learned found them.
     """
 
-    shown: Rows
-    seen: Rows
+    parameters: Rows
+    counts: Rows
     anchor: Rows
 
     @classmethod
-    def found(cls, rows: Rows) -> BiasedRows:
+    def from_state(cls, rows: Rows) -> BiasedRows:
         """Rows as a batch finds them; shape (n, rank + 2)."""
         return cls(rows[:, :-1], rows[:, -1], rows[:, :-1])
 
     @classmethod
-    def midway(cls, rows: Rows) -> BiasedRows:
-        """Rows as `midway_rows` gives them."""
+    def from_intermediate(cls, rows: Rows) -> BiasedRows:
+        """Rows as `intermediate_rows` gives them."""
         width = rows.shape[1] // 2
         return cls(rows[:, :width], rows[:, width], rows[:, width + 1 :])
 
     def only(self, here: NDArray[np.intp]) -> BiasedRows:
         """Some of these rows."""
-        return BiasedRows(self.shown[here], self.seen[here], self.anchor[here])
+        return BiasedRows(self.parameters[here], self.counts[here], self.anchor[here])
 
-    def with_shown(self, here: NDArray[np.intp], shown: Rows) -> BiasedRows:
+    def with_parameters(self, here: NDArray[np.intp], parameters: Rows) -> BiasedRows:
         """The same, but for factors and biases of some."""
-        rows = self.shown.copy()
-        rows[here] = shown
-        return BiasedRows(rows, self.seen, self.anchor)
+        rows = self.parameters.copy()
+        rows[here] = parameters
+        return BiasedRows(rows, self.counts, self.anchor)
 
-    def midway_rows(self) -> Rows:
+    def intermediate_rows(self) -> Rows:
         """All of it, for the next half-update of a batch; shape (n, 2 rank + 3)."""
-        return np.concatenate([self.shown, self.seen[:, None], self.anchor], axis=1)
+        return np.concatenate([self.parameters, self.counts[:, None], self.anchor], axis=1)
 
     def final_rows(self, degrees: NDArray[np.int64]) -> Rows:
         """What is kept after a batch of that many ratings of each; shape (n, rank + 2)."""
-        seen = (self.seen + degrees).astype(np.float32)
-        return np.concatenate([self.shown, seen[:, None]], axis=1)
+        counts = (self.counts + degrees).astype(np.float32)
+        return np.concatenate([self.parameters, counts[:, None]], axis=1)
 
 
 def user_factors(rows: Rows) -> Rows:
@@ -104,7 +104,7 @@ def product_factors(rows: Rows, mean: float) -> Rows:
 
 
 def centred_rows(
-    factors: Rows, mean: NDArray[np.float64], other_mean: NDArray[np.float64], seen: int
+    factors: Rows, mean: NDArray[np.float64], other_mean: NDArray[np.float64], count: int
 ) -> Rows:
     """Rows as they are kept, shape (n, rank + 2), from factors without biases.
 
@@ -114,10 +114,10 @@ def centred_rows(
     mean, other_mean : ndarray of float64, shape (rank,)
         Of this side's and the other side's factors. What both sides' means give is the mean of
         the model, what a factor gives with the other's mean its bias.
-    seen : int
-        How many ratings each row counts as having been learned from.
+    count : int
+        Ratings that each row counts as learned from.
     """
     centred = factors - mean
-    counts = np.full((len(centred), 1), seen)
+    counts = np.full((len(centred), 1), count)
     rows = np.concatenate([centred, (centred @ other_mean)[:, None], counts], axis=1)
     return rows.astype(np.float32)

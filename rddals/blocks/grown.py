@@ -16,14 +16,14 @@ from partitioners import Partitioner
 from rddals.blocks.links import InBlock, LinkBlock, link
 from rddals.blocks.ratings import RatingBlock
 
-__all__ = ["GrownBlock", "Touched", "grown_block"]
+__all__ = ["IncrementalBlock", "Touched", "incremental_block"]
 
 #: The users and the products that a batch touches, ascending.
 Touched = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 
 @dataclass(frozen=True, slots=True)
-class GrownBlock(LinkBlock):
+class IncrementalBlock(LinkBlock):
     """The links of one block, whose ids may have ratings from before.
 
     Attributes
@@ -36,14 +36,14 @@ class GrownBlock(LinkBlock):
     batch: InBlock | None = None
 
 
-def grown_block(
+def incremental_block(
     block: int,
     ratings: RatingBlock,
     side: int,
     other: Partitioner,
     touched: Touched | None = None,
     batch: InBlock | None = None,
-) -> GrownBlock:
+) -> IncrementalBlock:
     """Link a block's ratings, those of a batch included.
 
     Parameters
@@ -62,7 +62,7 @@ def grown_block(
     solved = sent = link(block, _touching(ratings, side, touched), side, other)
     if touched is not None:
         sent = link(block, _touching(ratings, 1 - side, touched), side, other)
-    return GrownBlock(
+    return IncrementalBlock(
         block,
         side,
         solved.in_block,

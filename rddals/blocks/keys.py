@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError
 
-__all__ = ["CodedRatings", "Coder", "Key", "Keys", "bucket_of", "checked_key", "in_line", "mixed"]
+__all__ = [
+    "CodedRatings",
+    "Coder",
+    "Key",
+    "Keys",
+    "bucket_of",
+    "checked_key",
+    "in_id_order",
+    "mixed",
+]
 
 Key = str | int
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -41,7 +50,7 @@ def bucket_of(keys: Iterable[Key], buckets: int) -> NDArray[np.int32]:
     return found
 
 
-def in_line(keys: Iterable[Key]) -> list[Key]:
+def in_id_order(keys: Iterable[Key]) -> list[Key]:
     """Keys of one kind in the order of their ids."""
     listed = list(keys)
     return [key for _, key in sorted(zip(hash_of(listed).tolist(), listed, strict=True))]
@@ -142,7 +151,7 @@ class Keys:
         for name, keys in zip(("user", "product"), sides, strict=True):
             if len(set(map(type, keys))) > 1:
                 raise mixed(name, *(next(k for k in keys if type(k) is t) for t in (str, int)))
-        return cls(in_line(sides[0]), in_line(sides[1]))
+        return cls(in_id_order(sides[0]), in_id_order(sides[1]))
 
     def of_side(self, side: int) -> list[Key]:
         """The keys of users (0) or products (1)."""

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from partitioners import Partitioner
 from rddals.errors import SettingError
 
-__all__ = ["place"]
+__all__ = ["checked_blocks"]
 
 
-def place(partitioner: Partitioner, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+def checked_blocks(partitioner: Partitioner, ids: NDArray[np.int32]) -> NDArray[np.int32]:
     """The block of each id; a `SettingError` if the partitioner does not keep to its contract."""
     try:
         blocks = np.asarray(partitioner.block_of(ids))

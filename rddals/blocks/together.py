@@ -15,7 +15,7 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import Group, InBlock
 from rddals.errors import InconsistentRatingsError
 
-__all__ = ["JoinedLinks", "together"]
+__all__ = ["JoinedLinks", "joined_in_block"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +46,19 @@ class JoinedLinks:
         ids = [_joined(np.int32, [block.ids for block in side]) for side in sides]
         counts = [np.array([len(block.ids) for block in side], dtype=np.int32) for side in sides]
         of_users, of_products = (
-            together(side, ids[1 - number], counts[1 - number]) for number, side in enumerate(sides)
+            joined_in_block(side, ids[1 - number], counts[1 - number])
+            for number, side in enumerate(sides)
         )
         return cls((of_users, of_products), (counts[0], counts[1]))
 
-    def by_block(self, side: int, rows: NDArray[np.float32]) -> Iterator[FactorBlock]:
+    def split_by_block(self, side: int, rows: NDArray[np.float32]) -> Iterator[FactorBlock]:
         """Rows of all ids of a side, as factors of its blocks."""
         stops = np.cumsum(self.counts[side]).tolist()
         for start, stop in zip([0, *stops], stops, strict=False):
             yield FactorBlock(self.in_blocks[side].ids[start:stop], rows[start:stop])
 
 
-def together(
+def joined_in_block(
     blocks: Sequence[InBlock], source_ids: NDArray[np.int32], source_counts: NDArray[np.int32]
 ) -> InBlock:
     """One in-block of all ids of a side, block after block.

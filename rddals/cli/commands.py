@@ -23,10 +23,10 @@ from rddals.cli.report import (
     history_document,
     kernels_document,
     links_document,
+    print_kernels,
+    print_links,
+    print_quality,
     quality_document,
-    tell_kernels,
-    tell_links,
-    tell_quality,
 )
 from rddals.cli.split import split
 from rddals.events import Listener
@@ -93,19 +93,19 @@ def train(
         def linked(event: Any) -> None:
             if isinstance(event, LinksBuilt):
                 links.append(event)
-                tell_links(output, event)
+                print_links(output, event)
 
         began = perf_counter()
-        with ratings.blamed(), output.progress(training.iterations) as progress:
+        with ratings.locating_faults(), output.progress(training.iterations) as progress:
             model = fit(source, training, (linked, progress))
         seconds = perf_counter() - began
-        tell_kernels(output, model.history)
+        print_kernels(output, model.history)
         quality = None
         if held_out is not None:
             top = TOP if training.implicit else None
-            with ratings.blamed(), output.busy("testing"):
+            with ratings.locating_faults(), output.busy("testing"):
                 quality = measure(model, held_out, top=top, seen=source if top else None)
-            tell_quality(output, quality, "held-out ")
+            print_quality(output, quality, "held-out ")
         with output.busy("saving"):
             save_model(spark, model, out, overwrite)
         output.fact("saved", out)
@@ -174,8 +174,8 @@ def evaluate(
         output.fact("model", f"{path} (rank {model.rank})")
         output.fact("ratings", f"{ratings.name} ({ratings.description})")
         if seen is not None:
-            stack.enter_context(seen.blamed())
-        with ratings.blamed(), output.busy("evaluating"):
+            stack.enter_context(seen.locating_faults())
+        with ratings.locating_faults(), output.busy("evaluating"):
             quality = measure(
                 model,
                 rating_source(ratings.frame),
@@ -184,7 +184,7 @@ def evaluate(
             )
         if not quality.errors.known + quality.errors.unknown:
             raise InputError(f"{ratings.name} holds no rating")
-        tell_quality(output, quality, "")
+        print_quality(output, quality, "")
         output.result({"model": path, "rank": model.rank, **quality_document(quality)})
 
 

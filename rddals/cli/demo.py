@@ -16,6 +16,7 @@ from partitioners import HashPartitioner
 from rddals import HalfStepDone, LinksBuilt
 from rddals.blocks.links import link
 from rddals.blocks.ratings import RatingBlock
+from rddals.blocks.sides import USERS
 from rddals.cli.commands import fit
 from rddals.cli.failures import InputError
 from rddals.cli.metrics import measure
@@ -26,7 +27,6 @@ from rddals.cli.report import history_document, kernels_document, links_document
 from rddals.cli.split import held_out, select
 from rddals.exchange.plan import bytes_moved, readable_bytes
 from rddals.rdds.ingest import rating_source, read_batches
-from rddals.rdds.links import USERS
 
 __all__ = ["run"]
 
@@ -59,14 +59,14 @@ def _story(spark: SparkSession, output: Output, sample: Path) -> dict[str, Any]:
     output.fact("to train on", _counted(trained))
     output.fact("held out", f"{_counted(tested)}, by a hash of user and product")
     blocks = _link_blocks(trained)
-    _tell_blocks(output, blocks)
+    _print_blocks(output, blocks)
 
     events: list[Any] = []
     with output.busy("training"):
         model = fit(training, TRAINING, (events.append,))
     links = next(event for event in events if isinstance(event, LinksBuilt))
-    _tell_bytes(output, links)
-    _tell_losses(output, model.history)
+    _print_bytes(output, links)
+    _print_losses(output, model.history)
 
     with output.busy("training MLlib's on the same ratings"):
         peer = MLlibALS.train(
@@ -98,7 +98,7 @@ def _story(spark: SparkSession, output: Output, sample: Path) -> dict[str, Any]:
     user = int(np.bincount(tested.users).argmax())
     with output.busy("recommending"):
         best = model.recommendProducts(user, 10)
-    _tell_recommendations(output, user, best, trained, tested)
+    _print_recommendations(output, user, best, trained, tested)
     return {
         "input": str(sample),
         "settings": TRAINING.describe(),
@@ -133,7 +133,7 @@ def _link_blocks(ratings: RatingBlock) -> list[dict[str, Any]]:
     return sizes
 
 
-def _tell_blocks(output: Output, blocks: Sequence[dict[str, Any]]) -> None:
+def _print_blocks(output: Output, blocks: Sequence[dict[str, Any]]) -> None:
     output.section(
         "2 Link blocks",
         "A block's in-block says what it solves and which rows of the other side it receives;\n"
@@ -142,7 +142,7 @@ def _tell_blocks(output: Output, blocks: Sequence[dict[str, Any]]) -> None:
     output.table(list(blocks[0]), [[str(value) for value in block.values()] for block in blocks])
 
 
-def _tell_bytes(output: Output, links: LinksBuilt) -> None:
+def _print_bytes(output: Output, links: LinksBuilt) -> None:
     output.section(
         "3 Exchange",
         "Each half-step brings every block the factor rows it needs, in one of four ways.\n"
@@ -161,7 +161,7 @@ def _tell_bytes(output: Output, links: LinksBuilt) -> None:
     output.fact("chosen", f"{links.exchange.exchange}: {links.exchange.reason}")
 
 
-def _tell_losses(output: Output, history: Sequence[HalfStepDone]) -> None:
+def _print_losses(output: Output, history: Sequence[HalfStepDone]) -> None:
     output.section(
         "4 Alternate",
         "Products are solved from the users' factors, then users from the products'.",
@@ -180,7 +180,7 @@ def _tell_losses(output: Output, history: Sequence[HalfStepDone]) -> None:
     output.table(("iteration", "loss", "time", ""), rows, left=(3,), style={3: "cyan"})
 
 
-def _tell_recommendations(
+def _print_recommendations(
     output: Output, user: int, best: Sequence[Rating], trained: RatingBlock, tested: RatingBlock
 ) -> None:
     output.section("6 Recommend", f"The ten products with the highest predictions for user {user}.")

@@ -25,7 +25,6 @@ __all__ = [
     "check_stream",
     "exists",
     "first_line",
-    "held_alone",
     "load_model",
     "path_of",
     "plain",
@@ -33,6 +32,7 @@ __all__ = [
     "save_model",
     "save_streamed",
     "stream_folder",
+    "stream_lock",
 ]
 
 
@@ -189,7 +189,7 @@ def save_streamed(spark: SparkSession, model: MatrixFactorizationModel, path: st
 
 
 @contextmanager
-def held_alone(spark: SparkSession, path: str) -> Iterator[None]:
+def stream_lock(spark: SparkSession, path: str) -> Iterator[None]:
     """Let no other process of this machine keep a stream at `path` meanwhile.
 
     Elsewhere than on this machine's disks, nobody is kept from it.

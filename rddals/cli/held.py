@@ -21,7 +21,7 @@ from rddals.cli.layout import PARQUET, PUBLISHED, Layout, detect
 from rddals.counting import cores
 from rddals.errors import RatingError
 
-__all__ = ["FileRatings", "hold_ratings"]
+__all__ = ["LocalFileRatings", "read_local_ratings"]
 
 #: What Spark reads in one task at most, and what it adds for the opening of a file. With no more
 #: than this for every core, Spark would make as many blocks as there are cores, which is what a
@@ -43,7 +43,7 @@ _LONG = 1 << 16
 
 
 @dataclass(frozen=True)
-class FileRatings:
+class LocalFileRatings:
     """Ratings, and the files that they are from; as `rddals.cli.ratings.Ratings` names these."""
 
     paths: tuple[str, ...]
@@ -55,7 +55,9 @@ class _Doubt(Exception):
     """Spark had better read it."""
 
 
-def hold_ratings(paths: Sequence[str], columns: Sequence[str] | None = None) -> FileRatings | None:
+def read_local_ratings(
+    paths: Sequence[str], columns: Sequence[str] | None = None
+) -> LocalFileRatings | None:
     """Read ratings into memory, or leave them to `rddals.cli.readers`.
 
     Returns
@@ -82,7 +84,7 @@ def hold_ratings(paths: Sequence[str], columns: Sequence[str] | None = None) -> 
         block = RatingBlock.concatenate(blocks)
     except (_Doubt, InputError, RatingError, *unreadable):
         return None
-    return FileRatings(found, description, block) if len(block) else None
+    return LocalFileRatings(found, description, block) if len(block) else None
 
 
 def _published(path: str) -> str:

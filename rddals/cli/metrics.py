@@ -94,14 +94,14 @@ def measure(
     """
     sc = ratings.context
     features = model.userFeatures()
-    by_block = HashPartitioner(max(sc.defaultParallelism, features.getNumPartitions()))
-    sources = [features.mapPartitions(partial(_factor_pieces, by_block, model.rank))]
+    split_by_block = HashPartitioner(max(sc.defaultParallelism, features.getNumPartitions()))
+    sources = [features.mapPartitions(partial(_factor_pieces, split_by_block, model.rank))]
     for kind, source in (("rated", ratings), ("seen", seen)):
         if source is not None:
-            sources.append(source.mapPartitionsWithIndex(partial(_pieces, kind, by_block)))
+            sources.append(source.mapPartitionsWithIndex(partial(_pieces, kind, split_by_block)))
     products = sc.broadcast(_collected(model.productFeatures(), model.rank))
     try:
-        meeting = sc.union(sources).partitionBy(by_block.num_blocks)
+        meeting = sc.union(sources).partitionBy(split_by_block.num_blocks)
         parts = meeting.mapPartitions(partial(_measure_block, products, model.rank, top)).collect()
     finally:
         products.destroy()
@@ -145,11 +145,11 @@ def _errors(users: FactorBlock, products: FactorBlock, ratings: RatingBlock) -> 
 
 
 def _pieces(
-    kind: str, by_block: HashPartitioner, partition: int, elements: Iterable[Any]
+    kind: str, split_by_block: HashPartitioner, partition: int, elements: Iterable[Any]
 ) -> Iterator[tuple[int, tuple[str, Any]]]:
     try:
         for batch in read_batches(partition, elements):
-            blocks = by_block.block_of(batch.users)
+            blocks = split_by_block.block_of(batch.users)
             for block in np.unique(blocks).tolist():
                 yield block, (kind, select(batch, blocks == block))
     except RddalsError as error:
@@ -158,10 +158,10 @@ def _pieces(
 
 
 def _factor_pieces(
-    by_block: HashPartitioner, rank: int, pairs: Iterable[tuple[int, Any]]
+    split_by_block: HashPartitioner, rank: int, pairs: Iterable[tuple[int, Any]]
 ) -> Iterator[tuple[int, tuple[str, FactorBlock]]]:
     factors = _as_block(rank, pairs)
-    blocks = by_block.block_of(factors.ids)
+    blocks = split_by_block.block_of(factors.ids)
     for block in np.unique(blocks).tolist():
         rows = blocks == block
         yield block, ("factors", FactorBlock(factors.ids[rows], factors.rows[rows]))

@@ -8,7 +8,7 @@ from typing import Any
 
 import rddals
 from rddals.cli.failures import InputError
-from rddals.cli.held import FileRatings, hold_ratings
+from rddals.cli.held import LocalFileRatings, read_local_ratings
 from rddals.cli.lists import numbers, words
 from rddals.cli.options import SparkOptions
 from rddals.cli.output import Output
@@ -53,7 +53,7 @@ def plan(
 ) -> None:
     """Plan trainings on ratings."""
 
-    def planned(source: Ratings | FileRatings, ratings: Any) -> Plan:
+    def planned(source: Ratings | LocalFileRatings, ratings: Any) -> Plan:
         output.fact("ratings", f"{quoted(source.paths)} ({source.description})")
         with output.busy("planning"):
             return rddals.plan(
@@ -65,17 +65,17 @@ def plan(
                 executors=executors,
             )
 
-    source: Ratings | FileRatings
-    held = None if where.is_configured else hold_ratings(paths, columns)
-    if held is not None:
-        source, found = held, planned(held, held.block)
+    source: Ratings | LocalFileRatings
+    local = None if where.is_configured else read_local_ratings(paths, columns)
+    if local is not None:
+        source, found = local, planned(local, local.block)
     else:
         with where.session(output) as spark:
             with output.busy("looking at the ratings"):
                 source = ratings = read_ratings(spark, paths, columns)
-            with ratings.blamed():
+            with ratings.locating_faults():
                 found = planned(ratings, ratings.frame)
-    _tell(output, found)
+    _print_plan(output, found)
     output.result({"paths": list(source.paths), **found.document()})
 
 
@@ -98,11 +98,11 @@ def expect(output: Output, grid: Grid, sizes: dict[str, Any], degrees: str) -> N
         **sizes, rank=grid.rank, degrees=degrees, exchanges=grid.exchanges, blocks=blocks
     )
     output.fact("degrees", f"{degrees}, ids hashed: expected values")
-    _tell(output, found)
+    _print_plan(output, found)
     output.result({"degrees": degrees, **found.document()})
 
 
-def _tell(output: Output, plan: Plan) -> None:
+def _print_plan(output: Output, plan: Plan) -> None:
     output.fact(
         "counted",
         f"{plan.ratings:,} of {plan.products:,} products by {plan.users:,} users, rank {plan.rank}",
@@ -209,11 +209,11 @@ def measure(output: Output, path: str) -> None:
         ],
         left=(1,),
     )
-    _tell_totals(output, found)
+    _print_totals(output, found)
     output.result({"log": path, **found.document()})
 
 
-TRAFFIC = ("read", "far", "written", "records", "spilled", "waited", "seconds")
+TRAFFIC = ("read", "remote", "written", "records", "spilled", "waited", "seconds")
 
 
 def _traffic(traffic: Traffic) -> tuple[str, ...]:
@@ -228,14 +228,14 @@ def _traffic(traffic: Traffic) -> tuple[str, ...]:
     )
 
 
-def _tell_totals(output: Output, found: Measured) -> None:
+def _print_totals(output: Output, found: Measured) -> None:
     total = found.total
     output.fact(
         "in all",
         f"{readable_bytes(total.written)} written to shuffles, {readable_bytes(total.read)} read, "
         f"in {total.tasks:,} tasks of {total.seconds:,.1f} s together",
     )
-    for label, traffic in (("run again", found.again), ("failed", found.failed)):
+    for label, traffic in (("retried", found.retried), ("failed", found.failed)):
         if traffic.tasks:
             output.fact(
                 label,

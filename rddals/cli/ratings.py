@@ -59,7 +59,7 @@ class Ratings:
         return quoted(self.paths)
 
     @contextmanager
-    def blamed(self) -> Iterator[None]:
+    def locating_faults(self) -> Iterator[None]:
         """Let what fails because of these ratings fail as an `InputError` that names the line.
 
         Looking for the line takes a pass of its own over the files, after the failure only.

@@ -47,7 +47,7 @@ def read_ratings(
             raise InputError(f"{path}: Spark cannot read standard input; pass a file")
     paths = tuple(_published(spark, path) for path in paths)
     name = paths[0].rstrip("/").rpartition("/")[2].removesuffix(".gz")
-    with _explained(paths):
+    with _naming_files(paths):
         if name.endswith(PARQUET):
             return _from_parquet(spark, paths, columns)
         first = spark.read.text(list(paths)).filter(_not_blank(F.col("value"))).first()
@@ -95,7 +95,7 @@ def read_batch(
         if form == "parquet" or (form is None and is_parquet):
             found[file] = None
         else:
-            with _explained((file,)):
+            with _naming_files((file,)):
                 found[file] = detect(line, name, columns)
     if not found:
         return None
@@ -108,7 +108,7 @@ def read_batch(
                 "where they are, or begin with --files-per-batch 1"
             )
     paths = tuple(map(escaped, found))
-    with _explained(paths):
+    with _naming_files(paths):
         if layout is None:
             return _from_parquet(spark, paths, columns)
         return _from_text(spark, paths, layout)
@@ -124,7 +124,7 @@ def _described(layout: Layout | None) -> str:
 
 
 @contextmanager
-def _explained(paths: tuple[str, ...]) -> Iterator[None]:
+def _naming_files(paths: tuple[str, ...]) -> Iterator[None]:
     """Let what fails meanwhile name the files, and say what to look at."""
     try:
         yield

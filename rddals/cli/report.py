@@ -15,14 +15,14 @@ __all__ = [
     "kernels_document",
     "links_document",
     "number",
+    "print_kernels",
+    "print_links",
+    "print_quality",
     "quality_document",
-    "tell_kernels",
-    "tell_links",
-    "tell_quality",
 ]
 
 
-def tell_links(output: Output, links: LinksBuilt) -> None:
+def print_links(output: Output, links: LinksBuilt) -> None:
     """How much was read, and which exchange was chosen."""
     output.fact(
         "links",
@@ -50,7 +50,7 @@ def kernels_document(history: Iterable[HalfStepDone]) -> str | None:
     return ", ".join(sorted({step.kernels for step in history})) or None
 
 
-def tell_kernels(output: Output, history: Iterable[HalfStepDone]) -> None:
+def print_kernels(output: Output, history: Iterable[HalfStepDone]) -> None:
     """The kernels that ran."""
     kernels = kernels_document(history)
     if kernels is not None:
@@ -69,7 +69,7 @@ def history_document(history: Iterable[HalfStepDone]) -> list[dict[str, Any]]:
     return iterations
 
 
-def tell_quality(output: Output, quality: Quality, label: str) -> None:
+def print_quality(output: Output, quality: Quality, label: str) -> None:
     """Errors of the predictions, or the ranking if there is one."""
     errors, ranking = quality.errors, quality.ranking
     if ranking is None:

@@ -18,18 +18,18 @@ from rddals.cli.failures import InputError
 from rddals.cli.files import (
     check_stream,
     exists,
-    held_alone,
     path_of,
     plain,
     qualified,
     save_streamed,
     stream_folder,
+    stream_lock,
 )
 from rddals.cli.options import Files, Learning, SparkOptions
 from rddals.cli.output import Output
 from rddals.cli.ratings import Ratings
 from rddals.cli.readers import escaped, read_batch
-from rddals.rdds.found import FoundFiles
+from rddals.rdds.found import FileSourceLog
 
 __all__ = ["stream"]
 
@@ -48,10 +48,10 @@ def stream(
     """Learn batch by batch from files, until there are no more or a signal comes; save."""
     with where.session(output) as spark, signalled() as stop, ExitStack() as ends:
         check_stream(spark, source.folder, out)
-        ends.enter_context(held_alone(spark, out))
+        ends.enter_context(stream_lock(spark, out))
         als = _begin(learning, out)
         checkpoint = f"{stream_folder(out)}/files"
-        found = FoundFiles(spark.sparkContext, checkpoint)
+        found = FileSourceLog(spark.sparkContext, checkpoint)
         _check_whole(spark, source.folder, out, als, found)
         output.fact("reading", source.folder + ("" if source.once else ", until Ctrl-C"))
         if als.model is not None:
@@ -107,7 +107,7 @@ def _begin(learning: Learning, out: str) -> StreamingALS:
 
 
 def _check_whole(
-    spark: SparkSession, folder: str, out: str, als: StreamingALS, found: FoundFiles
+    spark: SparkSession, folder: str, out: str, als: StreamingALS, found: FileSourceLog
 ) -> None:
     """Refuse a stream of which a part is gone, or that has read another folder."""
     last = found.last_batch
@@ -136,7 +136,7 @@ class Stop:
     for itself.
     """
 
-    asked = False
+    requested = False
 
 
 @contextmanager
@@ -144,11 +144,13 @@ def signalled() -> Iterator[Stop]:
     """SIGTERM and the first Ctrl-C ask for an end; the second Ctrl-C is one."""
     stop = Stop()
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        stop.asked = True
+    def request_stop(number: int, frame: FrameType | None) -> None:
+        stop.requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    had = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    had = {
+        number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield stop
     finally:
@@ -177,7 +179,7 @@ class _Learner:
         spark: SparkSession,
         output: Output,
         source: Files,
-        found: FoundFiles,
+        found: FileSourceLog,
         als: StreamingALS,
     ) -> None:
         self.learned = Learned()
@@ -205,7 +207,7 @@ class _Learner:
             writer = writer.trigger(processingTime=f"{round(source.every * 1000)} milliseconds")
         query = writer.start()
         try:
-            while query.isActive and not stop.asked:
+            while query.isActive and not stop.requested:
                 query.awaitTermination(WAIT)
             failed = query.exception()
         except StreamingQueryException as error:
@@ -252,13 +254,13 @@ class _Learner:
         try:
             self._als.updateBatch(batches(), batch)
         except Exception:
-            with read[-1].blamed() if read else nullcontext():
+            with read[-1].locating_faults() if read else nullcontext():
                 raise
         # Nothing, if the batch is given once more: it was saved before the query was killed.
         for one in learned:
-            self._tell(one)
+            self._print_batch(one)
 
-    def _tell(self, learned: BatchLearned) -> None:
+    def _print_batch(self, learned: BatchLearned) -> None:
         self.learned.batches += 1
         self.learned.ratings += learned.ratings
         self.learned.skipped += learned.skipped

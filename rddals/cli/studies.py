@@ -49,7 +49,7 @@ def study(
         with output.busy("looking at the ratings"):
             ratings = read_ratings(spark, paths, columns)
         output.fact("ratings", f"{ratings.name} ({ratings.description})")
-        with ratings.blamed(), _cached(ratings) as frame:
+        with ratings.locating_faults(), _cached(ratings) as frame:
             with output.busy("reading the ratings"):
                 subject = _subject(spark, ratings, frame, settings)
             about = {

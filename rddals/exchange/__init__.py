@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rddals.exchange.base import NOTHING, Advance, Brought, Delivery, Exchange, Solved, Step
+from rddals.exchange.base import NO_ROWS, BlockResult, Delivery, Exchange, OwnRows, Step, StepResult
 from rddals.exchange.broadcast import BroadcastExchange
 from rddals.exchange.join import JoinExchange
 from rddals.exchange.local import LocalExchange
@@ -11,16 +11,16 @@ from rddals.exchange.shuffle import ShuffleExchange
 
 __all__ = [
     "EXCHANGES",
-    "NOTHING",
-    "Advance",
-    "Brought",
+    "NO_ROWS",
+    "BlockResult",
     "Choice",
     "Delivery",
     "Exchange",
     "HalfStepSizes",
+    "OwnRows",
     "Resources",
-    "Solved",
     "Step",
+    "StepResult",
     "bytes_moved",
     "choose",
 ]

@@ -16,24 +16,24 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import LinkBlock
 from rddals.errors import RddalsError, SingularSystemError
 from rddals.rdds.links import Links, check_digest, one_per_block
-from rddals.rdds.spark import ReportBook, Shuffle
+from rddals.rdds.spark import Shuffle, TaskReports
 
 __all__ = [
-    "Advance",
+    "BlockResult",
     "BlockTask",
-    "Brought",
     "Delivery",
     "Exchange",
-    "Solved",
+    "OwnRows",
     "Step",
-    "TaskReport",
+    "StepReport",
+    "StepResult",
 ]
 
 Rows = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Solved:
+class BlockResult:
     """What a step makes of one block.
 
     Attributes
@@ -61,7 +61,7 @@ class Step(Protocol):
 
     def __call__(
         self, block: LinkBlock, own: Sequence[FactorBlock], received: Rows | None
-    ) -> Solved: ...
+    ) -> BlockResult: ...
 
 
 class Delivery(ABC):
@@ -84,7 +84,7 @@ class Delivery(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class OwnRows:
     """Rows of a side that are brought to the blocks they belong to.
 
     Attributes
@@ -106,7 +106,7 @@ class Brought:
 
 
 @dataclass(frozen=True, slots=True)
-class Advance:
+class StepResult:
     """The outcome of one step on one side.
 
     Attributes
@@ -121,11 +121,11 @@ class Advance:
 
     delivery: Delivery | None
     factors: RDD[FactorBlock] | None
-    reports: tuple[TaskReport, ...]
+    reports: tuple[StepReport, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class TaskReport:
+class StepReport:
     """One block's report: the step's own, and where the task's seconds went."""
 
     block: int
@@ -136,7 +136,7 @@ class TaskReport:
 
 
 #: Nothing is brought.
-NOTHING = Brought()
+NO_ROWS = OwnRows()
 
 
 class Exchange(ABC):
@@ -149,17 +149,17 @@ class Exchange(ABC):
     name: str
 
     @abstractmethod
-    def advance(
+    def run_step(
         self,
         links: Links,
         other: Links,
         delivery: Delivery | None,
         step: Step,
         *,
-        brought: Brought = NOTHING,
+        own_rows: OwnRows = NO_ROWS,
         send: bool,
         keep: bool,
-    ) -> Advance:
+    ) -> StepResult:
         """Run `step` on every block of one side, with what was delivered to it.
 
         Parameters
@@ -198,10 +198,10 @@ class Received:
 class BlockTask:
     """What happens in the worker that holds one block; the part every exchange shares."""
 
-    def __init__(self, links: Links, step: Step, book: ReportBook) -> None:
+    def __init__(self, links: Links, step: Step, task_reports: TaskReports) -> None:
         self._digests = links.digests
         self._step = step
-        self._book = book
+        self._task_reports = task_reports
 
     def receive(self, records: Iterable[Any]) -> Received | None:
         """A task's records, told apart; None past the last block of this side."""
@@ -234,12 +234,14 @@ class BlockTask:
             solved = self._step(link_block, received.own, rows)
         except RddalsError as error:
             # Raised here, Spark would try again and then bury it in a Java traceback.
-            self._book.file("step", block, TaskReport(block, None, received.seconds, 0.0, error))
+            self._task_reports.add(
+                "step", block, StepReport(block, None, received.seconds, 0.0, error)
+            )
             return
-        self._book.file(
+        self._task_reports.add(
             "step",
             block,
-            TaskReport(
+            StepReport(
                 block,
                 solved.report,
                 received.seconds + delivered - started,
@@ -249,9 +251,9 @@ class BlockTask:
         yield solved.kept, solved.kept if solved.sent is None else solved.sent
 
 
-def collect_reports(book: ReportBook, links: Links) -> tuple[TaskReport, ...]:
+def collect_reports(task_reports: TaskReports, links: Links) -> tuple[StepReport, ...]:
     """The reports of a finished step; raises the errors among them, as one if they are alike."""
-    reports: tuple[TaskReport, ...] = one_per_block(book.take("step"), links.partitioner)
+    reports: tuple[StepReport, ...] = one_per_block(task_reports.take("step"), links.partitioner)
     errors = [report.error for report in reports if report.error is not None]
     singular = [error for error in errors if isinstance(error, SingularSystemError)]
     if singular and len(singular) == len(errors):

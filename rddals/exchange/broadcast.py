@@ -10,20 +10,20 @@ from pyspark import RDD, Broadcast, SparkContext
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import LinkBlock
 from rddals.exchange.base import (
-    NOTHING,
-    Advance,
+    NO_ROWS,
     BlockTask,
-    Brought,
     Delivery,
     Exchange,
+    OwnRows,
     Rows,
     Step,
+    StepResult,
     collect_reports,
 )
 from rddals.exchange.side_rows import SideRows
-from rddals.rdds.factors import in_their_blocks
+from rddals.rdds.factors import without_block_numbers
 from rddals.rdds.links import Links
-from rddals.rdds.spark import ReportBook, Shuffle, co_partitioned, cut_lineage, spared
+from rddals.rdds.spark import Shuffle, TaskReports, co_partitioned, cut_lineage, spark_task
 
 __all__ = ["BroadcastExchange"]
 
@@ -44,36 +44,38 @@ class BroadcastExchange(Exchange):
 
     name = "broadcast"
 
-    def advance(
+    def run_step(
         self,
         links: Links,
         other: Links,
         delivery: Delivery | None,
         step: Step,
         *,
-        brought: Brought = NOTHING,
+        own_rows: OwnRows = NO_ROWS,
         send: bool,
         keep: bool,
-    ) -> Advance:
+    ) -> StepResult:
         assert delivery is None or isinstance(delivery, BroadcastRows)
         sc = links.rdd.context
-        book = ReportBook(sc)
-        records: RDD[Any] = co_partitioned([links.rdd, *brought.rdds])
+        task_reports = TaskReports(sc)
+        records: RDD[Any] = co_partitioned([links.rdd, *own_rows.rdds])
         try:
             broadcast = None if delivery is None else delivery.broadcast
-            task = _BroadcastTask(BlockTask(links, step, book), broadcast, send=send, keep=keep)
+            task = _BroadcastTask(
+                BlockTask(links, step, task_reports), broadcast, send=send, keep=keep
+            )
             solved = sorted(records.mapPartitions(task).collect(), key=lambda made: made[0])
-            reports = collect_reports(book, links)
+            reports = collect_reports(task_reports, links)
         finally:
-            book.close()
-            brought.release()
+            task_reports.close()
+            own_rows.release()
         factors = None
         if keep:
             factors = _placed(sc, [kept for _, kept, _ in solved], links.partitions)
         if delivery is not None:
             delivery.release()
         sent = [sent for _, _, sent in solved]
-        return Advance(BroadcastRows(sc, sent) if send else None, factors, reports)
+        return StepResult(BroadcastRows(sc, sent) if send else None, factors, reports)
 
 
 class _BroadcastTask:
@@ -92,7 +94,7 @@ class _BroadcastTask:
         self.send = send
         self.keep = keep
 
-    @spared
+    @spark_task
     def __call__(
         self, records: Iterable[Any]
     ) -> Iterator[tuple[int, FactorBlock | None, FactorBlock | None]]:
@@ -116,7 +118,7 @@ def _placed(sc: SparkContext, blocks: list[FactorBlock], partitions: int) -> RDD
     numbered = sc.parallelize(list(enumerate(blocks)), max(1, min(partitions, len(blocks))))
     shuffle = Shuffle(numbered, partitions)
     try:
-        factors = in_their_blocks(shuffle)
+        factors = without_block_numbers(shuffle)
         cut_lineage(factors)
     finally:
         shuffle.release()

@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from rddals.blocks.sides import SIDE_NAMES
 from rddals.config import Settings
 from rddals.errors import SettingError
 from rddals.exchange.forecast import (
     FLOAT,
     NAMES,
-    SIDES,
     Load,
     Plan,
     PlannedHalfStep,
     PlannedPlacement,
     PlannedSide,
-    exchanges_asked,
+    checked_exchanges,
     half_step,
     link_bytes,
     several,
@@ -36,7 +36,13 @@ from rddals.exchange.plan import HalfStepSizes, choose
 from rddals.kernels.speed import seconds_per_flop
 from rddals.kernels.work import flops
 
-__all__ = ["ExpectedSide", "degrees_asked", "expected_half_steps", "expected_load", "expected_plan"]
+__all__ = [
+    "ExpectedSide",
+    "degree_quantiles",
+    "expected_half_steps",
+    "expected_load",
+    "expected_plan",
+]
 
 #: Degrees that stand for a whole distribution, all equally likely.
 QUANTILES = (np.arange(10_000) + 0.5) / 10_000
@@ -62,7 +68,7 @@ SHAPES: dict[str, tuple[Callable[[float], Degrees], float]] = {
 }
 
 
-def degrees_asked(text: str) -> Degrees:
+def degree_quantiles(text: str) -> Degrees:
     """Degrees as asked for: "constant", "lognormal:SIGMA" or "pareto:EXPONENT", of mean 1.
 
     Raises
@@ -127,7 +133,7 @@ def expected_half_steps(
     """The half-steps in which users, and products, send."""
     users, products = (
         _expected(exchange, sender, side.blocks * other.blocks, own)
-        for sender, side, other, own in zip(SIDES, pair, pair[::-1], sizes, strict=True)
+        for sender, side, other, own in zip(SIDE_NAMES, pair, pair[::-1], sizes, strict=True)
     )
     return users, products
 
@@ -228,7 +234,7 @@ def expected_plan(
             f"ratings must be from {max(users, products)} (one for every id) to "
             f"{users * products} (one for every pair) but got {ratings}."
         )
-    shape, names = degrees_asked(degrees), exchanges_asked(exchanges)
+    shape, names = degree_quantiles(degrees), checked_exchanges(exchanges)
     counts = [_count("blocks", count) for count in several(blocks or executors * BLOCKS)]
     speed = seconds_per_flop(rank)
     placements = []

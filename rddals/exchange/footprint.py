@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from partitioners import Partitioner
 from rddals.blocks.links import distinct, needed_rows
-from rddals.blocks.places import place
+from rddals.blocks.places import checked_blocks
 from rddals.kernels.work import flops
 
 __all__ = ["Footprint", "footprints"]
@@ -96,12 +96,12 @@ def footprints(
             needed[other_partitioner] = needed_rows(
                 row_of,
                 other_of,
-                place(other_partitioner, other_ids),
+                checked_blocks(other_partitioner, other_ids),
                 len(ids),
                 other_partitioner.num_blocks,
             )
         rows, destinations = needed[other_partitioner]
-        blocks = place(own_partitioner, ids)
+        blocks = checked_blocks(own_partitioner, ids)
         own_blocks, other_blocks = own_partitioner.num_blocks, other_partitioner.num_blocks
         pairs = blocks[rows].astype(np.int64) * other_blocks + destinations
         messages, counts = np.unique(pairs, return_counts=True)

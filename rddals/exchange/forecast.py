@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partitioners import Partitioner
+from rddals.blocks.sides import SIDE_NAMES
 from rddals.errors import SettingError
 from rddals.exchange.footprint import Footprint
 from rddals.exchange.messages import JOIN_ENVELOPE, shuffled_bytes
@@ -18,13 +19,12 @@ from rddals.exchange.plan import Choice, HalfStepSizes, bytes_moved
 from rddals.kernels.work import flops_of_mean
 
 __all__ = [
-    "SIDES",
     "Load",
     "Plan",
     "PlannedHalfStep",
     "PlannedPlacement",
     "PlannedSide",
-    "exchanges_asked",
+    "checked_exchanges",
     "half_step",
     "half_step_sizes",
     "half_steps",
@@ -33,7 +33,6 @@ __all__ = [
     "several",
 ]
 
-SIDES = ("users", "products")
 NAMES = ("shuffle", "broadcast", "join", "local")
 FLOAT = 4
 
@@ -155,11 +154,11 @@ class PlannedPlacement:
         SettingError
             For another sender, or if the plan was made without ratings.
         """
-        if sender not in SIDES:
+        if sender not in SIDE_NAMES:
             raise SettingError(f"sender must be users or products but got {sender!r}.")
         if self.footprints is None:
             raise SettingError("A plan made without ratings has no blocks; plan with ratings.")
-        side = self.footprints[SIDES.index(sender)]
+        side = self.footprints[SIDE_NAMES.index(sender)]
         rows = np.zeros(len(side.ids) * side.other_blocks, np.int64)
         rows[side.pairs] = side.rows
         return rows.reshape(len(side.ids), side.other_blocks)
@@ -199,7 +198,7 @@ class Plan:
         return document
 
 
-def exchanges_asked(exchanges: Any) -> list[str]:
+def checked_exchanges(exchanges: Any) -> list[str]:
     """Names of exchanges, checked."""
     listed = several(exchanges)
     if not listed:
@@ -251,7 +250,7 @@ def half_steps(
             len(side.rows),
             int(shuffled_bytes(side.rows, own.rank).sum()),
         )
-        for sender, side, own in zip(SIDES, pair, sizes, strict=True)
+        for sender, side, own in zip(SIDE_NAMES, pair, sizes, strict=True)
     )
     return users, products
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from partitioners import Partitioner
 from rddals.blocks.links import LinkBlock, link
 from rddals.blocks.ratings import RatingBlock
+from rddals.blocks.sides import USERS
 from rddals.errors import InconsistentRatingsError
 from rddals.exchange.base import Rows
 from rddals.exchange.shuffle import BlockToBlock
-from rddals.rdds.links import REMEDY, USERS, Links
+from rddals.rdds.links import REMEDY, Links
 
 __all__ = ["JoinExchange"]
 
@@ -30,7 +31,7 @@ class JoinExchange(BlockToBlock):
 
     name = "join"
 
-    def mail(self, links: Links, other: Links) -> JoinedRatings:
+    def message_format(self, links: Links, other: Links) -> JoinedRatings:
         return JoinedRatings(links.side, other.partitioner)
 
 

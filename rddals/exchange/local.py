@@ -12,27 +12,27 @@ from pyspark import RDD
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import LinkBlock
 from rddals.exchange.base import (
-    NOTHING,
-    Advance,
+    NO_ROWS,
     BlockTask,
-    Brought,
     Delivery,
     Exchange,
+    OwnRows,
     Received,
     Rows,
     Step,
+    StepResult,
     collect_reports,
 )
 from rddals.exchange.side_rows import SideRows
-from rddals.rdds.factors import in_their_blocks
+from rddals.rdds.factors import without_block_numbers
 from rddals.rdds.links import Links
 from rddals.rdds.one_task import in_one_task, numbered
-from rddals.rdds.spark import ReportBook, Shuffle, cut_lineage, discard, spared
+from rddals.rdds.spark import Shuffle, TaskReports, cut_lineage, discard, spark_task
 
 __all__ = ["LocalExchange"]
 
 
-class MadeOf(NamedTuple):
+class StepOutput(NamedTuple):
     """What a block's step made: rows to keep and to send, where they are wanted."""
 
     block: int
@@ -43,7 +43,7 @@ class MadeOf(NamedTuple):
 class LocalRows(Delivery):
     """The rows of one side, in the one partition that the next step reads."""
 
-    def __init__(self, rdd: RDD[MadeOf]) -> None:
+    def __init__(self, rdd: RDD[StepOutput]) -> None:
         self.rdd = rdd
 
     def release(self) -> None:
@@ -59,49 +59,49 @@ class LocalExchange(Exchange):
 
     name = "local"
 
-    def advance(
+    def run_step(
         self,
         links: Links,
         other: Links,
         delivery: Delivery | None,
         step: Step,
         *,
-        brought: Brought = NOTHING,
+        own_rows: OwnRows = NO_ROWS,
         send: bool,
         keep: bool,
-    ) -> Advance:
+    ) -> StepResult:
         assert delivery is None or isinstance(delivery, LocalRows)
-        book = ReportBook(links.rdd.context)
+        task_reports = TaskReports(links.rdd.context)
         sent = [] if delivery is None else [delivery.rdd]
-        records = in_one_task([links.rdd, *numbered(brought.rdds), *sent])
+        records = in_one_task([links.rdd, *numbered(own_rows.rdds), *sent])
         sources = None if delivery is None else other.partitioner.num_blocks
-        task = partial(_run, BlockTask(links, step, book), sources, send, keep)
+        task = partial(_run, BlockTask(links, step, task_reports), sources, send, keep)
         made = records.mapPartitions(task)
         factors = None
         try:
             cut_lineage(made)
             try:
-                reports = collect_reports(book, links)
+                reports = collect_reports(task_reports, links)
                 if keep:
                     factors = _placed(made, links.partitions)
             except BaseException:
                 discard(made)
                 raise
         finally:
-            book.close()
-            brought.release()
+            task_reports.close()
+            own_rows.release()
         if delivery is not None:
             delivery.release()
         if send:
-            return Advance(LocalRows(made), factors, reports)
+            return StepResult(LocalRows(made), factors, reports)
         discard(made)
-        return Advance(None, factors, reports)
+        return StepResult(None, factors, reports)
 
 
-@spared
+@spark_task
 def _run(
     block_task: BlockTask, sources: int | None, send: bool, keep: bool, records: Iterable[Any]
-) -> Iterator[MadeOf]:
+) -> Iterator[StepOutput]:
     """Run a step on every block; `sources` is how many blocks have sent something, if any have."""
     started = perf_counter()
     links: list[LinkBlock] = []
@@ -110,7 +110,7 @@ def _run(
     for record in records:
         if isinstance(record, LinkBlock):
             links.append(record)
-        elif isinstance(record, MadeOf):
+        elif isinstance(record, StepOutput):
             assert record.sent is not None
             delivered[record.block] = record.sent
         else:
@@ -126,20 +126,20 @@ def _run(
         oldest_first = sorted(own.get(link_block.block, []), key=lambda numbered: numbered[0])
         received = Received(link_block, [rows for _, rows in oldest_first], [], seconds)
         for kept, sent in block_task.solve(received, deliver):
-            yield MadeOf(link_block.block, kept if keep else None, sent if send else None)
+            yield StepOutput(link_block.block, kept if keep else None, sent if send else None)
 
 
-def _placed(made: RDD[MadeOf], partitions: int) -> RDD[FactorBlock]:
+def _placed(made: RDD[StepOutput], partitions: int) -> RDD[FactorBlock]:
     """The rows that are kept, each block in the partition of its number."""
     shuffle = Shuffle(made.mapPartitions(_kept), partitions)
     try:
-        factors = in_their_blocks(shuffle)
+        factors = without_block_numbers(shuffle)
         cut_lineage(factors)
     finally:
         shuffle.release()
     return factors
 
 
-@spared
-def _kept(made: Iterable[MadeOf]) -> Iterator[tuple[int, FactorBlock]]:
+@spark_task
+def _kept(made: Iterable[StepOutput]) -> Iterator[tuple[int, FactorBlock]]:
     return ((of.block, of.kept) for of in made if of.kept is not None)

@@ -13,50 +13,48 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import LinkBlock
 from rddals.errors import InconsistentRatingsError
 from rddals.exchange.base import (
-    NOTHING,
-    Advance,
+    NO_ROWS,
     BlockTask,
-    Brought,
     Delivery,
     Exchange,
+    OwnRows,
     Rows,
     Step,
+    StepResult,
     collect_reports,
 )
 from rddals.rdds.links import REMEDY, Links
 from rddals.rdds.spark import (
-    ReportBook,
     Shuffle,
-    as_they_are,
+    TaskReports,
     co_partitioned,
     cut_lineage,
     discard,
+    identity,
     materialise,
-    spared,
+    spark_task,
     storage_level,
     with_shuffle_serializer,
 )
 
-__all__ = ["BlockToBlock", "Mail", "ShuffleExchange"]
+__all__ = ["BlockToBlock", "MessageFormat", "ShuffleExchange"]
 
 
 class Messages(Delivery):
     """Messages that wait in the shuffle files of the half-step that sent them."""
 
-    def __init__(self, shuffle: Shuffle, earlier: Messages | None, brought: Brought) -> None:
+    def __init__(self, shuffle: Shuffle, earlier: Messages | None, own_rows: OwnRows) -> None:
         self.shuffle: Shuffle | None = shuffle
         self.rdd = shuffle.rdd
         # As long as the lineage is uncut, a lost message is recomputed from what it was made of.
         self._earlier = earlier
-        self._brought = brought
+        self._own_rows = own_rows
 
     def cut_lineage(self) -> None:
-        kept = with_shuffle_serializer(
-            self.rdd.mapPartitions(as_they_are, preservesPartitioning=True)
-        )
+        kept = with_shuffle_serializer(self.rdd.mapPartitions(identity, preservesPartitioning=True))
         cut_lineage(kept)
         self.release()
-        self.shuffle, self.rdd, self._earlier, self._brought = None, kept, None, NOTHING
+        self.shuffle, self.rdd, self._earlier, self._own_rows = None, kept, None, NO_ROWS
 
     def release(self) -> None:
         """Free these messages and all they were made from."""
@@ -66,32 +64,32 @@ class Messages(Delivery):
                 discard(current.rdd)
             else:
                 current.shuffle.release()
-            current._brought.release()
+            current._own_rows.release()
             current = current._earlier
 
 
 class BlockToBlock(Exchange):
     """An exchange of messages from block to block: one task per block, one shuffle per step."""
 
-    def advance(
+    def run_step(
         self,
         links: Links,
         other: Links,
         delivery: Delivery | None,
         step: Step,
         *,
-        brought: Brought = NOTHING,
+        own_rows: OwnRows = NO_ROWS,
         send: bool,
         keep: bool,
-    ) -> Advance:
+    ) -> StepResult:
         assert delivery is None or isinstance(delivery, Messages)
         sc = links.rdd.context
-        book = ReportBook(sc)
+        task_reports = TaskReports(sc)
         sent = [] if delivery is None else [delivery.rdd]
-        records: RDD[Any] = co_partitioned([links.rdd, *brought.rdds, *sent])
+        records: RDD[Any] = co_partitioned([links.rdd, *own_rows.rdds, *sent])
         task = _MessageTask(
-            self.mail(links, other),
-            BlockTask(links, step, book),
+            self.message_format(links, other),
+            BlockTask(links, step, task_reports),
             first=delivery is None,
             destinations=other.partitioner.num_blocks if send else 0,
         )
@@ -105,7 +103,7 @@ class BlockToBlock(Exchange):
                 shuffle.write()
             else:
                 materialise(results)
-            reports = collect_reports(book, links)
+            reports = collect_reports(task_reports, links)
             if keep:
                 # Serialised like what it will be united with.
                 factors = with_shuffle_serializer(
@@ -115,25 +113,25 @@ class BlockToBlock(Exchange):
         except BaseException:
             if shuffle is not None:
                 shuffle.release()
-            brought.release()
+            own_rows.release()
             raise
         finally:
             if keep:
                 results.unpersist()
-            book.close()
+            task_reports.close()
         if shuffle is not None:
-            return Advance(Messages(shuffle, delivery, brought), factors, reports)
+            return StepResult(Messages(shuffle, delivery, own_rows), factors, reports)
         if delivery is not None:
             delivery.release()
-        brought.release()
-        return Advance(None, factors, reports)
+        own_rows.release()
+        return StepResult(None, factors, reports)
 
     @abstractmethod
-    def mail(self, links: Links, other: Links) -> Mail:
+    def message_format(self, links: Links, other: Links) -> MessageFormat:
         """How the blocks of `links` write to those of `other`, and read what these write."""
 
 
-class Mail(Protocol):
+class MessageFormat(Protocol):
     """What a message holds; sent to the workers."""
 
     def pack(self, link_block: LinkBlock, rows: Rows, destination: int) -> Any:
@@ -150,7 +148,7 @@ class ShuffleExchange(BlockToBlock):
 
     name = "shuffle"
 
-    def mail(self, links: Links, other: Links) -> NeededRows:
+    def message_format(self, links: Links, other: Links) -> NeededRows:
         return NeededRows()
 
 
@@ -191,14 +189,19 @@ class _MessageTask:
     """One block's task: messages in; factors and messages out."""
 
     def __init__(
-        self, mail: Mail, block_task: BlockTask, *, first: bool, destinations: int
+        self,
+        message_format: MessageFormat,
+        block_task: BlockTask,
+        *,
+        first: bool,
+        destinations: int,
     ) -> None:
-        self.mail = mail
+        self.message_format = message_format
         self.block_task = block_task
         self.first = first
         self.destinations = destinations
 
-    @spared
+    @spark_task
     def __call__(self, records: Iterable[Any]) -> Iterator[Any]:
         received = self.block_task.receive(records)
         if received is None:
@@ -210,21 +213,21 @@ class _MessageTask:
                 return link_block, None
             # Records are (this block, (source block, message)); source blocks are distinct.
             messages = sorted((pair for _, pair in received.messages), key=lambda pair: pair[0])
-            return self.mail.unpack(link_block, messages)
+            return self.message_format.unpack(link_block, messages)
 
         for kept, sent in self.block_task.solve(received, deliver):
             yield kept
             for destination in range(self.destinations):
-                message = self.mail.pack(link_block, sent.rows, destination)
+                message = self.message_format.pack(link_block, sent.rows, destination)
                 if message is not None:
                     yield destination, (link_block.block, message)
 
 
-@spared
+@spark_task
 def _messages(results: Iterable[Any]) -> Iterator[Any]:
     return (record for record in results if not isinstance(record, FactorBlock))
 
 
-@spared
+@spark_task
 def _factors(results: Iterable[Any]) -> Iterator[FactorBlock]:
     return (record for record in results if isinstance(record, FactorBlock))

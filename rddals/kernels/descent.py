@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from rddals.blocks.links import InBlock
 
-__all__ = ["descend", "squared_error"]
+__all__ = ["sgd_step", "squared_error"]
 
 Rows = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -35,7 +35,7 @@ Doubles = NDArray[np.float64]
 CHUNK = 1 << 13
 
 
-def descend(
+def sgd_step(
     in_block: InBlock,
     rows: Rows,
     seen: NDArray[np.float32],
@@ -97,7 +97,7 @@ def descend(
 
 
 def squared_error(in_block: InBlock, rows: Rows, source_rows: Rows, mean: float) -> float:
-    """The sum of squared errors of a block's predictions; parameters as those of `descend`."""
+    """The sum of squared errors of a block's predictions; parameters as those of `sgd_step`."""
     own = rows[in_block.order].astype(np.float64)
     return sum(float(errors @ errors) for _, errors, _ in _errors(in_block, own, source_rows, mean))
 

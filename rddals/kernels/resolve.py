@@ -17,12 +17,12 @@ from rddals.blocks.links import InBlock
 from rddals.config import Objective
 from rddals.kernels.half_step import half_step
 
-__all__ = ["resolve"]
+__all__ = ["ridge_solve"]
 
 Rows = NDArray[np.float32]
 
 
-def resolve(
+def ridge_solve(
     in_block: InBlock, source_rows: Rows, mean: float, *, lambda_: float, bias_lambda: float
 ) -> Rows:
     """Factors and biases of a block's ids, from all ratings of theirs.

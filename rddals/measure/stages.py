@@ -108,7 +108,7 @@ class StageMeasure:
     name: str
     step: str | None
     done: Traffic
-    again: Traffic
+    retried: Traffic
     failed: Traffic
     task_seconds: tuple[float, float, float]
     peak_memory: int
@@ -131,7 +131,7 @@ class StepMeasure:
 
     step: str
     done: Traffic
-    again: Traffic
+    retried: Traffic
     failed: Traffic
     began: float
     ended: float
@@ -181,9 +181,9 @@ class Measured:
         return Traffic.total(stage.done for stage in self.stages)
 
     @property
-    def again(self) -> Traffic:
+    def retried(self) -> Traffic:
         """What was done once more."""
-        return Traffic.total(stage.again for stage in self.stages)
+        return Traffic.total(stage.retried for stage in self.stages)
 
     @property
     def failed(self) -> Traffic:
@@ -205,7 +205,7 @@ class Measured:
 def _together(stages: list[StageMeasure]) -> tuple[Traffic, Traffic, Traffic, float, float]:
     return (
         Traffic.total(stage.done for stage in stages),
-        Traffic.total(stage.again for stage in stages),
+        Traffic.total(stage.retried for stage in stages),
         Traffic.total(stage.failed for stage in stages),
         min(stage.began for stage in stages),
         max(stage.ended for stage in stages),
@@ -296,7 +296,7 @@ class _Stage:
     name: str = ""
     step: str | None = None
     done: list[Traffic] = field(default_factory=list)
-    again: list[Traffic] = field(default_factory=list)
+    retried: list[Traffic] = field(default_factory=list)
     failed: list[Traffic] = field(default_factory=list)
     partitions: set[int] = field(default_factory=set)
     peak_memory: int = 0
@@ -319,7 +319,7 @@ class _Stage:
             return
         # Spark before 3.3 does not tell the partition, which is the index then.
         partition = task.get("Partition ID", task["Index"])
-        (self.again if partition in self.partitions else self.done).append(traffic)
+        (self.retried if partition in self.partitions else self.done).append(traffic)
         self.partitions.add(partition)
         if metrics:
             self.peak_memory = max(self.peak_memory, metrics.get("Peak Execution Memory", 0))
@@ -331,7 +331,7 @@ class _Stage:
             name=self.name,
             step=self.step,
             done=Traffic.total(self.done),
-            again=Traffic.total(self.again),
+            retried=Traffic.total(self.retried),
             failed=Traffic.total(self.failed),
             task_seconds=(min(seconds), median(seconds), max(seconds)),
             peak_memory=self.peak_memory,

@@ -10,28 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark import RDD, Broadcast
 
-from rddals.asked import Asked
+from rddals.asked import TopNQuery
 from rddals.blocks.factors import FactorBlock
 from rddals.errors import RddalsError
 from rddals.kernels.items import Excluded, ItemIndex
 from rddals.kernels.topk import top_k
-from rddals.rdds.factors import FactorTable, block_and_columns, by_block, placed
+from rddals.rdds.factors import FactorTable, block_and_columns, blocks_or_nowhere, split_by_block
 from rddals.rdds.ingest import read_batches
 from rddals.rdds.spark import (
-    ReportBook,
     Shuffle,
+    TaskReports,
     co_partitioned,
-    spared,
+    spark_task,
     with_shuffle_serializer,
 )
 
-__all__ = ["best", "best_for_all", "pairs_of"]
+__all__ = ["seen_pairs", "top_n", "top_n_for_all"]
 
 
-def best(
+def top_n(
     table: FactorTable,
     query: NDArray[np.float32],
-    asked: Asked,
+    asked: TopNQuery,
     *,
     unit: bool = False,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
@@ -45,7 +45,7 @@ def best(
     unit : bool
         Scale the rows of the table to length 1.
     """
-    task = partial(_best_of_blocks, query, asked, unit)
+    task = partial(_top_n_of_blocks, query, asked, unit)
     found = table.blocks.mapPartitions(task).collect()
     ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in found)])
     scores = np.concatenate([np.empty(0), *(scores for _, scores in found)])
@@ -53,7 +53,7 @@ def best(
     return ids[order], scores[order]
 
 
-def pairs_of(source: RDD[Any], side: int, table: FactorTable) -> Shuffle:
+def seen_pairs(source: RDD[Any], side: int, table: FactorTable) -> Shuffle:
     """Pairs ``(ids, others)`` of ratings, in the blocks where the table has the ids.
 
     The ratings are read at once, so that one that cannot be read is told of now.
@@ -66,25 +66,27 @@ def pairs_of(source: RDD[Any], side: int, table: FactorTable) -> Shuffle:
         0 if the table holds users, 1 if products.
     table : FactorTable
     """
-    book = ReportBook(source.context)
-    pieces = source.mapPartitionsWithIndex(partial(_pairs_by_block, side, table.partitioner, book))
+    task_reports = TaskReports(source.context)
+    pieces = source.mapPartitionsWithIndex(
+        partial(_pairs_by_block, side, table.partitioner, task_reports)
+    )
     shuffle = Shuffle(pieces, table.blocks.getNumPartitions())
     try:
         shuffle.write()
-        for error in book.take("error"):
+        for error in task_reports.take("error"):
             raise error
     except BaseException:
         shuffle.release()
         raise
     finally:
-        book.close()
+        task_reports.close()
     return shuffle
 
 
-def best_for_all(
+def top_n_for_all(
     table: FactorTable,
     items: Broadcast[FactorBlock],
-    asked: Asked,
+    asked: TopNQuery,
     as_answer: Callable[[int, list[int], list[float]], Any],
     *,
     seen: Shuffle | None,
@@ -100,24 +102,24 @@ def best_for_all(
     as_answer : callable
         Makes the answer of an id, its best items and their scores.
     seen : Shuffle, optional
-        Pairs that are left out, as `pairs_of` gives them.
+        Pairs that are left out, as `seen_pairs` gives them.
     """
-    task = partial(_best_for_blocks, items, asked, as_answer)
+    task = partial(_top_n_for_blocks, items, asked, as_answer)
     records: RDD[Any] = table.blocks
     if seen is not None:
         records = co_partitioned([with_shuffle_serializer(table.blocks), seen.rdd])
     return records.mapPartitions(task, preservesPartitioning=True)
 
 
-def _wanted(block: FactorBlock, asked: Asked) -> FactorBlock:
+def _wanted(block: FactorBlock, asked: TopNQuery) -> FactorBlock:
     wanted = block if asked.candidates is None else block.only(asked.candidates)
     return wanted.without(asked.excluded) if len(asked.excluded) else wanted
 
 
-@spared
-def _best_of_blocks(
+@spark_task
+def _top_n_of_blocks(
     query: NDArray[np.float32],
-    asked: Asked,
+    asked: TopNQuery,
     unit: bool,
     blocks: Iterable[FactorBlock],
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float64]]]:
@@ -129,23 +131,23 @@ def _best_of_blocks(
         yield ids[0], scores[0]
 
 
-@spared
+@spark_task
 def _pairs_by_block(
-    side: int, partitioner: Any, book: ReportBook, partition: int, elements: Iterable[Any]
+    side: int, partitioner: Any, task_reports: TaskReports, partition: int, elements: Iterable[Any]
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
     try:
         for batch in read_batches(partition, elements):
             pair = (batch.users, batch.products)
             own, other = pair if side == 0 else pair[::-1]
-            yield from by_block(placed(partitioner, own), own, other)
+            yield from split_by_block(blocks_or_nowhere(partitioner, own), own, other)
     except RddalsError as error:
-        book.file("error", partition, error)
+        task_reports.add("error", partition, error)
 
 
-@spared
-def _best_for_blocks(
+@spark_task
+def _top_n_for_blocks(
     items: Broadcast[FactorBlock],
-    asked: Asked,
+    asked: TopNQuery,
     as_answer: Callable[[int, list[int], list[float]], Any],
     records: Iterable[Any],
 ) -> Iterator[tuple[int, Any]]:

@@ -26,16 +26,16 @@ from partitioners import Partitioner
 from rddals.blocks.biased import state_width
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.ratings import RatingBlock
+from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.config import StreamSettings
 from rddals.errors import ModelFormatError, RddalsError
-from rddals.rdds.factors import by_block, newest_rows
+from rddals.rdds.factors import newest_rows, split_by_block
 from rddals.rdds.hadoop import cause, located, names_in, text_of
 from rddals.rdds.history import all_ratings
 from rddals.rdds.levels import Level, Levels
 from rddals.rdds.model_files import check_readable, written
-from rddals.rdds.pieces import PRODUCTS, USERS
 from rddals.rdds.shipping import ship
-from rddals.rdds.spark import Shuffle, cut_lineage, spared, with_shuffle_serializer
+from rddals.rdds.spark import Shuffle, cut_lineage, spark_task, with_shuffle_serializer
 from rddals.rdds.stream_state import StreamState
 
 __all__ = ["Checkpoint", "SavedState"]
@@ -90,7 +90,7 @@ class Checkpoint:
             If it cannot be written.
         """
         with written(self.location):
-            for levels in state.held:
+            for levels in state.all_levels:
                 for level in levels.levels:
                     # Another stream may have saved it elsewhere; a later state, deleted it here.
                     if level.saved is None or not self._files.exists(
@@ -111,7 +111,7 @@ class Checkpoint:
                 "partitions": state.sides[USERS].rdds[0].getNumPartitions(),
                 "levels": {
                     part: [[level.saved, level.rows] for level in levels.levels]
-                    for part, levels in zip(PARTS, state.held, strict=False)
+                    for part, levels in zip(PARTS, state.all_levels, strict=False)
                 },
             }
             number = max(self._numbers(), default=0) + 1
@@ -180,7 +180,7 @@ class Checkpoint:
             )
         except BaseException:
             for level in made:
-                level.hold().let_go()
+                level.retain().release()
             raise
 
     def _level(self, saved: str, rows: int, read: Any, width: int, partitions: int) -> Level:
@@ -224,27 +224,27 @@ def _unpacked(packed: str) -> Partitioner:
     return partitioner
 
 
-@spared
+@spark_task
 def _rows_by_block(
     partitioner: Partitioner, blocks: Iterable[FactorBlock]
 ) -> Iterator[tuple[int, FactorBlock]]:
     for factors in blocks:
         places = partitioner.block_of(factors.ids)
-        for block, columns in by_block(places, factors.ids, factors.rows):
+        for block, columns in split_by_block(places, factors.ids, factors.rows):
             yield block, FactorBlock(*columns)
 
 
-@spared
+@spark_task
 def _ratings_by_block(
     side: int, partitioner: Partitioner, blocks: Iterable[RatingBlock]
 ) -> Iterator[tuple[int, RatingBlock]]:
     for own in blocks:
         places = partitioner.block_of(own.users if side == USERS else own.products)
-        for block, columns in by_block(places, own.users, own.products, own.ratings):
+        for block, columns in split_by_block(places, own.users, own.products, own.ratings):
             yield block, RatingBlock(*columns)
 
 
-@spared
+@spark_task
 def _merged(width: int, pieces: Iterable[tuple[int, Any]]) -> Iterator[Any]:
     blocks = [block for _, block in pieces]
     if width:

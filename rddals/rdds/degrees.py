@@ -13,7 +13,7 @@ from rddals.blocks.links import ratings_digest
 from rddals.errors import RddalsError
 from rddals.rdds.ingest import read_batches
 from rddals.rdds.links import NoRatingsError
-from rddals.rdds.spark import spared
+from rddals.rdds.spark import spark_task
 
 __all__ = ["Degrees", "collect_pairs", "count_degrees", "digest_of", "merged_degrees"]
 
@@ -54,12 +54,12 @@ def digest_of(source: RDD[Any]) -> int:
     return int(source.mapPartitionsWithIndex(_digests).sum()) % 2**64
 
 
-@spared
+@spark_task
 def _digests(partition: int, elements: Iterable[Any]) -> Iterator[int]:
     return map(ratings_digest, read_batches(partition, elements))
 
 
-@spared
+@spark_task
 def _pairs(partition: int, elements: Iterable[Any]) -> Iterator[Any]:
     try:
         for batch in read_batches(partition, elements):
@@ -68,7 +68,7 @@ def _pairs(partition: int, elements: Iterable[Any]) -> Iterator[Any]:
         yield error
 
 
-@spared
+@spark_task
 def _count(partition: int, elements: Iterable[Any]) -> Iterator[Any]:
     counted = []
     try:

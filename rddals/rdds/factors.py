@@ -21,19 +21,19 @@ from rddals.rdds.spark import (
     Shuffle,
     co_partitioned,
     cut_lineage,
-    spared,
+    spark_task,
     with_shuffle_serializer,
 )
 
 __all__ = [
     "FactorTable",
     "block_and_columns",
-    "by_block",
-    "in_their_blocks",
+    "blocks_or_nowhere",
     "is_pair",
     "newest_rows",
-    "placed",
     "predict_pairs",
+    "split_by_block",
+    "without_block_numbers",
 ]
 
 #: Pairs that are turned into columns at a time.
@@ -71,7 +71,7 @@ class FactorTable(Shared):
         return found.rows[positions]
 
     def _find(self, ids: NDArray[Any]) -> FactorBlock:
-        blocks = np.unique(placed(self.partitioner, ids))
+        blocks = np.unique(blocks_or_nowhere(self.partitioner, ids))
         blocks = blocks[blocks != NOWHERE].tolist()
         sc = self.blocks.context
         found = sc.runJob(self.blocks, partial(_rows_of, ids), blocks) if blocks else []
@@ -150,7 +150,7 @@ def predict_pairs(
     users: FactorTable,
     products: FactorTable,
     pairs: RDD[Any],
-    strangers: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    default_rows: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> RDD[tuple[Any, Any, Any]]:
     """``(user ids, product ids, predictions)`` in columns.
 
@@ -163,8 +163,8 @@ def predict_pairs(
     strangers : pair of ndarray of float32, shape (rank,), optional
         Rows of users and of products that are not known. Pairs of such are left out otherwise.
     """
-    of_user, of_product = strangers or (None, None)
-    nowhere = NOWHERE if strangers is None else 0
+    of_user, of_product = default_rows or (None, None)
+    nowhere = NOWHERE if default_rows is None else 0
     to_users = pairs.mapPartitions(partial(_pairs_by_block, users.partitioner, nowhere))
     partitions = users.blocks.getNumPartitions()
     at_users = co_partitioned(
@@ -191,7 +191,7 @@ def newest_rows(rdds: Sequence[RDD[FactorBlock]]) -> RDD[FactorBlock]:
     return with_shuffle_serializer(all_of_them.mapPartitions(_updated, preservesPartitioning=True))
 
 
-@spared
+@spark_task
 def _updated(blocks: Iterable[FactorBlock]) -> Iterator[FactorBlock]:
     """The blocks of one partition as one; of an id that is in several, the last one's row."""
     blocks = list(blocks)  # in the order of the RDDs that were united
@@ -203,45 +203,45 @@ def _updated(blocks: Iterable[FactorBlock]) -> Iterator[FactorBlock]:
     yield FactorBlock(distinct, rows[::-1][last])
 
 
-@spared
+@spark_task
 def _ids(blocks: Iterable[FactorBlock]) -> Iterator[NDArray[np.int32]]:
     return (block.ids for block in blocks)
 
 
-@spared
+@spark_task
 def _bounds(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, int]]:
     return ((int(block.ids[0]), int(block.ids[-1])) for block in blocks if len(block.ids))
 
 
-@spared
+@spark_task
 def _sums(blocks: Iterable[FactorBlock]) -> Iterator[tuple[NDArray[np.float64], int]]:
     return ((block.rows.sum(axis=0, dtype=np.float64), len(block.ids)) for block in blocks)
 
 
-@spared
+@spark_task
 def _rows_of(ids: NDArray[Any], blocks: Iterable[FactorBlock]) -> list[FactorBlock]:
     return [block.only(ids) for block in blocks]
 
 
-@spared
+@spark_task
 def _as_pairs(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, Any]]:
     for block in blocks:
         for id_, row in zip(block.ids.tolist(), block.rows.tolist(), strict=True):
             yield id_, array("d", row)
 
 
-def in_their_blocks(numbered: Shuffle) -> RDD[FactorBlock]:
+def without_block_numbers(numbered: Shuffle) -> RDD[FactorBlock]:
     """Factor blocks that were shuffled as ``(block, factors)``, without the number."""
     blocks = numbered.rdd.mapPartitions(_without_number, preservesPartitioning=True)
     return with_shuffle_serializer(blocks)
 
 
-@spared
+@spark_task
 def _without_number(numbered: Iterable[tuple[int, FactorBlock]]) -> Iterator[FactorBlock]:
     return (factors for _, factors in numbered)
 
 
-def placed(
+def blocks_or_nowhere(
     partitioner: Partitioner, ids: NDArray[Any], nowhere: int = NOWHERE
 ) -> NDArray[np.int32]:
     """Blocks of `ids`, which need not be known; `nowhere` where there is none.
@@ -254,10 +254,12 @@ def placed(
         if len(ids) <= 1:
             return np.full(len(ids), nowhere, dtype=np.int32)
     distinct, inverse = np.unique(ids, return_inverse=True)
-    return np.concatenate([placed(partitioner, id_, nowhere) for id_ in distinct[:, None]])[inverse]
+    return np.concatenate(
+        [blocks_or_nowhere(partitioner, id_, nowhere) for id_ in distinct[:, None]]
+    )[inverse]
 
 
-def by_block(
+def split_by_block(
     blocks: NDArray[np.int32], *columns: NDArray[Any]
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
     """Columns split by block number, their order kept; `NOWHERE` is left out."""
@@ -272,7 +274,7 @@ def _runs(ascending: NDArray[np.int32], order: NDArray[np.intp]) -> tuple[list[i
     return values.tolist(), np.split(order, starts[1:]) if len(values) else []
 
 
-@spared
+@spark_task
 def _rows_by_block(
     partitioner: Partitioner, rank: int, rows: Iterable[Any]
 ) -> Iterator[tuple[int, FactorBlock]]:
@@ -280,16 +282,16 @@ def _rows_by_block(
     while batch := list(islice(rows, PAIRS_PER_BATCH)):
         ids = np.array([id_ for id_, _ in batch], dtype=np.int32)
         factors = np.array([features for _, features in batch], dtype=np.float32)
-        for block, columns in by_block(partitioner.block_of(ids), ids, factors):
+        for block, columns in split_by_block(partitioner.block_of(ids), ids, factors):
             yield block, FactorBlock(*columns)
 
 
-@spared
+@spark_task
 def _merged(rank: int, pieces: Iterable[tuple[int, FactorBlock]]) -> Iterator[FactorBlock]:
     yield FactorBlock.merged((block for _, block in pieces), rank)
 
 
-@spared
+@spark_task
 def _pairs_by_block(
     partitioner: Partitioner, nowhere: int, pairs: Iterable[Any]
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
@@ -305,7 +307,7 @@ def _pairs_by_block(
                 "predict for an RDD of (user, product)."
             ) from None
         users, products = ids[:, 0], ids[:, 1]
-        yield from by_block(placed(partitioner, users, nowhere), users, products)
+        yield from split_by_block(blocks_or_nowhere(partitioner, users, nowhere), users, products)
 
 
 def is_pair(pair: Any) -> bool:
@@ -333,42 +335,42 @@ def block_and_columns(
     return block, columns
 
 
-@spared
+@spark_task
 def _with_user_rows(
     partitioner: Partitioner,
     nowhere: int,
-    stranger: NDArray[np.float32] | None,
+    default_row: NDArray[np.float32] | None,
     records: Iterable[Any],
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
     block, batches = block_and_columns(records)
     if block is None:
         return
     for users, products in batches:
-        found, rows = _rows_or_stranger(block, users, stranger)
-        blocks = placed(partitioner, products[found], nowhere)
-        yield from by_block(blocks, users[found], products[found], rows)
+        found, rows = _rows_or_default(block, users, default_row)
+        blocks = blocks_or_nowhere(partitioner, products[found], nowhere)
+        yield from split_by_block(blocks, users[found], products[found], rows)
 
 
-def _rows_or_stranger(
-    block: FactorBlock, ids: NDArray[Any], stranger: NDArray[np.float32] | None
+def _rows_or_default(
+    block: FactorBlock, ids: NDArray[Any], default_row: NDArray[np.float32] | None
 ) -> tuple[Any, NDArray[np.float32]]:
     """Which of `ids` have a row, and the rows; all have one if there is one for strangers."""
     positions, found = block.find(ids)
-    if stranger is None:
+    if default_row is None:
         return found, block.rows[positions[found]]
-    rows = np.repeat(stranger[None, :], len(ids), axis=0)
+    rows = np.repeat(default_row[None, :], len(ids), axis=0)
     rows[found] = block.rows[positions[found]]
     return slice(None), rows
 
 
-@spared
+@spark_task
 def _predictions(
-    stranger: NDArray[np.float32] | None, records: Iterable[Any]
+    default_row: NDArray[np.float32] | None, records: Iterable[Any]
 ) -> Iterator[tuple[Any, Any, Any]]:
     block, batches = block_and_columns(records)
     if block is None:
         return
     for users, products, user_rows in batches:
-        found, rows = _rows_or_stranger(block, products, stranger)
+        found, rows = _rows_or_default(block, products, default_row)
         predictions = np.einsum("ij,ij->i", user_rows[found], rows, dtype=np.float64)
         yield users[found], products[found], predictions

@@ -21,13 +21,13 @@ from rddals.errors import ModelFormatError
 from rddals.rdds.hadoop import cause, located, names_in, text_of
 from rddals.rdds.spark import query_checkpoint
 
-__all__ = ["FoundFiles", "taken_apart"]
+__all__ = ["FileSourceLog", "split_merged_batch"]
 
 #: A column of where rows are from.
 FILE = "rddals_file"
 
 
-class FoundFiles:
+class FileSourceLog:
     """The files that a query has found, if it has one source, of files.
 
     Parameters
@@ -108,7 +108,7 @@ class FoundFiles:
 
 
 @contextmanager
-def taken_apart(frame: DataFrame, number: int) -> Iterator[Iterable[DataFrame]]:
+def split_merged_batch(frame: DataFrame, number: int) -> Iterator[Iterable[DataFrame]]:
     """The frames that a frame of ``foreachBatch`` would have been, had the query not been killed.
 
     That is itself, unless its query has put together files that it found one after another. These
@@ -116,7 +116,9 @@ def taken_apart(frame: DataFrame, number: int) -> Iterator[Iterable[DataFrame]]:
     not. Whatever they tell, every row is in one of the frames.
     """
     checkpoint = query_checkpoint(frame)
-    found = None if checkpoint is None else FoundFiles(frame.sparkSession.sparkContext, checkpoint)
+    found = (
+        None if checkpoint is None else FileSourceLog(frame.sparkSession.sparkContext, checkpoint)
+    )
     if found is None or len(found.times(number)) < 2:
         yield (frame,)
         return

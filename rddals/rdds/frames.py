@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, RatingTypeError, SettingError
-from rddals.rdds.spark import arrow_batches, is_local, spared
+from rddals.rdds.spark import arrow_batches, is_local, spark_task
 
 __all__ = ["ArrowColumns", "Columns", "columns_of", "key_rows", "keys_of"]
 
@@ -191,7 +191,7 @@ def _finds_arrow(_: int) -> bool:
     return importlib.util.find_spec("pyarrow") is not None
 
 
-@spared
+@spark_task
 def _read_numbers(schema: bytes, partition: int, batches: Iterable[bytes]) -> Iterator[Any]:
     """Each Arrow record batch as a batch in columns."""
     from pyarrow import ArrowInvalid, ipc, py_buffer
@@ -207,7 +207,7 @@ def _read_numbers(schema: bytes, partition: int, batches: Iterable[bytes]) -> It
             yield from zip(*(column.to_pylist() for column in columns), strict=True)
 
 
-@spared
+@spark_task
 def _read_keys(schema: bytes, partition: int, batches: Iterable[bytes]) -> Iterator[ArrowColumns]:
     """The columns of a whole partition."""
     from pyarrow import Table, ipc, py_buffer

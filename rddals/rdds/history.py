@@ -18,27 +18,27 @@ from numpy.typing import NDArray
 from pyspark import RDD
 
 from partitioners import Partitioner
-from rddals.blocks.grown import GrownBlock, Touched, grown_block
+from rddals.blocks.grown import IncrementalBlock, Touched, incremental_block
 from rddals.blocks.links import LinkBlock
 from rddals.blocks.ratings import RatingBlock
+from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.rdds.levels import Levels
 from rddals.rdds.links import LinkedRatings, Links, LinkSummary, one_per_block
-from rddals.rdds.pieces import PRODUCTS, USERS
 from rddals.rdds.spark import (
-    ReportBook,
+    TaskReports,
     co_partitioned,
     cut_lineage,
     materialise,
-    spared,
+    spark_task,
     storage_level,
     with_shuffle_serializer,
 )
 
-__all__ = ["GrownLinks", "all_ratings", "grown_history", "grown_links"]
+__all__ = ["IncrementalLinks", "all_ratings", "extended_history", "incremental_links"]
 
 
 @dataclass(frozen=True, slots=True)
-class GrownLinks:
+class IncrementalLinks:
     """Both sides' grown links, persisted."""
 
     users: Links
@@ -58,7 +58,7 @@ def all_ratings(rdds: Sequence[RDD[RatingBlock]]) -> RDD[RatingBlock]:
     return with_shuffle_serializer(merged)
 
 
-def grown_history(
+def extended_history(
     history: tuple[Levels, Levels], links: LinkedRatings, ratings: int
 ) -> tuple[Levels, Levels]:
     """All ratings with those of a batch, of which there are then `ratings`."""
@@ -70,15 +70,17 @@ def grown_history(
             )
             cut_lineage(newer)
             count = sum(summary.ratings for summary in of_batch.summaries)
-            sides.append(history[side].grown(newer, count, ratings))
+            sides.append(history[side].with_level(newer, count, ratings))
     except BaseException:
         for made in sides:
-            made.hold().let_go()
+            made.retain().release()
         raise
     return sides[USERS], sides[PRODUCTS]
 
 
-def grown_links(history: tuple[Levels, Levels], batch: LinkedRatings | None) -> GrownLinks:
+def incremental_links(
+    history: tuple[Levels, Levels], batch: LinkedRatings | None
+) -> IncrementalLinks:
     """The links of the ids that a batch touches, from all their ratings; of all ids without one.
 
     Parameters
@@ -92,32 +94,32 @@ def grown_links(history: tuple[Levels, Levels], batch: LinkedRatings | None) -> 
         touched = _touched(batch.users), _touched(batch.products)
     partitioners = (history[USERS].partitioner, history[PRODUCTS].partitioner)
     made: list[Links] = []
-    book: ReportBook | None = None
+    task_reports: TaskReports | None = None
     try:
         for side in (USERS, PRODUCTS):
             records: list[RDD[Any]] = [*history[side].rdds]
             if batch is not None:
                 records.append((batch.users, batch.products)[side].rdd)
             sc = records[0].context
-            book = book or ReportBook(sc)
+            task_reports = task_reports or TaskReports(sc)
             rdd = with_shuffle_serializer(
                 co_partitioned(records).mapPartitionsWithIndex(
-                    partial(_grown_block, side, partitioners, touched, book),
+                    partial(_incremental_block, side, partitioners, touched, task_reports),
                     preservesPartitioning=True,
                 )
             ).persist(storage_level(sc))
             made.append(Links(side, partitioners[side], rdd, ()))
             materialise(rdd)
-            summaries = one_per_block(book.take(side), partitioners[side])
+            summaries = one_per_block(task_reports.take(side), partitioners[side])
             made[side] = Links(side, partitioners[side], rdd, summaries)
     except BaseException:
         for links in made:
             links.rdd.unpersist()
         raise
     finally:
-        if book is not None:
-            book.close()
-    return GrownLinks(*made)
+        if task_reports is not None:
+            task_reports.close()
+    return IncrementalLinks(*made)
 
 
 def _touched(links: Links) -> NDArray[np.int32]:
@@ -125,17 +127,17 @@ def _touched(links: Links) -> NDArray[np.int32]:
     return np.sort(np.concatenate([np.empty(0, np.int32), *parts]))
 
 
-@spared
+@spark_task
 def _ids(blocks: Iterable[LinkBlock]) -> Iterator[NDArray[np.int32]]:
     return (block.ids for block in blocks)
 
 
-@spared
+@spark_task
 def _concatenated(blocks: Iterable[RatingBlock]) -> Iterator[RatingBlock]:
     yield RatingBlock.concatenate(list(blocks))
 
 
-@spared
+@spark_task
 def _ratings_of(side: int, blocks: Iterable[LinkBlock]) -> Iterator[RatingBlock]:
     return (_linked_ratings(side, block) for block in blocks)
 
@@ -149,15 +151,15 @@ def _linked_ratings(side: int, block: LinkBlock) -> RatingBlock:
     return RatingBlock(users, products, in_block.ratings)
 
 
-@spared
-def _grown_block(
+@spark_task
+def _incremental_block(
     side: int,
     partitioners: tuple[Partitioner, Partitioner],
     touched: Touched | None,
-    book: ReportBook,
+    task_reports: TaskReports,
     partition: int,
     records: Iterable[Any],
-) -> Iterator[GrownBlock]:
+) -> Iterator[IncrementalBlock]:
     start = perf_counter()
     if partition >= partitioners[side].num_blocks:  # the other side has more blocks
         return
@@ -169,6 +171,6 @@ def _grown_block(
         else:
             ratings.append(record)
     own = RatingBlock.concatenate(ratings)
-    block = grown_block(partition, own, side, partitioners[1 - side], touched, batch)
-    book.file(side, partition, LinkSummary.of(block, perf_counter() - start))
+    block = incremental_block(partition, own, side, partitioners[1 - side], touched, batch)
+    task_reports.add(side, partition, LinkSummary.of(block, perf_counter() - start))
     yield block

@@ -13,23 +13,23 @@ from pyspark import RDD
 
 from rddals.blocks.keys import CodedRatings, Coder, Key, Keys, bucket_of, checked_key, mixed
 from rddals.blocks.ratings import INT32_MAX, RatingBlock
+from rddals.blocks.sides import ID_NAMES
 from rddals.errors import RatingError, RatingTypeError, RddalsError
-from rddals.rdds.factors import by_block
+from rddals.rdds.factors import split_by_block
 from rddals.rdds.frames import ArrowColumns
 from rddals.rdds.keys import KeyTable
 from rddals.rdds.spark import (
-    ReportBook,
     Shuffle,
+    TaskReports,
     co_partitioned,
     cut_lineage,
     discard,
-    spared,
+    spark_task,
     with_shuffle_serializer,
 )
 
 __all__ = ["Indexed", "index_source"]
 
-SIDES = ("user", "product")
 ROW_TYPES = (tuple, list, np.ndarray)
 #: Rows that are turned into columns at a time.
 ROWS_PER_BATCH = 1 << 16
@@ -58,23 +58,25 @@ def index_source(source: RDD[Any]) -> Indexed:
     """
     sc = source.context
     partitions = max(1, source.getNumPartitions())
-    book = ReportBook(sc)
+    task_reports = TaskReports(sc)
     shuffles: list[Shuffle] = []
     keys: RDD[Keys] | None = None
     try:
-        coded = source.mapPartitionsWithIndex(partial(_encode, partitions, book))
+        coded = source.mapPartitionsWithIndex(partial(_encode, partitions, task_reports))
         sent = Shuffle(coded, partitions)
         shuffles.append(sent)
         sent.write()
-        for error in book.take("error"):
+        for error in task_reports.take("error"):
             raise error
         keys = with_shuffle_serializer(
-            sent.rdd.mapPartitionsWithIndex(partial(_keys, book), preservesPartitioning=True)
+            sent.rdd.mapPartitionsWithIndex(
+                partial(_keys, task_reports), preservesPartitioning=True
+            )
         )
         cut_lineage(keys)
-        for error in book.take("error"):
+        for error in task_reports.take("error"):
             raise error
-        firsts = _firsts(book.take("kinds"))
+        firsts = _firsts(task_reports.take("kinds"))
         asked = co_partitioned([keys, sent.rdd])
         replies = Shuffle(asked.mapPartitionsWithIndex(partial(_reply, firsts)), partitions)
         shuffles.append(replies)
@@ -88,7 +90,7 @@ def index_source(source: RDD[Any]) -> Indexed:
             discard(keys)
         raise
     finally:
-        book.close()
+        task_reports.close()
     return Indexed(ratings, KeyTable(keys, firsts), (sent, replies))
 
 
@@ -101,7 +103,7 @@ class _Kinds(NamedTuple):
 
 def _firsts(reports: list[_Kinds]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     firsts = []
-    for side, name in enumerate(SIDES):
+    for side, name in enumerate(ID_NAMES):
         counts = [report.counts[side] for report in reports]
         kinds = {type(e): e for r in reports if (e := r.examples[side]) is not None}
         if not kinds:
@@ -114,9 +116,9 @@ def _firsts(reports: list[_Kinds]) -> tuple[NDArray[np.int64], NDArray[np.int64]
     return firsts[0], firsts[1]
 
 
-@spared
+@spark_task
 def _encode(
-    partitions: int, book: ReportBook, partition: int, elements: Iterable[Any]
+    partitions: int, task_reports: TaskReports, partition: int, elements: Iterable[Any]
 ) -> Iterator[tuple[int, Any]]:
     """The coded ratings, to this very partition, and each bucket's keys of both sides to it."""
     coders = Coder(), Coder()
@@ -127,14 +129,14 @@ def _encode(
         if not isinstance(error, RddalsError):  # a key that is too large, or no text
             error = RatingError(f"partition {partition}: key {error}.")
         # Raised here, Spark would try again and then bury it in a Java traceback.
-        book.file("error", partition, error)
+        task_reports.add("error", partition, error)
         return
     buckets = bucket_of(sides[0], partitions), bucket_of(sides[1], partitions)
     yield partition, CodedRatings(RatingBlock.concatenate(blocks), buckets)
     for side in (0, 1):
         keys = np.empty(len(sides[side]), dtype=object)
         keys[:] = sides[side]
-        for bucket, (own,) in by_block(buckets[side], keys):
+        for bucket, (own,) in split_by_block(buckets[side], keys):
             yield bucket, (side, partition, own.tolist())
 
 
@@ -182,7 +184,7 @@ def _first_bad_row(rows: list[Any], partition: int, first: int) -> RddalsError:
             float(row[2])
         except (TypeError, ValueError, OverflowError):
             return RatingError(f"{where}: rating {row[2]!r} is not a number. {REMEDY}")
-        for name, key in zip(SIDES, row[:2], strict=True):
+        for name, key in zip(ID_NAMES, row[:2], strict=True):
             try:
                 checked_key(key)
             except ValueError as error:
@@ -190,8 +192,10 @@ def _first_bad_row(rows: list[Any], partition: int, first: int) -> RddalsError:
     return RatingError(f"partition {partition}: rows from {first} on cannot be read. {REMEDY}")
 
 
-@spared
-def _keys(book: ReportBook, partition: int, pieces: Iterable[tuple[int, Any]]) -> Iterator[Keys]:
+@spark_task
+def _keys(
+    task_reports: TaskReports, partition: int, pieces: Iterable[tuple[int, Any]]
+) -> Iterator[Keys]:
     lists: tuple[list[list[Key]], list[list[Key]]] = [], []
     for _, piece in pieces:
         if not isinstance(piece, CodedRatings):
@@ -200,15 +204,15 @@ def _keys(book: ReportBook, partition: int, pieces: Iterable[tuple[int, Any]]) -
     try:
         found = Keys.distinct(*lists)
     except RddalsError as error:
-        book.file("error", partition, error)
+        task_reports.add("error", partition, error)
         return
     sides = found.users, found.products
     users, products = (keys[0] if keys else None for keys in sides)
-    book.file("kinds", partition, _Kinds((len(sides[0]), len(sides[1])), (users, products)))
+    task_reports.add("kinds", partition, _Kinds((len(sides[0]), len(sides[1])), (users, products)))
     yield found
 
 
-@spared
+@spark_task
 def _reply(
     firsts: tuple[NDArray[np.int64], NDArray[np.int64]], bucket: int, records: Iterable[Any]
 ) -> Iterator[tuple[int, tuple[int, int, NDArray[np.int32]]]]:
@@ -225,7 +229,7 @@ def _reply(
             yield origin, (side, bucket, np.array([place[key] for key in keys], dtype=np.int32))
 
 
-@spared
+@spark_task
 def _identified(records: Iterable[tuple[int, Any]]) -> Iterator[RatingBlock]:
     coded: CodedRatings | None = None
     replies: tuple[dict[int, NDArray[np.int32]], dict[int, NDArray[np.int32]]] = {}, {}

@@ -15,7 +15,7 @@ from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, RatingTypeError, SettingError
 from rddals.rdds.frames import Columns, columns_of
 from rddals.rdds.shipping import ship
-from rddals.rdds.spark import ReportBook, garbage_kept, is_stopped
+from rddals.rdds.spark import TaskReports, gc_paused, is_stopped
 
 __all__ = ["prepare", "rating_source", "read_batches", "usable_batches"]
 
@@ -96,7 +96,7 @@ def read_batches(partition: int, elements: Iterable[Any]) -> Iterator[RatingBloc
 
 
 def usable_batches(
-    book: ReportBook, partition: int, elements: Iterable[Any]
+    task_reports: TaskReports, partition: int, elements: Iterable[Any]
 ) -> Iterator[RatingBlock]:
     """Batches of those ratings that can be trained on; the others are counted.
 
@@ -125,7 +125,7 @@ def usable_batches(
             found = _usable(partial(_part_of_rows, rows), slice(0, len(rows)))
             skipped += len(rows) - len(found)
             yield found
-    book.file("skipped", partition, skipped)
+    task_reports.add("skipped", partition, skipped)
 
 
 def _part_of_columns(columns: Sequence[Any], part: slice) -> RatingBlock:
@@ -155,7 +155,7 @@ def _blocks(partition: int, elements: Iterator[Any]) -> Iterator[RatingBlock]:
             yield _from_batch(rows[0], f"partition {partition}, batch {row}")
             row += 1
             continue
-        with garbage_kept():
+        with gc_paused():
             rows.extend(islice(elements, ROWS_PER_BATCH - 1))
         try:
             block = RatingBlock.from_rows(rows, origin=f"partition {partition}", first_row=row)
@@ -172,7 +172,7 @@ def _blocks(partition: int, elements: Iterator[Any]) -> Iterator[RatingBlock]:
 
 
 def _next_rows(elements: Iterator[Any]) -> list[Any]:
-    with garbage_kept():
+    with gc_paused():
         return list(islice(elements, ROWS_PER_BATCH))
 
 

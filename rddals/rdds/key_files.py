@@ -24,21 +24,20 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from rddals.blocks.keys import Key, Keys, bucket_of, in_line
+from rddals.blocks.keys import Key, Keys, bucket_of, in_id_order
+from rddals.blocks.sides import ID_NAMES
 from rddals.errors import ModelFormatError
 from rddals.rdds.keys import KeyTable, split_by_bucket
-from rddals.rdds.spark import ReportBook, Shuffle, cut_lineage, discard, head, spared
+from rddals.rdds.spark import Shuffle, TaskReports, cut_lineage, discard, head, spark_task
 
 __all__ = ["read_keys", "write_keys"]
-
-SIDES = ("user", "product")
 
 
 def write_keys(sc: SparkContext, path: str, keys: KeyTable) -> None:
     """Save the keys of the model at `path`, where there must be none."""
     sc.parallelize([str(keys.partitions)], 1).saveAsTextFile(f"{path}/keys/buckets")
     session = SparkSession(sc)
-    for side, name in enumerate(SIDES):
+    for side, name in enumerate(ID_NAMES):
         rows = keys.buckets.mapPartitionsWithIndex(partial(_as_rows, side, keys.firsts[side]))
         kind: DataType = LongType() if isinstance(head(rows)[0][1], int) else StringType()
         schema = StructType(
@@ -54,7 +53,7 @@ def read_keys(sc: SparkContext, path: str) -> KeyTable:
         buckets = int(head(sc.textFile(f"{path}/keys/buckets"))[0])
         frames = [
             SparkSession(sc).read.parquet(f"{path}/keys/{name}").select("id", "key")
-            for name in SIDES
+            for name in ID_NAMES
         ]
     except (Py4JJavaError, AnalysisException, ValueError, IndexError) as error:
         raise ModelFormatError(
@@ -67,17 +66,19 @@ def read_keys(sc: SparkContext, path: str) -> KeyTable:
             for side, frame in enumerate(frames)
         ]
     )
-    book = ReportBook(sc)
+    task_reports = TaskReports(sc)
     shuffle = Shuffle(pieces, buckets)
-    keys = shuffle.rdd.mapPartitionsWithIndex(partial(_sorted, book), preservesPartitioning=True)
+    keys = shuffle.rdd.mapPartitionsWithIndex(
+        partial(_sorted, task_reports), preservesPartitioning=True
+    )
     try:
         cut_lineage(keys)
-        ids = book.take("ids")
+        ids = task_reports.take("ids")
     finally:
         shuffle.release()
-        book.close()
+        task_reports.close()
     firsts = []
-    for name, found in zip(SIDES, zip(*ids, strict=True), strict=True):
+    for name, found in zip(ID_NAMES, zip(*ids, strict=True), strict=True):
         counts = [0 if own is None else len(own) for own in found]
         starts = np.concatenate([[0], np.cumsum(counts)])
         expected = map(range, starts[:-1].tolist(), starts[1:].tolist())
@@ -91,7 +92,7 @@ def read_keys(sc: SparkContext, path: str) -> KeyTable:
     return KeyTable(keys, (firsts[0], firsts[1]))
 
 
-@spared
+@spark_task
 def _as_rows(
     side: int, firsts: Any, bucket: int, blocks: Iterable[Keys]
 ) -> Iterator[tuple[int, Any]]:
@@ -99,7 +100,7 @@ def _as_rows(
         yield from enumerate(keys.of_side(side), int(firsts[bucket]))
 
 
-@spared
+@spark_task
 def _by_bucket(
     side: int, buckets: int, rows: Iterable[Any]
 ) -> Iterator[tuple[int, tuple[int, list[tuple[Key, int]]]]]:
@@ -108,15 +109,15 @@ def _by_bucket(
         yield bucket, (side, own)
 
 
-@spared
-def _sorted(book: ReportBook, bucket: int, pieces: Iterable[Any]) -> Iterator[Keys]:
+@spark_task
+def _sorted(task_reports: TaskReports, bucket: int, pieces: Iterable[Any]) -> Iterator[Keys]:
     """A bucket's keys; the driver is told which ids they had, where these are a range."""
     sides: tuple[dict[Key, int], dict[Key, int]] = {}, {}
     for _, (side, pairs) in pieces:
         sides[side].update(pairs)
-    lines = [in_line(side) for side in sides]
+    lines = [in_id_order(side) for side in sides]
     ids = [[side[key] for key in line] for side, line in zip(sides, lines, strict=True)]
-    book.file("ids", bucket, tuple(map(_range, ids)))
+    task_reports.add("ids", bucket, tuple(map(_range, ids)))
     yield Keys(*lines)
 
 

@@ -13,7 +13,14 @@ from pyspark import RDD
 
 from rddals.blocks.keys import Key, Keys, bucket_of, checked_key
 from rddals.errors import RatingTypeError
-from rddals.rdds.spark import Shared, Shuffle, co_partitioned, head, spared, with_shuffle_serializer
+from rddals.rdds.spark import (
+    Shared,
+    Shuffle,
+    co_partitioned,
+    head,
+    spark_task,
+    with_shuffle_serializer,
+)
 
 __all__ = ["KeyTable", "is_key_pair", "split_by_bucket"]
 
@@ -105,7 +112,7 @@ class KeyTable(Shared):
         return dict(sc.runJob(numbered, _listed, [int(b) for b in buckets]))
 
 
-@spared
+@spark_task
 def _numbered(
     task: Callable[[Keys, int], Any], partition: int, buckets: Iterable[Keys]
 ) -> Iterator[tuple[int, Any]]:
@@ -130,7 +137,7 @@ def _at_ranks(side: int, asked: dict[int, list[int]], keys: Keys, bucket: int) -
     return {rank: own[rank] for rank in asked[bucket]}
 
 
-@spared
+@spark_task
 def _by_bucket_of_id(
     firsts: NDArray[np.int64], pairs: Iterable[tuple[int, Any]]
 ) -> Iterator[tuple[int, list[tuple[int, Any]]]]:
@@ -140,7 +147,7 @@ def _by_bucket_of_id(
         yield from split_by_bucket(np.searchsorted(firsts, ids, side="right") - 1, batch)
 
 
-@spared
+@spark_task
 def _by_bucket_of_key(
     partitions: int, pairs: Iterable[tuple[Any, Any]]
 ) -> Iterator[tuple[int, list[tuple[Any, Any]]]]:
@@ -187,7 +194,7 @@ def _keys_and_pairs(records: Iterable[Any]) -> tuple[Keys | None, list[tuple[Any
     return keys, pairs
 
 
-@spared
+@spark_task
 def _with_keys(
     side: int, firsts: NDArray[np.int64], bucket: int, records: Iterable[Any]
 ) -> Iterator[tuple[Key, Any]]:
@@ -198,7 +205,7 @@ def _with_keys(
             yield own[id_ - first], value
 
 
-@spared
+@spark_task
 def _with_ids(
     side: int, firsts: NDArray[np.int64], bucket: int, records: Iterable[Any]
 ) -> Iterator[tuple[int, Any]]:

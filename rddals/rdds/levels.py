@@ -20,7 +20,7 @@ from pyspark import RDD
 from partitioners import Partitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.rdds.factors import FactorTable, newest_rows
-from rddals.rdds.spark import Shared, cut_lineage, discard, spared, with_shuffle_serializer
+from rddals.rdds.spark import Shared, cut_lineage, discard, spark_task, with_shuffle_serializer
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
@@ -73,7 +73,7 @@ class Levels:
         """Every level's blocks, oldest first."""
         return [level.blocks for level in self.levels]
 
-    def grown(self, newer: RDD[Any], rows: int, ids: int) -> Levels:
+    def with_level(self, newer: RDD[Any], rows: int, ids: int) -> Levels:
         """These levels and one more.
 
         Parameters
@@ -111,19 +111,19 @@ class Levels:
         )
         return FactorTable(with_shuffle_serializer(blocks), self.partitioner)
 
-    def hold(self) -> Self:
+    def retain(self) -> Self:
         """Count one more that needs these levels."""
         for level in self.levels:
-            level.hold()
+            level.retain()
         return self
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Count one less; levels that nobody needs are freed."""
         for level in self.levels:
-            level.let_go()
+            level.release()
 
 
-@spared
+@spark_task
 def _mapped(
     function: Callable[[Rows], Rows], blocks: Iterable[FactorBlock]
 ) -> Iterator[FactorBlock]:

@@ -14,25 +14,23 @@ from pyspark import RDD
 
 from partitioners import Partitioner
 from rddals.blocks.links import LinkBlock, link
-from rddals.blocks.places import place
+from rddals.blocks.places import checked_blocks
 from rddals.blocks.popularity import Popularity
+from rddals.blocks.sides import PRODUCTS, SIDE_NAMES, USERS
 from rddals.errors import InconsistentRatingsError, RatingError, RddalsError
-from rddals.rdds.pieces import PRODUCTS, USERS, Piece, own_ratings, send_pieces
+from rddals.rdds.pieces import Piece, own_ratings, scatter_ratings
 from rddals.rdds.spark import (
-    ReportBook,
     Shuffle,
+    TaskReports,
     co_partitioned,
     materialise,
-    spared,
+    spark_task,
     storage_level,
     with_shuffle_serializer,
 )
 
 __all__ = [
-    "PRODUCTS",
     "REMEDY",
-    "SIDE_NAMES",
-    "USERS",
     "LinkSummary",
     "LinkedRatings",
     "Links",
@@ -42,8 +40,6 @@ __all__ = [
     "one_per_block",
     "same_ratings",
 ]
-
-SIDE_NAMES = ("users", "products")
 
 REMEDY = (
     "The RDD gives different ratings when it is computed again, as one made by a random split or "
@@ -185,23 +181,23 @@ def build_links(
     """
     sc = source.context
     partitioners = (user_partitioner, product_partitioner)
-    book = ReportBook(sc)
-    shuffle = send_pieces(source, partitioners, book)
+    task_reports = TaskReports(sc)
+    shuffle = scatter_ratings(source, partitioners, task_reports)
     built: list[Links] = []
     try:
         for side in (USERS, PRODUCTS):
             rdd = with_shuffle_serializer(
                 shuffle.rdd.mapPartitionsWithIndex(
-                    partial(_link_partition, side, partitioners, duplicates, book),
+                    partial(_link_partition, side, partitioners, duplicates, task_reports),
                     preservesPartitioning=True,
                 )
             ).persist(storage_level(sc))
             built.append(Links(side, partitioners[side], rdd, ()))
         materialise(co_partitioned([links.rdd for links in built]))
-        for error in book.take("error"):
+        for error in task_reports.take("error"):
             raise error
         for side in (USERS, PRODUCTS):
-            summaries = one_per_block(book.take(side), partitioners[side])
+            summaries = one_per_block(task_reports.take(side), partitioners[side])
             built[side] = Links(side, partitioners[side], built[side].rdd, summaries)
         if sum(s.ratings for s in built[USERS].summaries) == 0:
             raise NoRatingsError("RDD is empty: there is nothing to train on.")
@@ -212,7 +208,7 @@ def build_links(
         shuffle.release()
         raise
     finally:
-        book.close()
+        task_reports.close()
     return LinkedRatings(built[USERS], built[PRODUCTS], shuffle)
 
 
@@ -246,12 +242,12 @@ def check_digest(block: LinkBlock, digest: int) -> None:
         )
 
 
-@spared
+@spark_task
 def _link_partition(
     side: int,
     partitioners: tuple[Partitioner, Partitioner],
     duplicates: str,
-    book: ReportBook,
+    task_reports: TaskReports,
     partition: int,
     pieces: Iterable[tuple[int, Piece]],
 ) -> Iterator[LinkBlock]:
@@ -264,10 +260,10 @@ def _link_partition(
             block = link(partition, own, side, partitioners[1 - side])
         except Exception:
             # If the other side's partitioner is at fault, this says how.
-            place(partitioners[1 - side], own.products if side == USERS else own.users)
+            checked_blocks(partitioners[1 - side], own.products if side == USERS else own.users)
             raise
     except RddalsError as error:
-        book.file("error", partition, error)
+        task_reports.add("error", partition, error)
         return
-    book.file(side, partition, LinkSummary.of(block, perf_counter() - start))
+    task_reports.add(side, partition, LinkSummary.of(block, perf_counter() - start))
     yield block

@@ -21,18 +21,18 @@ from pyspark.sql.types import ArrayType, DoubleType, IntegerType, StructField, S
 from partitioners import HashPartitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.popularity import Popularity
+from rddals.blocks.sides import ID_NAMES
 from rddals.config import Settings
 from rddals.errors import ModelExistsError, ModelFormatError, SettingError
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.hadoop import cause, located
 from rddals.rdds.shipping import ship
-from rddals.rdds.spark import head, spared, storage_level
+from rddals.rdds.spark import head, spark_task, storage_level
 
 __all__ = ["SavedModel", "check_free", "read_metadata", "read_model", "write_model", "written"]
 
 CLASS = "org.apache.spark.mllib.recommendation.MatrixFactorizationModel"
 VERSION = "1.0"
-SIDES = ("user", "product")
 #: Of the metadata's entry with what MLlib's format has no place for.
 OWN_KEY = "rddals"
 #: What paths to read are split or matched by.
@@ -61,7 +61,7 @@ def write_model(
 
     What MLlib's format has no place for is under a key of the metadata that MLlib passes over.
     """
-    check_free(sc, path, ("metadata", *(f"data/{side}" for side in SIDES)))
+    check_free(sc, path, ("metadata", *(f"data/{side}" for side in ID_NAMES)))
     schema = StructType(
         [
             StructField("id", IntegerType(), nullable=False),
@@ -77,7 +77,7 @@ def write_model(
     with written(path):
         sc.parallelize([json.dumps(metadata)], 1).saveAsTextFile(f"{path}/metadata")
         session = _session(sc)
-        for side, table in zip(SIDES, tables, strict=True):
+        for side, table in zip(ID_NAMES, tables, strict=True):
             rows = table.blocks.mapPartitions(_as_rows)
             session.createDataFrame(rows, schema, verifySchema=False).write.parquet(
                 f"{path}/data/{side}"
@@ -272,7 +272,7 @@ def _damaged(path: str) -> ModelFormatError:
     return ModelFormatError(f"{path} cannot be read: a file in it is damaged or no Parquet.")
 
 
-@spared
+@spark_task
 def _as_rows(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, list[float]]]:
     for block in blocks:
         yield from zip(block.ids.tolist(), block.rows.tolist(), strict=True)

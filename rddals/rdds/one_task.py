@@ -12,7 +12,7 @@ from py4j.protocol import Py4JError
 from pyspark import RDD, SparkContext
 
 from rddals.blocks.factors import FactorBlock
-from rddals.rdds.spark import is_local, spared, with_shuffle_serializer
+from rddals.rdds.spark import is_local, spark_task, with_shuffle_serializer
 
 __all__ = ["TaskCores", "cores_of_a_task", "in_one_task", "local_cores", "numbered"]
 
@@ -80,7 +80,7 @@ def numbered(rdds: Iterable[RDD[FactorBlock]]) -> list[RDD[Any]]:
     ]
 
 
-@spared
+@spark_task
 def _numbered(
     number: int, block: int, rows: Iterable[FactorBlock]
 ) -> Iterator[tuple[int, int, FactorBlock]]:

@@ -12,27 +12,27 @@ from pyspark import RDD
 
 from partitioners import Partitioner
 from rddals.blocks.packed import PackedRatings
-from rddals.blocks.places import place
+from rddals.blocks.places import checked_blocks
 from rddals.blocks.ratings import RatingBlock
+from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.errors import RddalsError
 from rddals.rdds.ingest import read_batches
-from rddals.rdds.spark import ReportBook, Shuffle, spared
+from rddals.rdds.spark import Shuffle, TaskReports, spark_task
 
-__all__ = ["PRODUCTS", "USERS", "Piece", "own_ratings", "send_pieces"]
+__all__ = ["Piece", "own_ratings", "scatter_ratings"]
 
-USERS, PRODUCTS = 0, 1
 #: A side, which batch of which partition, and ratings of it.
 Piece = tuple[int, tuple[int, int], PackedRatings]
 
 
-def send_pieces(
-    source: RDD[Any], partitioners: tuple[Partitioner, Partitioner], book: ReportBook
+def scatter_ratings(
+    source: RDD[Any], partitioners: tuple[Partitioner, Partitioner], task_reports: TaskReports
 ) -> Shuffle:
     """A shuffle of pairs ``(block, piece)``; what cannot be read is filed as "error".
 
     It has as many partitions as the side with more blocks has blocks.
     """
-    pieces = source.mapPartitionsWithIndex(partial(_split, partitioners, book))
+    pieces = source.mapPartitionsWithIndex(partial(_split, partitioners, task_reports))
     return Shuffle(pieces, max(partitioner.num_blocks for partitioner in partitioners))
 
 
@@ -45,10 +45,10 @@ def own_ratings(
     return RatingBlock.concatenate(batches).combined(duplicates)
 
 
-@spared
+@spark_task
 def _split(
     partitioners: tuple[Partitioner, Partitioner],
-    book: ReportBook,
+    task_reports: TaskReports,
     partition: int,
     elements: Iterable[Any],
 ) -> Iterator[tuple[int, Piece]]:
@@ -60,11 +60,11 @@ def _split(
         for number, batch in enumerate(read_batches(partition, elements)):
             packed = PackedRatings.of(batch)
             for side, ids in ((USERS, batch.users), (PRODUCTS, batch.products)):
-                for block, piece in _pieces(packed, place(partitioners[side], ids)):
+                for block, piece in _pieces(packed, checked_blocks(partitioners[side], ids)):
                     yield block, (side, (partition, number), piece)
     except RddalsError as error:
         # Raised here, Spark would try again and then bury it in a Java traceback.
-        book.file("error", partition, error)
+        task_reports.add("error", partition, error)
 
 
 def _pieces(batch: PackedRatings, blocks: NDArray[np.int32]) -> Iterator[tuple[int, PackedRatings]]:

@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STEP",
-    "ReportBook",
     "Shared",
     "Shuffle",
+    "TaskReports",
     "arrow_batches",
-    "as_they_are",
     "block_index",
     "co_partitioned",
     "cut_lineage",
     "discard",
     "executors_of",
-    "garbage_kept",
+    "gc_paused",
     "head",
+    "identity",
     "is_local",
     "is_stopped",
-    "labelled",
+    "job_label",
     "materialise",
     "query_checkpoint",
-    "spare_the_worker",
-    "spared",
+    "spark_task",
     "storage_level",
+    "tune_worker",
     "with_shuffle_serializer",
 ]
 
@@ -70,7 +70,7 @@ class Shuffle:
     def __init__(self, pairs: RDD[Any], partitions: int) -> None:
         # If `pairs` kept the partitioner of what they were made from, Spark would take them for
         # shuffled already and leave them where they are. mapPartitions forgets it.
-        self.rdd: RDD[Any] = pairs.mapPartitions(as_they_are).partitionBy(partitions, block_index)
+        self.rdd: RDD[Any] = pairs.mapPartitions(identity).partitionBy(partitions, block_index)
         # valueOfPair(ShuffledRDD): the shuffle is one narrow step up.
         values = self.rdd._jrdd.rdd()
         shuffled = values.dependencies().apply(0).rdd()
@@ -289,25 +289,25 @@ class Shared:
 
     def __init__(self, rdd: RDD[Any]) -> None:
         self._rdd = rdd
-        self._holders = 0
-        self._lent = False
+        self._references = 0
+        self._left_to_spark = False
 
-    def hold(self) -> Self:
+    def retain(self) -> Self:
         """Count one more that needs it."""
-        self._holders += 1
+        self._references += 1
         return self
 
-    def lend(self) -> None:
+    def leave_to_spark(self) -> None:
         """Leave it to Spark to free the RDD: others may be computed from it at any time.
 
         Spark does so when neither it nor any of those is referred to any more.
         """
-        self._lent = True
+        self._left_to_spark = True
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Count one less, and free the RDD when nobody is left."""
-        self._holders -= 1
-        if self._holders == 0 and not self._lent:
+        self._references -= 1
+        if self._references == 0 and not self._left_to_spark:
             discard(self._rdd)
 
 
@@ -317,7 +317,7 @@ _frozen_modules = 0
 _over_tcp = True
 
 
-def spare_the_worker() -> None:
+def tune_worker() -> None:
     """In a task: spare this Python worker what PySpark would have it do or wait for.
 
     After every task it collects garbage, which walks all that modules left in memory when they
@@ -356,7 +356,7 @@ def _without_delays() -> bool:
 
 
 @contextmanager
-def garbage_kept() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """In a task: collect no garbage meanwhile, for reading many small records.
 
     Python's collector looks for cycles among all that is alive whenever some hundred more objects
@@ -376,19 +376,19 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def spared(function: Callable[P, R]) -> Callable[P, R]:
+def spark_task(function: Callable[P, R]) -> Callable[P, R]:
     """A function that runs over a partition, and spares its worker first."""
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        spare_the_worker()
+        tune_worker()
         return function(*args, **kwargs)
 
     return run
 
 
-@spared
-def as_they_are(records: Iterable[Any]) -> Iterator[Any]:
+@spark_task
+def identity(records: Iterable[Any]) -> Iterator[Any]:
     """The records of a partition, unchanged."""
     return iter(records)
 
@@ -412,7 +412,7 @@ STEP, DESCRIPTION = "rddals.step", "spark.job.description"
 
 
 @contextmanager
-def labelled(sc: SparkContext, step: str) -> Iterator[None]:
+def job_label(sc: SparkContext, step: str) -> Iterator[None]:
     """Say what the jobs that are started meanwhile are for, in Spark's pages and events."""
     before = {name: sc.getLocalProperty(name) for name in (STEP, DESCRIPTION)}
     sc.setLocalProperty(STEP, step)
@@ -426,7 +426,7 @@ def labelled(sc: SparkContext, step: str) -> Iterator[None]:
                 sc.setLocalProperty(name, value)
 
 
-class ReportBook:
+class TaskReports:
     """What tasks tell the driver beside their results.
 
     Reports are filed under a key. A task that is run again files the same report under the same
@@ -444,7 +444,7 @@ class ReportBook:
         self._number = next(_numbers)
         _open.add(self._number)
 
-    def file(self, topic: Any, block: int, report: Any) -> None:
+    def add(self, topic: Any, block: int, report: Any) -> None:
         """In a task: file a block's report on a topic."""
         self._accumulator.add({(self._number, topic, block): report})
 

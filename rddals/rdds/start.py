@@ -15,13 +15,18 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import LinkBlock
 from rddals.blocks.start import id_start, mllib_start
 from rddals.errors import InconsistentRatingsError
-from rddals.rdds.factors import FactorTable, by_block, in_their_blocks, placed
+from rddals.rdds.factors import (
+    FactorTable,
+    blocks_or_nowhere,
+    split_by_block,
+    without_block_numbers,
+)
 from rddals.rdds.links import REMEDY, Links
-from rddals.rdds.spark import Shuffle, spared, with_shuffle_serializer
+from rddals.rdds.spark import Shuffle, spark_task, with_shuffle_serializer
 
-__all__ = ["MakeRows", "Start", "start_by_id", "start_from", "start_of_mllib"]
+__all__ = ["RowFactory", "Start", "start_by_id", "start_from", "start_of_mllib"]
 
-MakeRows = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+RowFactory = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +43,8 @@ class Start:
         What `brought` is made from.
     """
 
-    make: MakeRows
-    brought: RDD[FactorBlock] | None = None
+    make: RowFactory
+    rows: RDD[FactorBlock] | None = None
     shuffles: tuple[Shuffle, ...] = ()
 
 
@@ -61,10 +66,10 @@ def start_of_mllib(links: Links, rank: int, seed: int) -> Start:
     ids = Shuffle(links.rdd.mapPartitions(partial(_ids_by_hash, blocks)), blocks)
     drawn = ids.rdd.mapPartitions(partial(_drawn, draw, links.partitioner))
     rows = Shuffle(drawn, links.partitions)
-    return Start(partial(_missing, rank), in_their_blocks(rows), (ids, rows))
+    return Start(partial(_missing, rank), without_block_numbers(rows), (ids, rows))
 
 
-def start_from(table: FactorTable, links: Links, make: MakeRows) -> Start:
+def start_from(table: FactorTable, links: Links, make: RowFactory) -> Start:
     """The rows of a table, whatever partitioner it has; `make` those of ids it does not know.
 
     Where both place ids alike the rows are read where they are.
@@ -75,7 +80,7 @@ def start_from(table: FactorTable, links: Links, make: MakeRows) -> Start:
     moved = Shuffle(
         table.blocks.mapPartitions(partial(_moved, links.partitioner)), links.partitions
     )
-    return Start(make, in_their_blocks(moved), (moved,))
+    return Start(make, without_block_numbers(moved), (moved,))
 
 
 def _missing(rank: int, ids: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -85,32 +90,34 @@ def _missing(rank: int, ids: NDArray[np.int32]) -> NDArray[np.float32]:
     return np.empty((0, rank), dtype=np.float32)
 
 
-@spared
+@spark_task
 def _ids_by_hash(
     blocks: int, link_blocks: Iterable[LinkBlock]
 ) -> Iterator[tuple[int, NDArray[np.int32]]]:
     for link_block in link_blocks:
         ids = link_block.in_block.ids
-        for block, (here,) in by_block(HashPartitioner(blocks).block_of(ids), ids):
+        for block, (here,) in split_by_block(HashPartitioner(blocks).block_of(ids), ids):
             yield block, here
 
 
-@spared
+@spark_task
 def _drawn(
-    draw: MakeRows, partitioner: Partitioner, pieces: Iterable[tuple[int, NDArray[np.int32]]]
+    draw: RowFactory, partitioner: Partitioner, pieces: Iterable[tuple[int, NDArray[np.int32]]]
 ) -> Iterator[tuple[int, FactorBlock]]:
     parts = [ids for _, ids in pieces]
     if parts:
         ids = np.sort(np.concatenate(parts))
-        for block, columns in by_block(partitioner.block_of(ids), ids, draw(ids)):
+        for block, columns in split_by_block(partitioner.block_of(ids), ids, draw(ids)):
             yield block, FactorBlock(*columns)
 
 
-@spared
+@spark_task
 def _moved(
     partitioner: Partitioner, factor_blocks: Iterable[FactorBlock]
 ) -> Iterator[tuple[int, FactorBlock]]:
     for factors in factor_blocks:
         # A partitioner fitted to the new ratings need not place every id of the old ones.
-        for block, columns in by_block(placed(partitioner, factors.ids), factors.ids, factors.rows):
+        for block, columns in split_by_block(
+            blocks_or_nowhere(partitioner, factors.ids), factors.ids, factors.rows
+        ):
             yield block, FactorBlock(*columns)

@@ -32,6 +32,7 @@ from partitioners import HashPartitioner
 from rddals.blocks.biased import state_width
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.ratings import RatingBlock
+from rddals.blocks.sides import ID_NAMES, PRODUCTS, USERS
 from rddals.config import StreamSettings
 from rddals.errors import ModelFormatError, RatingError
 from rddals.rdds.factors import FactorTable
@@ -40,14 +41,14 @@ from rddals.rdds.history import all_ratings
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.levels import Level, Levels
 from rddals.rdds.model_files import check_free, read_metadata, written
-from rddals.rdds.pieces import PRODUCTS, USERS, Piece, own_ratings, send_pieces
+from rddals.rdds.pieces import Piece, own_ratings, scatter_ratings
 from rddals.rdds.shipping import ship
 from rddals.rdds.spark import (
-    ReportBook,
     Shuffle,
+    TaskReports,
     cut_lineage,
     discard,
-    spared,
+    spark_task,
     with_shuffle_serializer,
 )
 from rddals.rdds.stream_state import StreamState
@@ -56,7 +57,6 @@ __all__ = ["read_stream", "write_stream"]
 
 CLASS = "rddals.StreamingModel"
 VERSION = "1"
-SIDES = ("user", "product")
 SCHEMA = StructType(
     [
         StructField("id", IntegerType(), nullable=False),
@@ -91,10 +91,10 @@ def write_stream(
     ModelExistsError, SettingError
         If there is one, or `path` cannot be written.
     """
-    check_free(sc, path, ("metadata", "data/rating", *(f"data/{side}" for side in SIDES)))
+    check_free(sc, path, ("metadata", "data/rating", *(f"data/{side}" for side in ID_NAMES)))
     session = SparkSession(sc)
     with written(path):
-        for name, levels in zip(SIDES, state.sides, strict=True):
+        for name, levels in zip(ID_NAMES, state.sides, strict=True):
             rows = levels.table().blocks.mapPartitions(_as_rows)
             frame = session.createDataFrame(rows, SCHEMA, verifySchema=False)
             frame.write.parquet(f"{path}/data/{name}")
@@ -137,7 +137,7 @@ def read_stream(sc: SparkContext, path: str) -> tuple[StreamState, StreamSetting
         ) from error
     sides: list[Levels] = []
     try:
-        for name, ids in zip(SIDES, (users, products), strict=True):
+        for name, ids in zip(ID_NAMES, (users, products), strict=True):
             sides.append(_read_side(sc, f"{path}/data/{name}", settings.rank, ids))
     except BaseException:
         for side in sides:
@@ -159,33 +159,33 @@ def _read_ratings(
     sc: SparkContext, path: str, sides: list[Levels], ratings: int
 ) -> tuple[Levels, Levels]:
     users, products = (side.partitioner for side in sides)
-    book = ReportBook(sc)
+    task_reports = TaskReports(sc)
     shuffle: Shuffle | None = None
     made: list[Levels] = []
     try:
         frame = SparkSession(sc).read.schema(RATING_SCHEMA).parquet(path)
-        shuffle = send_pieces(rating_source(frame), (users, products), book)
+        shuffle = scatter_ratings(rating_source(frame), (users, products), task_reports)
         for side, partitioner in ((USERS, users), (PRODUCTS, products)):
             blocks = with_shuffle_serializer(
                 shuffle.rdd.mapPartitions(partial(_own_ratings, side), preservesPartitioning=True)
             )
             cut_lineage(blocks)
             made.append(Levels(partitioner, (Level(blocks, ratings),), all_ratings))
-        for error in book.take("error"):
+        for error in task_reports.take("error"):
             raise error
         found = sum(made[USERS].rdds[0].map(len).collect())
         if found != ratings:
             raise RatingError(f"there are {found} ratings and not {ratings}")
     except BaseException as error:
         for levels in made:
-            levels.hold().let_go()
+            levels.retain().release()
         if isinstance(error, (AnalysisException, Py4JJavaError, PySparkException, RatingError)):
             raise ModelFormatError(
                 f"{path} cannot be read: a file in it is missing or damaged."
             ) from error
         raise
     finally:
-        book.close()
+        task_reports.close()
         if shuffle is not None:
             shuffle.release()
     return made[USERS], made[PRODUCTS]
@@ -225,19 +225,19 @@ def _read_side(sc: SparkContext, path: str, rank: int, ids: int) -> Levels:
     return Levels(partitioner, (Level(table.blocks, ids),))
 
 
-@spared
+@spark_task
 def _own_ratings(side: int, pieces: Iterable[tuple[int, Piece]]) -> Iterator[RatingBlock]:
     yield own_ratings(pieces, side)
 
 
-@spared
+@spark_task
 def _as_ratings(blocks: Iterable[RatingBlock]) -> Iterator[tuple[int, int, float]]:
     for block in blocks:
         columns = (block.users, block.products, block.ratings)
         yield from zip(*(column.tolist() for column in columns), strict=True)
 
 
-@spared
+@spark_task
 def _as_rows(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, Any, float, int]]:
     for block in blocks:
         yield from zip(

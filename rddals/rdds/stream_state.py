@@ -10,15 +10,15 @@ import numpy as np
 
 from rddals.blocks.biased import centred_rows
 from rddals.blocks.factors import FactorBlock
+from rddals.blocks.sides import USERS
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.levels import Level, Levels
-from rddals.rdds.pieces import USERS
 from rddals.rdds.spark import cut_lineage
 
 __all__ = ["StreamState"]
 
 #: Ratings that each id of a batch-trained model counts as having been learned from.
-LEARNED_FROM = 20
+ASSUMED_RATINGS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class StreamState:
     history: tuple[Levels, Levels] | None = None
 
     @property
-    def held(self) -> tuple[Levels, ...]:
+    def all_levels(self) -> tuple[Levels, ...]:
         """All that a model of this state holds."""
         return (*self.sides, *(self.history or ()))
 
@@ -64,7 +64,7 @@ class StreamState:
         Mean and biases are parts of the factors' dot product: with ``u`` and ``p`` the means of
         all users' and of all products' factors, ``U.P`` is ``u.p + (U - u).p + u.(P - p) +
         (U - u).(P - p)``. How many ratings an id was learned from, factors do not tell: each
-        counts as having had `LEARNED_FROM`.
+        counts as having had `ASSUMED_RATINGS`.
         """
         means = [table.mean(rank).astype(np.float64) for table in sides]
         levels: list[Levels] = []
@@ -75,7 +75,7 @@ class StreamState:
                     centred_rows,
                     mean=means[side],
                     other_mean=means[1 - side],
-                    seen=LEARNED_FROM,
+                    count=ASSUMED_RATINGS,
                 )
                 ids.append(sum(table.blocks.map(_size).collect()))
                 blocks = Levels(table.partitioner, (Level(table.blocks, 0),)).view(centred).blocks
@@ -83,9 +83,9 @@ class StreamState:
                 levels.append(Levels(table.partitioner, (Level(blocks, ids[side]),)))
         except BaseException:
             for made in levels:
-                made.hold().let_go()
+                made.retain().release()
             raise
-        ratings = LEARNED_FROM * ids[USERS]
+        ratings = ASSUMED_RATINGS * ids[USERS]
         return cls(
             sides=(levels[0], levels[1]),
             ids=(ids[0], ids[1]),

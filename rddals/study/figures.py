@@ -11,7 +11,15 @@ from plotly.subplots import make_subplots
 
 from rddals.study.grid import MLLIB, Combination
 from rddals.study.record import PARTS
-from rddals.study.style import COLOURS, INK, PART_COLOURS, SYMBOLS, bytes_axis, dressed, gap
+from rddals.study.style import (
+    COLOURS,
+    INK,
+    PART_COLOURS,
+    SYMBOLS,
+    apply_layout,
+    bytes_axis,
+    column_gap,
+)
 
 __all__ = ["Figure", "figures"]
 
@@ -61,7 +69,7 @@ def _bytes(runs: Sequence[Run]) -> Figure:
         len(blocks),
         shared_yaxes=True,
         vertical_spacing=0.24 / len(ranks),
-        horizontal_spacing=gap(len(blocks)),
+        horizontal_spacing=column_gap(len(blocks)),
         subplot_titles=[f"rank {rank}, {count} blocks" for rank in ranks for count in blocks],
     )
     named: set[str] = set()
@@ -89,7 +97,7 @@ def _bytes(runs: Sequence[Run]) -> Figure:
                 named.add(exchange)
     bytes_axis(plot, [run["measured"]["bytes"] for run in runs], axis="y")
     plot.update_yaxes(title_text="bytes an iteration", col=1)
-    dressed(plot, 130 + 250 * len(ranks))
+    apply_layout(plot, 130 + 250 * len(ranks))
     return Figure(
         "bytes",
         "Bytes by exchange and placement",
@@ -133,7 +141,7 @@ def _prediction(runs: Sequence[Run], compressed: bool) -> Figure:
     bytes_axis(plot, all_bytes, axis="y")
     plot.update_xaxes(title_text="planned, bytes an iteration")
     plot.update_yaxes(title_text="moved, bytes an iteration")
-    dressed(plot, 440)
+    apply_layout(plot, 440)
     squeezed = " Here Spark compressed what it moved." if compressed else ""
     return Figure(
         "prediction",
@@ -155,7 +163,7 @@ def _heat(placements: Sequence[Run]) -> Figure | None:
         2,
         len(shown),
         vertical_spacing=0.16,
-        horizontal_spacing=gap(len(shown)),
+        horizontal_spacing=column_gap(len(shown)),
         subplot_titles=[
             f"{placement['partitioner']}, {side} send"
             for side in ("users", "products")
@@ -179,7 +187,7 @@ def _heat(placements: Sequence[Run]) -> Figure | None:
     plot.update_yaxes(autorange="reversed")
     plot.update_yaxes(title_text="from block", col=1)
     plot.update_xaxes(title_text="to block", row=2)
-    dressed(plot, 620)
+    apply_layout(plot, 620)
     return Figure(
         "heat",
         f"Who sends to whom, at {max(blocks)} blocks",
@@ -224,7 +232,7 @@ def _skew(placements: Sequence[Run]) -> Figure:
         plot.add_hline(y=1, line={"color": "#aaaaaa", "dash": "dot", "width": 1}, row=1, col=column)
     plot.update_yaxes(rangemode="tozero")
     plot.update_yaxes(title_text="ratings, as a multiple of the mean", col=1)
-    dressed(plot, 400)
+    apply_layout(plot, 400)
     return Figure(
         "skew",
         f"Skew, at {most} blocks",
@@ -240,7 +248,7 @@ def _time(runs: Sequence[Run]) -> Figure:
         1,
         len(ranks),
         shared_yaxes=True,
-        horizontal_spacing=gap(len(ranks)),
+        horizontal_spacing=column_gap(len(ranks)),
         subplot_titles=[f"rank {rank}" for rank in ranks],
     )
     rows = len({_without_rank(run) for run in runs})
@@ -274,7 +282,7 @@ def _time(runs: Sequence[Run]) -> Figure:
         )
     plot.update_xaxes(title_text="seconds of all tasks of an iteration", rangemode="tozero")
     plot.update_yaxes(tickfont={"size": 11}, range=[rows - 0.5, -0.5])  # the first on top
-    dressed(plot, max(360, 160 + 20 * rows), barmode="stack", bargap=0.25)
+    apply_layout(plot, max(360, 160 + 20 * rows), barmode="stack", bargap=0.25)
     return Figure(
         "time",
         "Where the time goes",
@@ -334,7 +342,7 @@ def _timeline(runs: Sequence[Run]) -> Figure:
             named.add(kind)
     plot.update_yaxes(autorange="reversed")
     plot.update_xaxes(title_text="seconds since the first task", row=len(first), rangemode="tozero")
-    dressed(plot, 120 + 190 * len(first), barmode="overlay", bargap=0.15)
+    apply_layout(plot, 120 + 190 * len(first), barmode="overlay", bargap=0.15)
     return Figure(
         "timeline",
         "Stages in time",
@@ -379,7 +387,7 @@ def _mllib(runs: Sequence[Run]) -> Figure:
                 col=column,
             )
     plot.update_yaxes(rangemode="tozero")
-    dressed(plot, 420, barmode="group")
+    apply_layout(plot, 420, barmode="group")
     return Figure(
         "mllib",
         "MLlib beside it",

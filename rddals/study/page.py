@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 from rddals.exchange.plan import readable_bytes
 from rddals.study.figures import Figure, figures
 from rddals.study.findings import findings
-from rddals.study.record import replacing
+from rddals.study.record import atomic_write
 
 __all__ = ["write_report"]
 
@@ -46,7 +46,7 @@ def write_report(document: dict[str, Any], folder: Path) -> Path:
         plotly=Markup(get_plotlyjs()),
     )
     report = folder / "report.html"
-    with replacing(report) as temporary:
+    with atomic_write(report) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return report
 

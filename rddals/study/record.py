@@ -13,7 +13,7 @@ from typing import Any
 from rddals.errors import StudyError
 from rddals.study.grid import Combination
 
-__all__ = ["PARTS", "SCHEMA", "Record", "check_folder", "replacing"]
+__all__ = ["PARTS", "SCHEMA", "Record", "atomic_write", "check_folder"]
 
 #: Of ``study.json``; another number is another meaning.
 SCHEMA = 1
@@ -132,14 +132,14 @@ class Record:
         """Write ``study.csv``, a line for every run."""
         file = self._file.with_suffix(".csv")
         rows = [_flat(run) for run in self.document["runs"]]
-        with replacing(file) as temporary, temporary.open("w", newline="") as stream:
+        with atomic_write(file) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
         return file
 
     def _write(self) -> None:
-        with replacing(self._file) as temporary:
+        with atomic_write(self._file) as temporary:
             temporary.write_text(json.dumps(self.document))
 
 
@@ -164,7 +164,7 @@ def check_folder(folder: Path) -> None:
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
+def atomic_write(file: Path) -> Iterator[Path]:
     """A file to write that takes the place of `file` at once, when it is complete."""
     temporary = file.with_name(f".{file.name}.new")
     try:

@@ -13,7 +13,8 @@ from pyspark import RDD
 from pyspark.sql import DataFrame
 
 from rddals import ALS, HalfStepDone, TrainingDone
-from rddals.exchange.forecast import SIDES, PlannedPlacement
+from rddals.blocks.sides import SIDE_NAMES
+from rddals.exchange.forecast import PlannedPlacement
 from rddals.measure import Measured, ShuffleMeter, StageMeasure, Traffic
 from rddals.planning import plan
 from rddals.study.grid import MLLIB, Combination
@@ -73,7 +74,7 @@ class Study:
         self,
         asked: Sequence[Combination],
         record: Record,
-        told: Callable[[Combination, dict[str, Any]], None],
+        on_run: Callable[[Combination, dict[str, Any]], None],
     ) -> None:
         """Plan and run combinations, one after the other, each into the record when it is done."""
         for rank, of_rank in groupby(asked, key=lambda each: each.rank):
@@ -87,7 +88,7 @@ class Study:
                 else:
                     run = self._train(each, plans[each.partitioner, each.blocks])
                 record.add(run)
-                told(each, run)
+                on_run(each, run)
 
     def _plans(
         self, combinations: Sequence[Combination], rank: int
@@ -129,9 +130,9 @@ class Study:
             "planned": _planned(planned, asked.exchange),
             "measured": _measured(half_steps),
             "task_seconds": {
-                part: sum(_middle(half_steps, side, part) for side in SIDES) for part in PARTS
+                part: sum(_middle(half_steps, side, part) for side in SIDE_NAMES) for part in PARTS
             },
-            "iteration_seconds": sum(_middle(half_steps, side, "seconds") for side in SIDES),
+            "iteration_seconds": sum(_middle(half_steps, side, "seconds") for side in SIDE_NAMES),
             "placing_seconds": seconds - done.seconds,
             "training_seconds": seconds,
             "loss": done.loss,
@@ -199,7 +200,7 @@ def _placement(placement: PlannedPlacement) -> dict[str, Any]:
                 "sent": counted.sent.tolist(),
                 "rows_between": _rows_between(placement, side),
             }
-            for side, counted in zip(SIDES, placement.footprints, strict=True)
+            for side, counted in zip(SIDE_NAMES, placement.footprints, strict=True)
         },
     }
 
@@ -258,13 +259,13 @@ def _measured(half_steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
         round(
             _middle(half_steps, other, "read_bytes") + _middle(half_steps, side, "broadcast_bytes")
         )
-        for side, other in (SIDES, SIDES[::-1])
+        for side, other in (SIDE_NAMES, SIDE_NAMES[::-1])
     )
     return {
         "bytes": users + products,
         "users_bytes": users,
         "products_bytes": products,
-        "messages": round(sum(_middle(half_steps, side, "messages") for side in SIDES)),
+        "messages": round(sum(_middle(half_steps, side, "messages") for side in SIDE_NAMES)),
     }
 
 

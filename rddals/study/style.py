@@ -12,7 +12,7 @@ from rddals.exchange.plan import readable_bytes
 from rddals.study.grid import MLLIB
 from rddals.study.record import PARTS
 
-__all__ = ["COLOURS", "INK", "PART_COLOURS", "SYMBOLS", "bytes_axis", "dressed", "gap"]
+__all__ = ["COLOURS", "INK", "PART_COLOURS", "SYMBOLS", "apply_layout", "bytes_axis", "column_gap"]
 
 #: Okabe and Ito's colours, which people who see few of them can tell apart
 #: (https://jfly.uni-koeln.de/color/).
@@ -42,7 +42,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-ser
 TICKS = 5
 
 
-def gap(columns: int) -> float:
+def column_gap(columns: int) -> float:
     """Between columns, as a share of the width."""
     return min(0.05, 0.2 / columns)
 
@@ -64,7 +64,7 @@ def bytes_axis(plot: go.Figure, values: Sequence[int], axis: str) -> None:
     )
 
 
-def dressed(plot: go.Figure, height: int, **layout: Any) -> None:
+def apply_layout(plot: go.Figure, height: int, **layout: Any) -> None:
     """What all figures look like."""
     plot.update_layout(
         template="plotly_white",

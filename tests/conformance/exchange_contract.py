@@ -23,7 +23,7 @@ from partitioners import HashPartitioner
 from rddals import ALS, SingularSystemError
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.start import id_start, mllib_start
-from rddals.exchange import EXCHANGES, Brought, Solved, bytes_moved
+from rddals.exchange import EXCHANGES, BlockResult, OwnRows, bytes_moved
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.links import build_links
 from rddals.rdds.spark import with_shuffle_serializer
@@ -88,7 +88,7 @@ def numbering_step(half_step, width, log):
         (log / f"{half_step}-{uuid.uuid4().hex}").touch()
         received = None if source_rows is None else (in_block.source_ids, source_rows)
         rows = rows_of(in_block.ids, half_step, width)
-        return Solved(FactorBlock(in_block.ids, rows), received)
+        return BlockResult(FactorBlock(in_block.ids, rows), received)
 
     return step
 
@@ -142,7 +142,7 @@ class ExchangeContract(ABC):
         for half_step in range(half_steps):
             links, other = sides[half_step % 2], sides[1 - half_step % 2]
             last = half_step == half_steps - 1
-            advance = exchange.advance(
+            result = exchange.run_step(
                 links,
                 other,
                 delivery,
@@ -150,8 +150,8 @@ class ExchangeContract(ABC):
                 send=not last,
                 keep=last,
             )
-            delivery = advance.delivery
-            yield half_step, links, advance
+            delivery = result.delivery
+            yield half_step, links, result
 
     @pytest.mark.parametrize(("partitioner", "blocks"), PLACEMENTS)
     def test_the_same_factors(self, sc, ratings, expected, partitioner, blocks):
@@ -227,11 +227,11 @@ class ExchangeContract(ABC):
 
     def test_every_block_gets_the_rows_it_needs_and_no_others(self, linked, tmp_path):
         received = 0
-        for half_step, links, advance in self.walk(linked, tmp_path):
-            assert [report.block for report in advance.reports] == list(
+        for half_step, links, result in self.walk(linked, tmp_path):
+            assert [report.block for report in result.reports] == list(
                 range(links.partitioner.num_blocks)
             )
-            for report, summary in zip(advance.reports, links.summaries, strict=True):
+            for report, summary in zip(result.reports, links.summaries, strict=True):
                 if half_step == 0:
                     assert report.step is None
                     continue
@@ -240,13 +240,13 @@ class ExchangeContract(ABC):
                 np.testing.assert_array_equal(rows, numbered_rows(ids, half_step - 1))
                 received += len(ids)
         assert received > 0
-        advance.factors.unpersist()
+        result.factors.unpersist()
 
     def test_kept_factors_are_in_their_blocks(self, linked, tmp_path):
-        *_, (half_step, links, advance) = self.walk(linked, tmp_path, half_steps=2)
-        assert advance.delivery is None
-        assert advance.factors.is_cached
-        partitions = advance.factors.glom().collect()
+        *_, (half_step, links, result) = self.walk(linked, tmp_path, half_steps=2)
+        assert result.delivery is None
+        assert result.factors.is_cached
+        partitions = result.factors.glom().collect()
         assert len(partitions) == links.partitions
         for block, partition in enumerate(partitions):
             ids = [id_ for factors in partition for id_ in factors.ids.tolist()]
@@ -254,28 +254,28 @@ class ExchangeContract(ABC):
             for factors in partition:
                 np.testing.assert_array_equal(factors.rows, numbered_rows(factors.ids, half_step))
         assert sum(len(f.ids) for p in partitions for f in p) == 40
-        advance.factors.unpersist()
+        result.factors.unpersist()
 
     def test_one_python_task_per_block_and_half_step(self, linked, tmp_path):
-        for half_step, links, advance in self.walk(linked, tmp_path):  # noqa: B007 - read below
+        for half_step, links, result in self.walk(linked, tmp_path):  # noqa: B007 - read below
             calls = list(tmp_path.glob(f"{half_step}-*"))
             assert len(calls) == links.partitioner.num_blocks
         # Kept factors were not computed for the sake of keeping them, nor are they when read.
-        advance.factors.count()
+        result.factors.count()
         assert len(list(tmp_path.iterdir())) == 4 + 6 + 4 + 6
-        advance.factors.unpersist()
+        result.factors.unpersist()
 
     def test_shuffles_per_half_step(self, sc, linked, tmp_path, stages_of):
         walk = self.walk(linked, tmp_path)
         for half_step in range(3):
             group = f"{self.exchange} {uuid.uuid4()}"
             sc.setJobGroup(group, "")
-            _, links, advance = next(walk)
+            _, links, result = next(walk)
             stages = [stage for job in stages_of(group) for stage in job]
             writing = [stage for stage in stages if stage.records_written]
             assert len(writing) == self.shuffles_per_half_step, half_step
             assert all(stage.tasks == links.partitions for stage in writing)
-        advance.delivery.release()
+        result.delivery.release()
 
     def test_rows_that_are_brought_reach_their_blocks_and_only_some_columns_go_on(
         self, linked, tmp_path, footprint
@@ -288,14 +288,14 @@ class ExchangeContract(ABC):
                 yield FactorBlock(block.ids[::3], block.rows[::3])
 
         def step(block, own, received):
-            known = [brought.ids.tolist() for brought in own]
+            known = [own_rows.ids.tolist() for own_rows in own]
             kept = FactorBlock(block.ids, FactorBlock.latest(own, block.ids, 5)[0])
-            return Solved(
+            return BlockResult(
                 kept, (known, received), sent=FactorBlock(kept.ids, kept.rows[:, :2].copy())
             )
 
         older, newer = (
-            exchange.advance(
+            exchange.run_step(
                 users,
                 products,
                 None,
@@ -306,33 +306,33 @@ class ExchangeContract(ABC):
             for half_step in range(2)
         )
         few = with_shuffle_serializer(newer.mapPartitions(thirds, preservesPartitioning=True))
-        advance = exchange.advance(
-            users, products, None, step, brought=Brought([older, few]), send=True, keep=True
+        result = exchange.run_step(
+            users, products, None, step, own_rows=OwnRows([older, few]), send=True, keep=True
         )
         expected = {}
         for block in range(4):
             ids = list(range(block, 30, 4))
-            assert advance.reports[block].step == ([ids, ids[::3]], None)
+            assert result.reports[block].step == ([ids, ids[::3]], None)
             for id_ in ids:
                 expected[id_] = numbered_rows([id_], int(id_ in ids[::3]))[0]
-        kept = FactorBlock.merged(advance.factors.collect(), 5)
+        kept = FactorBlock.merged(result.factors.collect(), 5)
         np.testing.assert_array_equal(kept.ids, sorted(expected))
         np.testing.assert_array_equal(kept.rows, [expected[id_] for id_ in sorted(expected)])
 
         def told(block, own, received):
             nothing = np.zeros((len(block.ids), 1), dtype=np.float32)
             kept = FactorBlock(block.ids, nothing)
-            return Solved(kept, (block.in_block.source_ids, received))
+            return BlockResult(kept, (block.in_block.source_ids, received))
 
-        arrived = exchange.advance(
-            products, users, advance.delivery, told, send=False, keep=False
+        arrived = exchange.run_step(
+            products, users, result.delivery, told, send=False, keep=False
         ).reports
         assert sum(len(report.step[0]) for report in arrived) > 0
         for report in arrived:
             ids, rows = report.step
             assert rows.shape == (len(ids), 2)
             np.testing.assert_array_equal(rows, [expected[id_][:2] for id_ in ids.tolist()])
-        for factors in (older, newer, advance.factors):
+        for factors in (older, newer, result.factors):
             factors.unpersist()
         assert not footprint.left()
 
@@ -344,12 +344,12 @@ class ExchangeContract(ABC):
         elsewhere, shuffle = FactorTable.shuffled(rows, HashPartitioner(3), 1)
         start = start_from(elsewhere, linked.users, None)
         with pytest.raises(SingularSystemError) as caught:
-            EXCHANGES[self.exchange].advance(
+            EXCHANGES[self.exchange].run_step(
                 linked.users,
                 linked.products,
                 None,
                 fail,
-                brought=Brought([start.brought], [*start.shuffles, shuffle]),
+                own_rows=OwnRows([start.own_rows], [*start.shuffles, shuffle]),
                 send=True,
                 keep=True,
             )
@@ -361,14 +361,14 @@ class ExchangeContract(ABC):
         width = 64
         group = f"{self.exchange} {uuid.uuid4()}"
         sc.setJobGroup(group, "")
-        _, _, advance = next(self.walk(linked, tmp_path, width=width))
+        _, _, result = next(self.walk(linked, tmp_path, width=width))
         sizes, _ = half_step_sizes((linked.users, linked.products), width)
         foretold = bytes_moved(sizes)[self.exchange]
         # Every needed row once; rows of which a message holds several copies compress.
         least = min(foretold, bytes_moved(sizes)["shuffle"])
         moved, records = self.measure(sc, [s for job in stages_of(group) for s in job], footprint)
         assert 0.85 * least <= moved <= foretold + 700 * records  # 700: what a serialiser adds
-        advance.delivery.release()
+        result.delivery.release()
 
     def measure(self, sc, stages, footprint):
         """Bytes moved by a half-step that was just run, and in how many records."""

@@ -23,10 +23,10 @@ class MessageContract(ExchangeContract):
 
     def packed(self, linked):
         """Every message of a half-step in which users send: (sender, destination) to message."""
-        mail = EXCHANGES[self.exchange].mail(linked.users, linked.products)
+        message_format = EXCHANGES[self.exchange].message_format(linked.users, linked.products)
         blocks = linked.users.rdd.collect()
         return {
-            (block.block, destination): mail.pack(
+            (block.block, destination): message_format.pack(
                 block, numbered_rows(block.in_block.ids, 0), destination
             )
             for block in blocks
@@ -52,10 +52,10 @@ class MessageContract(ExchangeContract):
     ):
         group = f"records of {self.exchange} {tmp_path}"
         sc.setJobGroup(group, "")
-        _, _, advance = next(self.walk(linked, tmp_path))
+        _, _, result = next(self.walk(linked, tmp_path))
         records = sum(stage.records_written for job in stages_of(group) for stage in job)
         assert records == sum(1 for users in needed.values() if users)
-        advance.delivery.release()
+        result.delivery.release()
 
 
 class TestShuffle(MessageContract):

@@ -14,7 +14,7 @@ import rating_files
 from rating_files import HELD
 from rddals.cli import readers
 from rddals.cli.failures import InputError
-from rddals.cli.held import hold_ratings
+from rddals.cli.held import read_local_ratings
 from rddals.errors import RatingError
 from rddals.rdds.degrees import count_degrees
 from rddals.rdds.ingest import rating_source
@@ -36,7 +36,7 @@ def write(path, text):
 
 def read_ratings(spark, paths, columns=None):
     """What Spark reads; what is read without it has to be the same, and nothing faulty."""
-    held = hold_ratings(paths, columns)
+    held = read_local_ratings(paths, columns)
     try:
         ratings = readers.read_ratings(spark, paths, columns)
     except InputError:
@@ -56,7 +56,7 @@ def read_ratings(spark, paths, columns=None):
 @pytest.mark.parametrize(("name", "content", "description"), HELD)
 def test_what_is_read_without_spark(spark, tmp_path, name, content, description):
     path = rating_files.write(tmp_path / name, content)
-    assert hold_ratings([path]) is not None
+    assert read_local_ratings([path]) is not None
     assert read_ratings(spark, [path]).description.startswith(description)
 
 
@@ -65,10 +65,12 @@ def test_parquet_that_is_read_without_spark(spark, tmp_path, kind):
     columns = {name: pa.array([1, 2**31 - 1], kind) for name in ("user", "item")}
     columns |= {"rating": [1, 2], "t": np.array([1, 2], "M8[us]"), "s": ["a", "b"]}
     parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
-    assert hold_ratings([str(tmp_path / "x.parquet")]) is not None
+    assert read_local_ratings([str(tmp_path / "x.parquet")]) is not None
     read_ratings(spark, [str(tmp_path / "x.parquet")])
     spark.read.parquet(str(tmp_path / "x.parquet")).write.parquet(str(tmp_path / "again"))
-    assert (hold_ratings([str(tmp_path / "again")]) is None) == (kind == pa.uint64())  # decimals
+    assert (read_local_ratings([str(tmp_path / "again")]) is None) == (
+        kind == pa.uint64()
+    )  # decimals
     read_ratings(spark, [str(tmp_path / "again")])
 
 
@@ -79,7 +81,7 @@ def test_the_same_with_and_without_spark(spark, tmp_path):
     for name in ("d/_SUCCESS", "d/.hidden"):
         rating_files.write(tmp_path / name, "junk")
     paths = [f"{tmp_path}/d/b.csv", f"{tmp_path}/d"]
-    assert len(hold_ratings(paths).block) == 6
+    assert len(read_local_ratings(paths).block) == 6
     read_ratings(spark, paths)
 
 
@@ -91,7 +93,7 @@ def read(spark, *paths, columns=None):
 
 def train_on(ratings):
     """Read ratings as a training does, with its errors."""
-    with ratings.blamed():
+    with ratings.locating_faults():
         count_degrees(rating_source(ratings.frame))
 
 
@@ -196,7 +198,10 @@ def test_another_order_of_columns_in_a_second_file(spark, tmp_path):
     write(tmp_path / "d/a.csv", HEADER + GOOD * 2)
     second = write(tmp_path / "d/b.csv", "movieId,userId,rating,timestamp\n" + GOOD)
     ratings = read_ratings(spark, [str(tmp_path / "d")])
-    with pytest.raises(InputError, match=f"^{second}, line 1: user 'movieId'"), ratings.blamed():
+    with (
+        pytest.raises(InputError, match=f"^{second}, line 1: user 'movieId'"),
+        ratings.locating_faults(),
+    ):
         raise RatingError("refused")
 
 
@@ -212,19 +217,22 @@ def test_a_bad_row_of_parquet(spark, tmp_path, row, told):
     frame = spark.createDataFrame([(1, 2, 3.0), row], "user long, item long, rating double")
     frame.write.parquet(str(tmp_path / "x"))
     ratings = read_ratings(spark, [str(tmp_path / "x")])
-    with pytest.raises(InputError, match=f"^{tmp_path}/x/part-.*parquet: {told}"), ratings.blamed():
+    with (
+        pytest.raises(InputError, match=f"^{tmp_path}/x/part-.*parquet: {told}"),
+        ratings.locating_faults(),
+    ):
         raise RatingError("refused")
 
 
 def test_an_error_of_other_ratings_is_not_blamed_on_these(spark, tmp_path):
     ratings = read_ratings(spark, [write(tmp_path / "x.csv", HEADER + GOOD)])
-    with pytest.raises(RatingError, match="elsewhere"), ratings.blamed():
+    with pytest.raises(RatingError, match="elsewhere"), ratings.locating_faults():
         raise RatingError("elsewhere")
 
 
 def test_a_header_without_ratings(spark, tmp_path):
     ratings = read_ratings(spark, [write(tmp_path / "x.csv", HEADER)])
-    with pytest.raises(InputError, match=r"x\.csv holds no rating"), ratings.blamed():
+    with pytest.raises(InputError, match=r"x\.csv holds no rating"), ratings.locating_faults():
         raise RatingError("empty")
 
 

@@ -23,7 +23,7 @@ import pytest
 from cli_runs import failed, run_here, succeeded
 from rddals import MatrixFactorizationModel, Rating, StreamingALS
 from rddals.cli.files import path_of
-from rddals.rdds.found import FoundFiles
+from rddals.rdds.found import FileSourceLog
 
 RDDALS = str(Path(sys.executable).with_name("rddals"))
 OPTIONS = ("--rank", "3", "--seed", "5", "--blocks", "2")
@@ -421,7 +421,7 @@ def test_what_was_found_is_told_from_the_logs_of_a_long_stream(rddals, spark, fo
     logs = out / "stream/files/sources/0"
     for number in range(9):  # as Spark deletes them in time: 9.compact has them all
         (logs / f"{number}").unlink()
-    found = FoundFiles(spark.sparkContext, str(out / "stream/files"))
+    found = FileSourceLog(spark.sparkContext, str(out / "stream/files"))
     assert found.last_batch == 11
     for number, file in enumerate(files):
         ((url,),) = found.of_batch(number)

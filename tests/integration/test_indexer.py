@@ -232,7 +232,7 @@ def test_strangers(keyed):
     ):
         with pytest.raises(UnknownIdError, match=r"(user|product) .* not found in the model"):
             call()
-    with pytest.raises(SettingError, match="user: 7 cannot be a key of a user, which are strings"):
+    with pytest.raises(SettingError, match="user: 7 is not a user key: those are strings"):
         model.recommendProducts(7, 1, fallback="popular")
     with pytest.raises(SettingError, match=r"exclude: '10' cannot .* which are integers; pass one"):
         model.recommendProducts("user 7", 1, exclude=[BIG + 10, "10"])

@@ -41,7 +41,7 @@ def test_a_shuffle_is_measured(sc):
     total = meter.measured.total
     assert (total.tasks, total.written, total.read) == (7, written.done.written, read.done.read)
     assert total.results > 0 and meter.measured.broadcast > 0
-    assert meter.measured.failed.tasks == meter.measured.again.tasks == 0
+    assert meter.measured.failed.tasks == meter.measured.retried.tasks == 0
     assert meter.measured.spark == sc.version
 
 

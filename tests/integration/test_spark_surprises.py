@@ -16,19 +16,19 @@ from pyspark import RDD, StorageLevel, accumulators
 
 from rddals.rdds.spark import (
     WRITER,
-    ReportBook,
     Shuffle,
+    TaskReports,
     arrow_batches,
     block_index,
     co_partitioned,
     cut_lineage,
     discard,
-    garbage_kept,
+    gc_paused,
     head,
     materialise,
     query_checkpoint,
-    spare_the_worker,
     storage_level,
+    tune_worker,
     with_shuffle_serializer,
 )
 
@@ -254,14 +254,14 @@ def test_a_worker_s_imports_are_left_out_of_its_garbage_collections(sc):
         import gc
 
         records = list(records)
-        spare_the_worker()
+        tune_worker()
         first = gc.get_freeze_count()
-        spare_the_worker()
+        tune_worker()
         second = gc.get_freeze_count()
         import colorsys
 
         assert colorsys
-        spare_the_worker()
+        tune_worker()
         return [(records, first, second, gc.get_freeze_count())]
 
     ((records, *counts),) = sc.parallelize(range(3), 1).mapPartitions(frozen).collect()
@@ -300,17 +300,17 @@ def test_the_first_element_may_be_in_a_later_partition(sc):
     assert head(sc.emptyRDD()) == []
 
 
-def filing(book, topic):
+def filing(task_reports, topic):
     def task(partition, records):
-        book.file(topic, partition, sum(records))
+        task_reports.add(topic, partition, sum(records))
         return [partition]
 
     return task
 
 
 def test_a_task_that_runs_again_reports_once(sc):
-    book = ReportBook(sc)
-    plain, task = sc.accumulator(0), filing(book, "sum")
+    task_reports = TaskReports(sc)
+    plain, task = sc.accumulator(0), filing(task_reports, "sum")
 
     def counted(partition, records):
         plain.add(1)
@@ -319,15 +319,15 @@ def test_a_task_that_runs_again_reports_once(sc):
     rdd = sc.parallelize(range(6), 3).mapPartitionsWithIndex(counted)
     assert (rdd.count(), rdd.count()) == (3, 3)
     assert plain.value == 6
-    assert book.take("other") == []
-    assert book.take("sum") == [0 + 1, 2 + 3, 4 + 5]
-    assert book.take("sum") == []
-    book.close()
+    assert task_reports.take("other") == []
+    assert task_reports.take("sum") == [0 + 1, 2 + 3, 4 + 5]
+    assert task_reports.take("sum") == []
+    task_reports.close()
     accumulators._accumulatorRegistry.pop(plain.aid)
 
 
 def test_reports_to_a_closed_book_are_dropped(sc):
-    closed, opened = ReportBook(sc), ReportBook(sc)
+    closed, opened = TaskReports(sc), TaskReports(sc)
     late = sc.parallelize(range(6), 3).mapPartitionsWithIndex(filing(closed, "sum"))
     closed.close()
     late.count()
@@ -340,15 +340,15 @@ def test_reports_to_a_closed_book_are_dropped(sc):
 
 
 def test_all_books_of_a_context_share_one_accumulator(sc):
-    ReportBook(sc).close()
+    TaskReports(sc).close()
     before = dict(accumulators._accumulatorRegistry)
-    books = [ReportBook(sc) for _ in range(5)]
+    books = [TaskReports(sc) for _ in range(5)]
     rdd: RDD = sc.parallelize(range(6), 3)
-    for book in books:
-        rdd.mapPartitionsWithIndex(filing(book, "sum")).count()
-    assert [book.take("sum") for book in books] == [[1, 5, 9]] * 5
-    for book in books:
-        book.close()
+    for task_reports in books:
+        rdd.mapPartitionsWithIndex(filing(task_reports, "sum")).count()
+    assert [task_reports.take("sum") for task_reports in books] == [[1, 5, 9]] * 5
+    for task_reports in books:
+        task_reports.close()
     assert accumulators._accumulatorRegistry == before
 
 
@@ -408,9 +408,9 @@ def test_a_task_of_a_shuffle_writes_one_file(sc, partitions, writer):
 
 def test_rows_are_read_without_the_garbage_collector():
     assert gc.isenabled()
-    with garbage_kept():
+    with gc_paused():
         assert not gc.isenabled()
-        with garbage_kept():
+        with gc_paused():
             pass
         assert not gc.isenabled()
     assert gc.isenabled()

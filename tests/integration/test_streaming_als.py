@@ -193,7 +193,7 @@ def test_nothing_is_left_but_what_the_last_model_holds(footprint, rdds):
     als = StreamingALS(blocks=2, **SETTINGS)
     for rdd in (*rdds, rdds[0], rdds[1]):
         als.train(rdd)
-    held = sum(len(levels.levels) for levels in als.model._state.held)
+    held = sum(len(levels.levels) for levels in als.model._state.all_levels)
     assert [kind for kind, _ in footprint.left()] == ["persisted RDD"] * held
     als.model = als.model.sweep()
     als.model = None

@@ -4,8 +4,8 @@ import pytest
 from rddals.blocks.biased import (
     BiasedRows,
     centred_rows,
+    parameter_width,
     product_factors,
-    shown_width,
     state_width,
     user_factors,
 )
@@ -33,7 +33,7 @@ def test_centred_rows_predict_what_plain_factors_do(rank):
     rng = np.random.default_rng(rank)
     U, P = (rng.normal(0.5, 1, size=(n, rank)).astype(np.float32) for n in (30, 40))
     means = [side.mean(axis=0, dtype=float) for side in (U, P)]
-    users, products = centred_rows(U, *means, seen=20), centred_rows(P, *means[::-1], seen=20)
+    users, products = centred_rows(U, *means, count=20), centred_rows(P, *means[::-1], count=20)
     assert users.shape == (30, state_width(rank))
     assert users.dtype == np.float32
     assert set(users[:, -1]) == set(products[:, -1]) == {20}
@@ -45,27 +45,27 @@ def test_centred_rows_predict_what_plain_factors_do(rank):
 def test_biases_of_centred_rows_are_what_ids_differ_by():
     U, P = (np.random.default_rng(n).normal(1, 1, (n, 2)).astype(np.float32) for n in (30, 40))
     means = [side.mean(axis=0, dtype=float) for side in (U, P)]
-    users = centred_rows(U, *means, seen=20)
+    users = centred_rows(U, *means, count=20)
     predicted = U.astype(float) @ P.T.astype(float)
     np.testing.assert_allclose(users[:, 2], predicted.mean(axis=1) - predicted.mean(), atol=1e-6)
 
 
 def test_midway_rows_are_found_again():
     rows = BiasedRows(drawn(6, RANK + 1), np.arange(6, dtype=np.float32), drawn(6, RANK + 1, 7))
-    again = BiasedRows.midway(rows.midway_rows())
-    assert rows.midway_rows().shape == (6, 2 * RANK + 3)
-    for column in ("shown", "seen", "anchor"):
+    again = BiasedRows.from_intermediate(rows.intermediate_rows())
+    assert rows.intermediate_rows().shape == (6, 2 * RANK + 3)
+    for column in ("parameters", "counts", "anchor"):
         np.testing.assert_array_equal(getattr(again, column), getattr(rows, column))
 
 
 def test_what_is_sent_of_midway_rows_is_what_the_other_side_needs():
     rows = BiasedRows(drawn(6, RANK + 1), np.arange(6, dtype=np.float32), drawn(6, RANK + 1, 7))
-    for kept in (rows.midway_rows(), rows.final_rows(np.ones(6, dtype=np.int64))):
-        np.testing.assert_array_equal(kept[:, : shown_width(RANK)], rows.shown)
+    for kept in (rows.intermediate_rows(), rows.final_rows(np.ones(6, dtype=np.int64))):
+        np.testing.assert_array_equal(kept[:, : parameter_width(RANK)], rows.parameters)
 
 
 def test_final_rows_count_the_ratings():
-    found = BiasedRows.found(drawn(3))
+    found = BiasedRows.from_state(drawn(3))
     final = found.final_rows(np.array([1, 0, 500]))
-    np.testing.assert_array_equal(final[:, :-1], found.shown)
-    np.testing.assert_array_equal(final[:, -1], found.seen + np.float32([1, 0, 500]))
+    np.testing.assert_array_equal(final[:, :-1], found.parameters)
+    np.testing.assert_array_equal(final[:, -1], found.counts + np.float32([1, 0, 500]))

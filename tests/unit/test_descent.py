@@ -9,7 +9,7 @@ from partitioners import HashPartitioner
 from rddals.blocks.links import link
 from rddals.blocks.ratings import RatingBlock
 from rddals.kernels import descent
-from rddals.kernels.descent import descend, squared_error
+from rddals.kernels.descent import sgd_step, squared_error
 from stream_reference import Stream
 
 LAMBDA, GAMMA, MEAN = 0.05, 0.5, 3.0
@@ -39,8 +39,8 @@ class Block:
             id_: row.astype(float) for id_, row in zip(self.block.ids.tolist(), rows, strict=True)
         }
 
-    def descend(self, anchor=None, **settings):
-        return descend(
+    def sgd_step(self, anchor=None, **settings):
+        return sgd_step(
             self.block,
             self.rows,
             self.seen,
@@ -82,7 +82,7 @@ def test_a_step_beside_a_loop_over_ratings(monkeypatch, chunk, rank, anchored):
     block = Block([1, 1, 2, 3, 3, 4, 7, 1, 20], rank)
     anchor = block.anchor if anchored else None
     before = block.rows.copy(), block.sources.copy(), block.anchor.copy()
-    stepped = block.descend(anchor)
+    stepped = block.sgd_step(anchor)
     assert stepped.dtype == np.float32
     np.testing.assert_allclose(stepped, block.expected(anchor), rtol=1e-5, atol=1e-6)
     for array, was in zip((block.rows, block.sources, block.anchor), before, strict=True):
@@ -99,7 +99,7 @@ def test_squared_errors_beside_a_loop_over_ratings(monkeypatch, chunk):
 
 def test_an_anchor_where_the_row_is_pulls_at_nothing_but_shortens_the_step():
     block = Block([1, 2, 30], 3)
-    free, held = block.descend(), block.descend(block.rows)
+    free, held = block.sgd_step(), block.sgd_step(block.rows)
     moved, less = free - block.rows, held - block.rows
     assert np.all(np.abs(less) <= np.abs(moved) + 1e-6)
     assert np.all(moved * less >= 0)
@@ -118,7 +118,7 @@ def test_an_anchor_where_the_row_is_pulls_at_nothing_but_shortens_the_step():
 def test_no_step_makes_an_id_s_own_error_larger(degrees, rank, seed, scale, length, gamma, lambda_):
     block = Block(degrees, rank, seed, scale=scale, length=length)
     before = block.quadratic(block.rows, lambda_)
-    after = block.quadratic(block.descend(lambda_=lambda_, gamma=gamma), lambda_)
+    after = block.quadratic(block.sgd_step(lambda_=lambda_, gamma=gamma), lambda_)
     assert np.all(after <= before * (1 + 1e-5) + 1e-5)
 
 
@@ -131,7 +131,7 @@ def test_five_hundred_ratings_at_once_do_not_blow_up(scale, length, anchored):
     anchor = block.rows.copy() if anchored else None
     errors = [block.quadratic(block.rows, LAMBDA, anchor)]
     for _ in range(30):
-        block.rows = block.descend(anchor)
+        block.rows = block.sgd_step(anchor)
         assert np.isfinite(block.rows).all()
         errors.append(block.quadratic(block.rows, LAMBDA, anchor))
         assert np.all(errors[-1] <= errors[-2] * (1 + 1e-5))
@@ -143,7 +143,7 @@ def test_one_rating_moves_a_product_by_a_good_part_of_the_error():
     block.seen[:] = 0
     block.rows[:] = 0
     before = block.quadratic(block.rows, 0.0) ** 0.5
-    after = block.quadratic(block.descend(), 0.0) ** 0.5
+    after = block.quadratic(block.sgd_step(), 0.0) ** 0.5
     assert 0.05 * before < after < 0.7 * before
 
 
@@ -157,7 +157,7 @@ def test_a_bias_is_the_shrunken_mean_however_its_ratings_were_batched():
             ratings = RatingBlock.from_columns(np.ones(len(batch)), np.arange(len(batch)), batch)
             block = link(0, ratings, 0, HashPartitioner(1)).in_block
             nothing = np.zeros((len(batch), 3), np.float32)
-            row = descend(block, row, seen, nothing, MEAN, lambda_=0.0, gamma=GAMMA)
+            row = sgd_step(block, row, seen, nothing, MEAN, lambda_=0.0, gamma=GAMMA)
             seen += len(batch)
         assert row[0, -1] == pytest.approx(wanted, abs=1e-5), sizes
         assert not row[0, :-1].any()
@@ -169,7 +169,7 @@ def test_ids_that_were_often_rated_move_less():
     moved = []
     for seen in (0, 10, 1000):
         block.seen[:] = seen
-        moved.append(np.abs(block.descend() - block.rows))
+        moved.append(np.abs(block.sgd_step() - block.rows))
     assert np.all(moved[0] >= moved[1])
     assert np.all(moved[1] > moved[2])
     assert np.all(moved[2] > 0)
@@ -180,4 +180,4 @@ def test_what_overflows_is_left_to_the_caller():
     block.rows[:] = 3e38
     block.anchor[:] = -3e38
     with np.errstate(all="raise", under="ignore"):
-        assert block.descend(block.anchor).shape == (1, 2)
+        assert block.sgd_step(block.anchor).shape == (1, 2)

@@ -7,7 +7,7 @@ import pytest
 
 from partitioners import HashPartitioner
 from rddals.errors import SettingError
-from rddals.exchange.expectation import ExpectedSide, degrees_asked, expected_plan
+from rddals.exchange.expectation import ExpectedSide, degree_quantiles, expected_plan
 from rddals.exchange.footprint import footprints
 from rddals.exchange.forecast import half_step_sizes, half_steps, load_of
 
@@ -43,7 +43,7 @@ def test_other_exchanges_by_hand():
 def test_what_is_expected_is_what_random_ratings_have(degrees, blocks):
     rng = np.random.default_rng(8)
     users, products, ratings, rank = 20_000, 20_000, 300_000, 10
-    shape = degrees_asked(degrees)
+    shape = degree_quantiles(degrees)
     # Each id as often as it has ratings, then users and products paired at random.
     rating, rated = (
         rng.permutation(np.repeat(np.arange(own, dtype=np.int32), np.resize(counts, own)))
@@ -86,7 +86,7 @@ def test_what_is_expected_is_what_random_ratings_have(degrees, blocks):
 
 @pytest.mark.parametrize("shape", ["constant", "lognormal:0.5", "lognormal:4", "pareto:1.1"])
 def test_degrees_have_the_mean_that_is_asked_for(shape):
-    side = ExpectedSide.of(10_000, 300_000, 2_000, 4, degrees_asked(shape))
+    side = ExpectedSide.of(10_000, 300_000, 2_000, 4, degree_quantiles(shape))
     assert side.degrees.mean() == pytest.approx(30, rel=1e-6)
     assert side.degrees.min() >= 1 and side.degrees.max() <= 2_000
 

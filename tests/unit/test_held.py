@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from rating_files import HELD, PLAIN, ROWS, TEXT, write
 from rddals.cli import held
-from rddals.cli.held import hold_ratings
+from rddals.cli.held import read_local_ratings
 
 
 def rows(found):
@@ -29,7 +29,7 @@ def rows(found):
 
 @pytest.mark.parametrize(("name", "content", "description"), HELD)
 def test_text(tmp_path, name, content, description):
-    found = hold_ratings([write(tmp_path / name, content)])
+    found = read_local_ratings([write(tmp_path / name, content)])
     assert rows(found) == ROWS
     assert found.description.startswith(description)
 
@@ -40,7 +40,7 @@ def test_parquet(tmp_path, kind):
     columns = {"rating": pa.array([1, 2]), "t": ["a", "b"]}
     columns |= {name: pa.array(of, kind) for name, of in zip(("user", "item"), ids, strict=True)}
     parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
-    found = hold_ratings([str(tmp_path / "x.parquet")])
+    found = read_local_ratings([str(tmp_path / "x.parquet")])
     assert rows(found) == [(1, 2, 1.0), (2**31 - 1, 5, 2.0)]
     assert found.description == "Parquet, columns user, item, rating"
 
@@ -50,13 +50,13 @@ def test_several_files_and_what_hides_among_them(tmp_path):
         write(tmp_path / "d" / name, TEXT)
     for name in ("_SUCCESS", ".a.csv.crc"):
         write(tmp_path / "d" / name, "junk")
-    assert rows(hold_ratings([str(tmp_path / "d")])) == ROWS * 2
+    assert rows(read_local_ratings([str(tmp_path / "d")])) == ROWS * 2
 
 
 def test_movielens_as_published(tmp_path):
     write(tmp_path / "ml/u.data", PLAIN.replace(",", "\t").replace("\n", "\t0\n"))
     write(tmp_path / "ml/u.item", "1|Toy Story (1995)")
-    found = hold_ratings([f"{tmp_path}/ml/"])
+    found = read_local_ratings([f"{tmp_path}/ml/"])
     assert rows(found) == ROWS
     assert found.paths == (f"{tmp_path}/ml/u.data",)
 
@@ -84,7 +84,7 @@ def test_movielens_as_published(tmp_path):
     ],
 )
 def test_what_is_in_doubt_is_left_to_spark(tmp_path, line):
-    assert hold_ratings([write(tmp_path / "x.csv", TEXT + line + "\n" + PLAIN)]) is None
+    assert read_local_ratings([write(tmp_path / "x.csv", TEXT + line + "\n" + PLAIN)]) is None
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_what_is_in_doubt_is_left_to_spark(tmp_path, line):
 )
 def test_files_that_are_left_to_spark(tmp_path, name, content):
     path = write(tmp_path / name, content)
-    assert hold_ratings([path if "/" not in name else f"{tmp_path}/d"]) is None
+    assert read_local_ratings([path if "/" not in name else f"{tmp_path}/d"]) is None
 
 
 @pytest.mark.parametrize(
@@ -132,18 +132,18 @@ def test_files_that_are_left_to_spark(tmp_path, name, content):
 )
 def test_parquet_that_is_left_to_spark(tmp_path, columns):
     parquet.write_table(pa.table(columns), tmp_path / "x")
-    assert hold_ratings([str(tmp_path / "x")]) is None
+    assert read_local_ratings([str(tmp_path / "x")]) is None
 
 
 def test_parquet_whose_files_differ_is_left_to_spark(tmp_path):
     for name, kind in (("a", pa.int32()), ("b", pa.int64())):
         columns = {"user": pa.array([1], kind), "item": [1], "rating": [1.0]}
         parquet.write_table(pa.table(columns), tmp_path / name)
-    assert hold_ratings([str(tmp_path / "a"), str(tmp_path / "b")]) is None
-    assert hold_ratings([str(tmp_path / "a"), str(tmp_path / "a")]) is not None
+    assert read_local_ratings([str(tmp_path / "a"), str(tmp_path / "b")]) is None
+    assert read_local_ratings([str(tmp_path / "a"), str(tmp_path / "a")]) is not None
     zipped = tmp_path / "a.gz"
     (tmp_path / "a").rename(zipped)
-    assert hold_ratings([str(zipped)]) is None
+    assert read_local_ratings([str(zipped)]) is None
 
 
 def test_parquet_that_spark_knows_by_other_names_is_left_to_spark(tmp_path):
@@ -153,17 +153,17 @@ def test_parquet_that_spark_knows_by_other_names_is_left_to_spark(tmp_path):
             {"org.apache.spark.sql.parquet.row.metadata": known}
         )
         parquet.write_table(table, tmp_path / name)
-    assert hold_ratings([str(tmp_path / "item")]) is not None
-    assert hold_ratings([str(tmp_path / "product")]) is None
+    assert read_local_ratings([str(tmp_path / "item")]) is not None
+    assert read_local_ratings([str(tmp_path / "product")]) is None
 
 
 def test_text_whose_files_differ_is_left_to_spark(tmp_path):
     write(tmp_path / "d/a.csv", "1;2;3;a\n")
     write(tmp_path / "d/b.csv", "1;2;3;a,b,c\n")
-    assert hold_ratings([f"{tmp_path}/d"]) is None
+    assert read_local_ratings([f"{tmp_path}/d"]) is None
     write(tmp_path / "e/a.csv", TEXT)
     write(tmp_path / "e/b.csv", "item,user,rating\n1,2,3\n")
-    assert hold_ratings([f"{tmp_path}/e"]) is None
+    assert read_local_ratings([f"{tmp_path}/e"]) is None
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_text_whose_files_differ_is_left_to_spark(tmp_path):
 def test_paths_that_are_left_to_spark(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "-", TEXT)
-    assert hold_ratings([path]) is None
+    assert read_local_ratings([path]) is None
 
 
 def test_more_than_there_is_room_for_is_left_to_spark(tmp_path, monkeypatch):
@@ -182,16 +182,16 @@ def test_more_than_there_is_room_for_is_left_to_spark(tmp_path, monkeypatch):
     columns = {"user": [1, 2], "item": [1, 2], "rating": [1.0, 2.0]}
     parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
     monkeypatch.setattr(held, "BYTES_PER_CORE", (held.BYTES_PER_FILE + len(TEXT)) / 2)
-    assert hold_ratings([plain]) is not None
-    assert hold_ratings([plain, plain]) is None  # Spark would make more blocks
+    assert read_local_ratings([plain]) is not None
+    assert read_local_ratings([plain, plain]) is None  # Spark would make more blocks
     monkeypatch.undo()
     for path in (plain, zipped, str(tmp_path / "x.parquet")):
         with monkeypatch.context() as patch:
-            assert hold_ratings([path]) is not None
+            assert read_local_ratings([path]) is not None
             patch.setattr(held, "MOST_BYTES", len(TEXT) - 1)
-            assert hold_ratings([path]) is None
+            assert read_local_ratings([path]) is None
 
 
 def test_without_pyarrow_everything_is_left_to_spark(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert hold_ratings([write(tmp_path / "x.csv", TEXT)]) is None
+    assert read_local_ratings([write(tmp_path / "x.csv", TEXT)]) is None

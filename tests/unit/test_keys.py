@@ -5,7 +5,7 @@ from enum import Enum, IntEnum
 import numpy as np
 import pytest
 
-from rddals.blocks.keys import CodedRatings, Coder, Keys, bucket_of, checked_key, in_line
+from rddals.blocks.keys import CodedRatings, Coder, Keys, bucket_of, checked_key, in_id_order
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError
 
@@ -100,10 +100,10 @@ def test_keys_of_a_bucket():
 
 @pytest.mark.parametrize("buckets", [1, 2, 7, 200])
 def test_buckets_are_stretches_of_one_line(buckets):
-    line = in_line(f"user-{i}" for i in range(500))
+    line = in_id_order(f"user-{i}" for i in range(500))
     assert sorted(line) == sorted(f"user-{i}" for i in range(500))
     assert (np.diff(bucket_of(line, buckets)) >= 0).all()
-    assert in_line(reversed(line)) == line
+    assert in_id_order(reversed(line)) == line
 
 
 def test_two_kinds_of_keys_are_refused():

@@ -57,7 +57,7 @@ def test_tasks_of_a_stage_add_up():
     assert stage.done.read == 35
     assert stage.task_seconds == (1.0, 2.0, 3.0)
     assert (stage.peak_memory, stage.began, stage.ended) == (9, 1.0, 4.5)
-    assert stage.again == stage.failed == Traffic()
+    assert stage.retried == stage.failed == Traffic()
 
 
 def test_failures_and_repetitions_are_apart():
@@ -73,7 +73,7 @@ def test_failures_and_repetitions_are_apart():
         ]
     )
     assert (found.total.tasks, found.total.written) == (2, 170)
-    assert (found.again.tasks, found.again.written) == (1, 100)
+    assert (found.retried.tasks, found.retried.written) == (1, 100)
     assert (found.failed.tasks, found.failed.written) == (2, 50)
     assert len(found.stages) == 1
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from partitioners import HashPartitioner
 from rddals.blocks.links import link
 from rddals.blocks.ratings import RatingBlock
-from rddals.blocks.together import together
+from rddals.blocks.together import joined_in_block
 from rddals.config import Objective
 from rddals.errors import InconsistentRatingsError
 from rddals.kernels.half_step import half_step
@@ -46,7 +46,7 @@ def test_any_blocks_give_the_factors_of_one(user_blocks, product_blocks, values,
     own, other = HashPartitioner(user_blocks), HashPartitioner(product_blocks)
     users, products = linked(ratings, 0, own, other), linked(ratings, 1, other, own)
     source_ids, counts = sources_of(products)
-    joined = together(users, source_ids, counts)
+    joined = joined_in_block(users, source_ids, counts)
     np.testing.assert_array_equal(joined.ids, sources_of(users)[0])
     np.testing.assert_array_equal(joined.source_ids, source_ids)
 
@@ -67,7 +67,7 @@ def test_one_block_that_needs_every_row_stays_as_it_is():
     (users,), (products,) = (
         linked(ratings, side, HashPartitioner(1), HashPartitioner(1)) for side in (0, 1)
     )
-    assert together([users], *sources_of([products])) is users
+    assert joined_in_block([users], *sources_of([products])) is users
 
 
 def test_scales_of_more_values_than_a_byte_tells_apart_are_written_out():
@@ -76,7 +76,7 @@ def test_scales_of_more_values_than_a_byte_tells_apart_are_written_out():
     ratings = RatingBlock.from_rows(rows)
     users = linked(ratings, 0, HashPartitioner(2), HashPartitioner(1))
     assert all(block.scale is not None for block in users)
-    joined = together(users, np.array([0], dtype=np.int32), np.array([1], dtype=np.int32))
+    joined = joined_in_block(users, np.array([0], dtype=np.int32), np.array([1], dtype=np.int32))
     assert joined.scale is None
     np.testing.assert_array_equal(
         np.sort(joined.ratings), np.sort(np.concatenate([block.ratings for block in users]))
@@ -86,7 +86,7 @@ def test_scales_of_more_values_than_a_byte_tells_apart_are_written_out():
 def test_no_blocks_with_ratings_are_one_without():
     empty = link(0, RatingBlock.empty(), 0, HashPartitioner(1)).in_block
     nothing = np.empty(0, dtype=np.int32)
-    joined = together([empty, empty], nothing, nothing)
+    joined = joined_in_block([empty, empty], nothing, nothing)
     assert len(joined.ids) == len(joined.sources) == 0
 
 
@@ -95,4 +95,4 @@ def test_an_id_that_the_other_side_lacks_is_named():
     users = linked(ratings, 0, HashPartitioner(2), HashPartitioner(1))
     ids = np.array([0, 5], dtype=np.int32)
     with pytest.raises(InconsistentRatingsError, match="Id 7 has ratings on one side"):
-        together(users, ids, np.array([2], dtype=np.int32))
+        joined_in_block(users, ids, np.array([2], dtype=np.int32))
