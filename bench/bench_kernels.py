@@ -12,8 +12,8 @@ from partitioners import HashPartitioner  # noqa: E402
 from rddals import RatingBlock  # noqa: E402
 from rddals.blocks.links import InBlock, link  # noqa: E402
 from rddals.config import Objective  # noqa: E402
+from rddals.kernels.flops import flops  # noqa: E402
 from rddals.kernels.half_step import gram, half_step  # noqa: E402
-from rddals.kernels.work import flops  # noqa: E402
 
 RANKS = (10, 50, 100)
 PRECISIONS = ("single", "double")

@@ -55,7 +55,7 @@ def started(config: pytest.Config, **settings: str) -> Any:
         .config("spark.driver.memory", "8g")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
-        # PySpark 4.1 and later; rddals.rdds.spark.spare_the_worker says what TCP costs.
+        # PySpark 4.1 and later; rddals.rdds.worker_tuning.tune_worker says what TCP costs.
         .config("spark.python.unix.domain.socket.enabled", "true")
     )
     for name, value in settings.items():

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from partitioners import HashPartitioner
 from rddals import RatingBlock
-from rddals.blocks.biased import state_width
 from rddals.blocks.exact import exact_sum
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.grown import incremental_block
 from rddals.blocks.links import LinkBlock, link
 from rddals.config import StreamSettings
-from rddals.learning import ORDER
-from rddals.stream_steps import Means, lookup_step, update_step
+from rddals.streaming.batch import ORDER
+from rddals.streaming.block_step import Means, lookup_step, update_step
+from rddals.streaming.incremental_links import incremental_block
+from rddals.streaming.rows import state_width
 
 __all__ = ["LocalStream", "rmse"]
 

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
         StudyError,
         UnknownIdError,
     )
-    from rddals.events import HalfStepDone, LinksBuilt, TrainingDone
-    from rddals.learning import BatchLearned
-    from rddals.model import MatrixFactorizationModel
-    from rddals.planning import plan
-    from rddals.streaming import StreamingALS
-    from rddals.streaming_model import StreamingModel
+    from rddals.model.matrix import MatrixFactorizationModel
+    from rddals.planning.planner import plan
+    from rddals.streaming.als import StreamingALS
+    from rddals.streaming.batch import BatchLearned
+    from rddals.streaming.model import StreamingModel
+    from rddals.training.events import HalfStepDone, LinksBuilt, TrainingDone
 
 __all__ = [
     "ALS",
@@ -74,17 +74,17 @@ __all__ = [
 #: Where names come from that are no errors.
 _HOMES = {
     "ALS": "rddals.als",
-    "BatchLearned": "rddals.learning",
-    "HalfStepDone": "rddals.events",
-    "LinksBuilt": "rddals.events",
-    "MatrixFactorizationModel": "rddals.model",
+    "BatchLearned": "rddals.streaming.batch",
+    "HalfStepDone": "rddals.training.events",
+    "LinksBuilt": "rddals.training.events",
+    "MatrixFactorizationModel": "rddals.model.matrix",
     "Rating": "pyspark.mllib.recommendation",
     "RatingBlock": "rddals.blocks.ratings",
-    "StreamingALS": "rddals.streaming",
-    "StreamingModel": "rddals.streaming_model",
-    "TrainingDone": "rddals.events",
+    "StreamingALS": "rddals.streaming.als",
+    "StreamingModel": "rddals.streaming.model",
+    "TrainingDone": "rddals.training.events",
     "install": "rddals.drop_in",
-    "plan": "rddals.planning",
+    "plan": "rddals.planning.planner",
     "uninstall": "rddals.drop_in",
 }
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from rddals.config import Settings
 from rddals.errors import SettingError
-from rddals.events import Listener
 from rddals.kernels.half_step import chosen_kernels
-from rddals.model import MatrixFactorizationModel
-from rddals.placement import Placements
+from rddals.model.matrix import MatrixFactorizationModel
+from rddals.rdds.context import is_local
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
-from rddals.rdds.spark import is_local
-from rddals.training import train
+from rddals.rdds.placement import Placements
+from rddals.training.events import Listener
+from rddals.training.train import train
 
 __all__ = ["ALS"]
 

@@ -9,7 +9,7 @@ from pyspark import mllib
 from pyspark.mllib import recommendation as mllibs
 
 from rddals.als import ALS
-from rddals.model import MatrixFactorizationModel
+from rddals.model.matrix import MatrixFactorizationModel
 
 __all__ = ["install", "uninstall"]
 

@@ -21,6 +21,7 @@ __all__ = [
     "RddalsError",
     "SettingError",
     "SingularSystemError",
+    "SourceError",
     "StudyError",
     "UnknownIdError",
 ]
@@ -81,6 +82,10 @@ class SingularSystemError(RddalsError, ArithmeticError):
 
 class OverflowingRatingsError(RddalsError, ArithmeticError):
     """Ratings are so large that factors, or sums of their squares, are not finite."""
+
+
+class SourceError(RddalsError, ValueError):
+    """Files do not hold ratings that can be read."""
 
 
 class UnknownIdError(RddalsError, LookupError):

@@ -10,13 +10,14 @@ from pyspark import RDD
 from rddals.blocks.ratings import RatingBlock
 from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.errors import ModelReleasedError, SettingError
-from rddals.keyed import KeyedModel, KeyedRating, ids_without_key
-from rddals.model import MatrixFactorizationModel
+from rddals.indexing.build import index_source
+from rddals.indexing.key_table import KeyTable
+from rddals.indexing.model import KeyedModel, KeyedRating, ids_without_key
+from rddals.model.matrix import MatrixFactorizationModel
+from rddals.rdds.context import is_stopped
 from rddals.rdds.frames import Columns, keys_of
-from rddals.rdds.indexing import index_source
 from rddals.rdds.ingest import prepare
-from rddals.rdds.keys import KeyTable
-from rddals.rdds.spark import Shuffle, is_stopped
+from rddals.rdds.shuffles import Shuffle
 
 __all__ = ["IndexedRatings", "KeyedModel", "KeyedRating", "index_ratings"]
 

@@ -11,7 +11,7 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
-from rddals.events import HalfStepDone, LinksBuilt, TrainingDone
+from rddals.training.events import HalfStepDone, LinksBuilt, TrainingDone
 
 __all__ = ["ProgressBar", "amount"]
 

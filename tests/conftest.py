@@ -67,7 +67,7 @@ def _spark(local_dir):
         .set("spark.ui.retainedJobs", "10000")
         .set("spark.sql.shuffle.partitions", "2")
         .set("spark.log.level", "ERROR")
-        # PySpark 4.1 and later; a task over TCP waits 40 ms (rddals.rdds.spark.spare_the_worker).
+        # PySpark 4.1 and later; over TCP a task waits 40 ms (rdds.worker_tuning).
         .set("spark.python.unix.domain.socket.enabled", "true")
         # Workers find the tests' own functions whatever folder the session started in.
         .setExecutorEnv("PYTHONPATH", os.pathsep.join((str(TESTS.parent), str(TESTS))))
@@ -125,7 +125,7 @@ class Footprint:
 @pytest.fixture
 def footprint(sc, local_dir):
     """Tells what a test leaves behind in Spark and in this process."""
-    from rddals.rdds.spark import TaskReports
+    from rddals.rdds.task_reports import TaskReports
 
     TaskReports(sc).close()  # the one accumulator that a context keeps
     return Footprint(sc, local_dir)

@@ -9,7 +9,7 @@ import sys
 from pyspark.sql import SparkSession
 
 from rddals import StreamingALS
-from rddals.rdds.history import all_ratings
+from rddals.streaming.history import all_ratings
 
 source, checkpoints, output, update = sys.argv[1:]
 spark = (

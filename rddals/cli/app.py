@@ -44,9 +44,9 @@ from rddals.cli.parameters import (
     Update,
     Verbose,
 )
-from rddals.exchange.forecast import NAMES
 from rddals.kernels import native
-from rddals.placement import PARTITIONERS
+from rddals.planning.forecast import NAMES
+from rddals.rdds.placement import PARTITIONERS
 from rddals.study.grid import Grid
 from rddals.study.runs import Settings
 

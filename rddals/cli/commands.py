@@ -17,8 +17,6 @@ from rddals.cli.files import check_destination, load_model, save_model
 from rddals.cli.metrics import measure
 from rddals.cli.options import Evaluation, SparkOptions, Training
 from rddals.cli.output import Output
-from rddals.cli.ratings import Ratings
-from rddals.cli.readers import read_ratings
 from rddals.cli.report import (
     history_document,
     kernels_document,
@@ -29,9 +27,11 @@ from rddals.cli.report import (
     quality_document,
 )
 from rddals.cli.split import split
-from rddals.events import Listener
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.shipping import write_package
+from rddals.sources.faults import Ratings
+from rddals.sources.readers import read_ratings
+from rddals.training.events import Listener
 
 __all__ = [
     "evaluate",

@@ -22,8 +22,9 @@ from pyspark.sql import SparkSession
 
 import partitioners
 import rddals
-from rddals.cli.failures import FAILED, describe, summary
+from rddals.cli.failures import FAILED, describe
 from rddals.errors import RddalsError
+from rddals.rdds.failures import summary
 
 __all__ = ["RunError", "spark_is_configured", "spark_session"]
 

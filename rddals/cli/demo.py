@@ -22,11 +22,11 @@ from rddals.cli.failures import InputError
 from rddals.cli.metrics import measure
 from rddals.cli.options import SparkOptions, Training
 from rddals.cli.output import Output
-from rddals.cli.readers import read_ratings
 from rddals.cli.report import history_document, kernels_document, links_document, number
 from rddals.cli.split import held_out, select
-from rddals.exchange.plan import bytes_moved, readable_bytes
+from rddals.exchange.choice import bytes_moved, readable_bytes
 from rddals.rdds.ingest import rating_source, read_batches
+from rddals.sources.readers import read_ratings
 
 __all__ = ["run"]
 

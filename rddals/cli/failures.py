@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
-from py4j.protocol import Py4JError, Py4JNetworkError
-from pyspark.errors import PySparkException
 
 from rddals.errors import (
     EventLogError,
@@ -20,11 +17,13 @@ from rddals.errors import (
     RatingTypeError,
     RddalsError,
     SettingError,
+    SourceError,
     StudyError,
     UnknownIdError,
 )
+from rddals.rdds.failures import summary
 
-__all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "InputError", "describe", "exit_codes", "summary"]
+__all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "InputError", "describe", "exit_codes"]
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -41,6 +40,7 @@ _INPUT_ERRORS = (
     RatingError,
     RatingTypeError,
     SettingError,
+    SourceError,
     StudyError,
     UnknownIdError,
 )
@@ -72,28 +72,3 @@ def describe(error: BaseException) -> tuple[int, str]:
     """The exit code for an error, and the error in one line."""
     code = BAD_INPUT if isinstance(error, _INPUT_ERRORS) else FAILED
     return code, " ".join(summary(error).split())
-
-
-def summary(error: BaseException) -> str:
-    """What an error says, without the stack traces that Spark wraps it in."""
-    if isinstance(error, RddalsError):
-        return str(error)
-    if isinstance(error, (ConnectionRefusedError, Py4JNetworkError)):
-        return (
-            "Java has ended, killed perhaps or out of memory; its log or the system's may say why"
-        )
-    text = str(error)
-    if not isinstance(error, (Py4JError, PySparkException)):
-        return f"{type(error).__name__}: {text}" if text else type(error).__name__
-    _, found, in_python = text.partition("Traceback (most recent call last):\n")
-    if found:  # a Python worker's error, quoted by the JVM: its last line says it
-        lines = in_python.split("\n\n")[0].splitlines()
-        return next((line for line in reversed(lines) if line[:1].strip()), text)
-    causes = re.findall(r"^Caused by: ([\w.$]+): (.+)$", text, re.MULTILINE)
-    if causes:
-        kind, message = causes[-1]
-        return f"{message} ({kind.rpartition('.')[2]})"
-    lines = [line for line in text.splitlines() if line.strip()]
-    # The first line of a Py4JJavaError says only which call failed.
-    chosen = lines[1] if len(lines) > 1 and lines[1].startswith(": ") else (lines or [text])[0]
-    return re.sub(r"^: (?:[\w.$]+(?:Exception|Error): )?", "", chosen)

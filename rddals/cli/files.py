@@ -3,83 +3,31 @@
 from __future__ import annotations
 
 import fcntl
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from rddals.cli.failures import InputError, summary
+from rddals.cli.failures import InputError
 from rddals.errors import RddalsError
-from rddals.model import MatrixFactorizationModel
-from rddals.rdds.hadoop import located
-from rddals.rdds.model_files import check_readable
+from rddals.model.files import check_readable
+from rddals.model.matrix import MatrixFactorizationModel
+from rddals.rdds.failures import summary
+from rddals.rdds.hadoop import exists, located, qualified
 
 __all__ = [
     "check_destination",
     "check_stream",
-    "exists",
-    "first_line",
     "load_model",
-    "path_of",
-    "plain",
-    "qualified",
     "save_model",
     "save_streamed",
     "stream_folder",
     "stream_lock",
 ]
-
-
-def exists(spark: SparkSession, path: str) -> bool:
-    """Whether there is a file or directory; False too where the path is none, as a glob is."""
-    try:
-        files, location = located(spark.sparkContext, path)
-        return bool(files.exists(location))
-    except Py4JJavaError:
-        return False
-
-
-def first_line(spark: SparkSession, path: str) -> str | None:
-    """The first line of a file that is not blank, unpacked if its name says so; None without one.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read.
-    """
-    files, location = located(spark.sparkContext, path)
-    jvm: Any = spark._jvm
-    factory = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(
-        spark._jsc.hadoopConfiguration()
-    )
-    try:
-        stream = files.open(location)
-        try:
-            codec = factory.getCodec(location)
-            text = stream if codec is None else codec.createInputStream(stream)
-            lines = jvm.java.io.BufferedReader(jvm.java.io.InputStreamReader(text, "UTF-8"))
-            while (line := lines.readLine()) is not None and not line.strip():
-                pass
-            return None if line is None else str(line)
-        finally:
-            stream.close()
-    except (Py4JJavaError, PySparkException) as error:
-        remedy = "; rename it: Hadoop reads no file with a colon in its name"
-        colon = ":" in path.rpartition("/")[2]
-        raise InputError(
-            f"{plain(path)} cannot be read: {summary(error)}{remedy if colon else ''}"
-        ) from error
-
-
-def plain(path: str) -> str:
-    """A path as people write it."""
-    return re.sub("^file:/+", "/", path)
 
 
 def check_destination(spark: SparkSession, path: str, overwrite: bool) -> None:
@@ -219,14 +167,3 @@ def load_model(spark: SparkSession, path: str) -> MatrixFactorizationModel:
         return MatrixFactorizationModel.load(spark.sparkContext, path)
     except (Py4JJavaError, PySparkException) as error:
         raise InputError(f"{path} holds no complete model: {summary(error)}") from error
-
-
-def path_of(spark: SparkSession, url: str) -> str:
-    """The path, with its scheme, of what Spark's logs name by a URL."""
-    return qualified(spark, unquote(url))
-
-
-def qualified(spark: SparkSession, path: str) -> str:
-    """A path with its scheme, from the root."""
-    files, location = located(spark.sparkContext, path)
-    return str(files.makeQualified(location).toString())

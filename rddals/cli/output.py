@@ -25,8 +25,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from rddals.events import HalfStepDone, Listener
 from rddals.progress import ProgressBar, amount
+from rddals.training.events import HalfStepDone, Listener
 
 __all__ = ["Output"]
 

@@ -8,17 +8,18 @@ from typing import Any
 
 import rddals
 from rddals.cli.failures import InputError
-from rddals.cli.held import LocalFileRatings, read_local_ratings
 from rddals.cli.lists import numbers, words
 from rddals.cli.options import SparkOptions
 from rddals.cli.output import Output
-from rddals.cli.ratings import Ratings, quoted
-from rddals.cli.readers import read_ratings
-from rddals.exchange.expectation import expected_plan
-from rddals.exchange.forecast import NAMES, Plan, PlannedPlacement, PlannedSide
-from rddals.exchange.plan import readable_bytes
+from rddals.exchange.choice import readable_bytes
 from rddals.measure import Measured, Traffic, read_event_log
-from rddals.placement import PARTITIONERS
+from rddals.planning.expectation import expected_plan
+from rddals.planning.forecast import NAMES, Plan, PlannedPlacement, PlannedSide
+from rddals.rdds.placement import PARTITIONERS
+from rddals.sources.faults import Ratings
+from rddals.sources.local_reader import LocalFileRatings, read_local_ratings
+from rddals.sources.paths import quoted
+from rddals.sources.readers import read_ratings
 
 __all__ = ["Grid", "expect", "measure", "only_without_data", "plan"]
 

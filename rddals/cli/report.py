@@ -8,7 +8,7 @@ from typing import Any
 from rddals import HalfStepDone, LinksBuilt
 from rddals.cli.metrics import Quality
 from rddals.cli.output import Output
-from rddals.exchange.plan import bytes_moved
+from rddals.exchange.choice import bytes_moved
 
 __all__ = [
     "history_document",

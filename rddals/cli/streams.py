@@ -15,21 +15,14 @@ from pyspark.sql import DataFrame, SparkSession
 
 from rddals import BatchLearned, StreamingALS
 from rddals.cli.failures import InputError
-from rddals.cli.files import (
-    check_stream,
-    exists,
-    path_of,
-    plain,
-    qualified,
-    save_streamed,
-    stream_folder,
-    stream_lock,
-)
+from rddals.cli.files import check_stream, save_streamed, stream_folder, stream_lock
 from rddals.cli.options import Files, Learning, SparkOptions
 from rddals.cli.output import Output
-from rddals.cli.ratings import Ratings
-from rddals.cli.readers import escaped, read_batch
-from rddals.rdds.found import FileSourceLog
+from rddals.rdds.hadoop import exists, qualified
+from rddals.sources.faults import Ratings
+from rddals.sources.paths import escaped, path_of, plain
+from rddals.sources.readers import read_batch
+from rddals.streaming.file_source import FileSourceLog
 
 __all__ = ["stream"]
 

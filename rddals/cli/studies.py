@@ -14,12 +14,12 @@ from pyspark.sql import DataFrame, SparkSession
 from rddals.cli.failures import InputError
 from rddals.cli.options import SparkOptions
 from rddals.cli.output import Output
-from rddals.cli.ratings import Ratings
-from rddals.cli.readers import read_ratings
-from rddals.exchange.plan import readable_bytes
+from rddals.exchange.choice import readable_bytes
 from rddals.rdds.degrees import count_degrees, digest_of
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.links import NoRatingsError
+from rddals.sources.faults import Ratings
+from rddals.sources.readers import read_ratings
 from rddals.study.findings import findings
 from rddals.study.grid import Combination, Grid
 from rddals.study.record import Record, check_folder

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rddals.exchange.base import NO_ROWS, BlockResult, Delivery, Exchange, OwnRows, Step, StepResult
 from rddals.exchange.broadcast import BroadcastExchange
+from rddals.exchange.choice import Choice, HalfStepSizes, Resources, bytes_moved, choose
 from rddals.exchange.join import JoinExchange
 from rddals.exchange.local import LocalExchange
-from rddals.exchange.plan import Choice, HalfStepSizes, Resources, bytes_moved, choose
 from rddals.exchange.shuffle import ShuffleExchange
 
 __all__ = [

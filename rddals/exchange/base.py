@@ -16,7 +16,8 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import LinkBlock
 from rddals.errors import RddalsError, SingularSystemError
 from rddals.rdds.links import Links, check_digest, one_per_block
-from rddals.rdds.spark import Shuffle, TaskReports
+from rddals.rdds.shuffles import Shuffle
+from rddals.rdds.task_reports import TaskReports
 
 __all__ = [
     "BlockResult",

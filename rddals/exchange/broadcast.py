@@ -22,8 +22,11 @@ from rddals.exchange.base import (
 )
 from rddals.exchange.side_rows import SideRows
 from rddals.rdds.factors import without_block_numbers
+from rddals.rdds.lifetimes import cut_lineage
 from rddals.rdds.links import Links
-from rddals.rdds.spark import Shuffle, TaskReports, co_partitioned, cut_lineage, spark_task
+from rddals.rdds.shuffles import Shuffle, co_partitioned
+from rddals.rdds.task_reports import TaskReports
+from rddals.rdds.worker_tuning import spark_task
 
 __all__ = ["BroadcastExchange"]
 

@@ -25,9 +25,12 @@ from rddals.exchange.base import (
 )
 from rddals.exchange.side_rows import SideRows
 from rddals.rdds.factors import without_block_numbers
+from rddals.rdds.lifetimes import cut_lineage, discard
 from rddals.rdds.links import Links
 from rddals.rdds.one_task import in_one_task, numbered
-from rddals.rdds.spark import Shuffle, TaskReports, cut_lineage, discard, spark_task
+from rddals.rdds.shuffles import Shuffle
+from rddals.rdds.task_reports import TaskReports
+from rddals.rdds.worker_tuning import spark_task
 
 __all__ = ["LocalExchange"]
 
@@ -54,7 +57,7 @@ class LocalExchange(Exchange):
     """Runs the steps of all blocks in one task.
 
     Between steps the rows are in an RDD of one partition. A training does not come here for every
-    half-step: `rddals.segments` runs many of them in a task.
+    half-step: `rddals.training.segment` runs many of them in a task.
     """
 
     name = "local"

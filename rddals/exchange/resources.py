@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pyspark import SparkContext
 
-from rddals.exchange.plan import Resources
-from rddals.kernels.speed import seconds_per_flop
+from rddals.exchange.choice import Resources
+from rddals.kernels.calibration import seconds_per_flop
+from rddals.rdds.context import is_local
 from rddals.rdds.one_task import cores_of_a_task
-from rddals.rdds.spark import is_local
 
 __all__ = ["resources_here", "resources_of"]
 

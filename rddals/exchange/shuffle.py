@@ -23,19 +23,11 @@ from rddals.exchange.base import (
     StepResult,
     collect_reports,
 )
+from rddals.rdds.lifetimes import cut_lineage, discard, materialise, storage_level
 from rddals.rdds.links import REMEDY, Links
-from rddals.rdds.spark import (
-    Shuffle,
-    TaskReports,
-    co_partitioned,
-    cut_lineage,
-    discard,
-    identity,
-    materialise,
-    spark_task,
-    storage_level,
-    with_shuffle_serializer,
-)
+from rddals.rdds.shuffles import Shuffle, co_partitioned, identity, with_shuffle_serializer
+from rddals.rdds.task_reports import TaskReports
+from rddals.rdds.worker_tuning import spark_task
 
 __all__ = ["BlockToBlock", "MessageFormat", "ShuffleExchange"]
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rddals.blocks.links import Group
+from rddals.kernels.flops import DUAL_SHARE
 from rddals.kernels.solvers import solve_nonnegative, solve_spd
 from rddals.kernels.system import System
-from rddals.kernels.work import DUAL_SHARE
 
 __all__ = ["BatchedRows"]
 

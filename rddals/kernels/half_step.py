@@ -45,9 +45,9 @@ from rddals.config import Kernels, Objective
 from rddals.errors import OverflowingRatingsError, SettingError, SingularSystemError
 from rddals.kernels import native
 from rddals.kernels.batched import BatchedRows
+from rddals.kernels.flops import flops
 from rddals.kernels.native.rows import NativeRows
 from rddals.kernels.system import System, penalty_counts
-from rddals.kernels.work import flops
 
 __all__ = ["Solution", "chosen_kernels", "gram", "half_step", "penalty"]
 

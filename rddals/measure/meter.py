@@ -13,7 +13,7 @@ from pyspark import SparkContext
 from rddals.errors import MeterError
 from rddals.measure.events import read_event_log
 from rddals.measure.stages import Measured
-from rddals.rdds.spark import is_stopped
+from rddals.rdds.context import is_stopped
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on

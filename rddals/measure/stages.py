@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from rddals.errors import EventLogError
-from rddals.rdds.spark import STEP
+from rddals.rdds.context import STEP
 
 __all__ = ["Measured", "StageMeasure", "StepMeasure", "Traffic", "measured"]
 

@@ -13,7 +13,7 @@ from rddals.blocks.links import ratings_digest
 from rddals.errors import RddalsError
 from rddals.rdds.ingest import read_batches
 from rddals.rdds.links import NoRatingsError
-from rddals.rdds.spark import spark_task
+from rddals.rdds.worker_tuning import spark_task
 
 __all__ = ["Degrees", "collect_pairs", "count_degrees", "digest_of", "merged_degrees"]
 

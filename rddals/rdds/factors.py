@@ -16,14 +16,9 @@ from pyspark.rdd import Partitioner as SparkPartitioner
 from partitioners import Partitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.errors import RatingTypeError
-from rddals.rdds.spark import (
-    Shared,
-    Shuffle,
-    co_partitioned,
-    cut_lineage,
-    spark_task,
-    with_shuffle_serializer,
-)
+from rddals.rdds.lifetimes import Shared, cut_lineage
+from rddals.rdds.shuffles import Shuffle, co_partitioned, with_shuffle_serializer
+from rddals.rdds.worker_tuning import spark_task
 
 __all__ = [
     "FactorTable",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
+from pyspark.sql import SparkSession
 
-__all__ = ["cause", "located", "names_in", "text_of"]
+__all__ = ["exists", "located", "names_in", "qualified", "text_of"]
 
 
 def located(sc: SparkContext, path: str) -> tuple[Any, Any]:
@@ -33,12 +35,16 @@ def text_of(sc: SparkContext, path: str) -> str:
         stream.close()
 
 
-def cause(error: BaseException) -> str:
-    """What an exception, Java's or Python's, comes from, in a line of its own words."""
-    cause = getattr(error, "java_exception", None)
-    if cause is None:
-        return (str(error).strip() or repr(error)).splitlines()[0]
-    while cause.getCause() is not None:
-        cause = cause.getCause()
-    name = cause.getClass().getSimpleName()
-    return f"{name}: {cause.getMessage()}".split("\n")[0].rstrip(".")
+def exists(spark: SparkSession, path: str) -> bool:
+    """Whether there is a file or directory; False too where the path is none, as a glob is."""
+    try:
+        files, location = located(spark.sparkContext, path)
+        return bool(files.exists(location))
+    except Py4JJavaError:
+        return False
+
+
+def qualified(spark: SparkSession, path: str) -> str:
+    """A path with its scheme, from the root."""
+    files, location = located(spark.sparkContext, path)
+    return str(files.makeQualified(location).toString())

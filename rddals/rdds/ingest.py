@@ -13,9 +13,11 @@ from pyspark.sql import DataFrame
 
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, RatingTypeError, SettingError
+from rddals.rdds.context import is_stopped
 from rddals.rdds.frames import Columns, columns_of
 from rddals.rdds.shipping import ship
-from rddals.rdds.spark import TaskReports, gc_paused, is_stopped
+from rddals.rdds.task_reports import TaskReports
+from rddals.rdds.worker_tuning import gc_paused
 
 __all__ = ["prepare", "rating_source", "read_batches", "usable_batches"]
 

@@ -13,21 +13,16 @@ from numpy.typing import NDArray
 from pyspark import RDD
 
 from partitioners import Partitioner
+from rddals.blocks.checked_placement import checked_blocks
 from rddals.blocks.links import LinkBlock, link
-from rddals.blocks.places import checked_blocks
 from rddals.blocks.popularity import Popularity
 from rddals.blocks.sides import PRODUCTS, SIDE_NAMES, USERS
 from rddals.errors import InconsistentRatingsError, RatingError, RddalsError
-from rddals.rdds.pieces import Piece, own_ratings, scatter_ratings
-from rddals.rdds.spark import (
-    Shuffle,
-    TaskReports,
-    co_partitioned,
-    materialise,
-    spark_task,
-    storage_level,
-    with_shuffle_serializer,
-)
+from rddals.rdds.lifetimes import materialise, storage_level
+from rddals.rdds.scatter import Piece, own_ratings, scatter_ratings
+from rddals.rdds.shuffles import Shuffle, co_partitioned, with_shuffle_serializer
+from rddals.rdds.task_reports import TaskReports
+from rddals.rdds.worker_tuning import spark_task
 
 __all__ = [
     "REMEDY",

@@ -12,7 +12,9 @@ from py4j.protocol import Py4JError
 from pyspark import RDD, SparkContext
 
 from rddals.blocks.factors import FactorBlock
-from rddals.rdds.spark import is_local, spark_task, with_shuffle_serializer
+from rddals.rdds.context import is_local
+from rddals.rdds.shuffles import with_shuffle_serializer
+from rddals.rdds.worker_tuning import spark_task
 
 __all__ = ["TaskCores", "cores_of_a_task", "in_one_task", "local_cores", "numbered"]
 

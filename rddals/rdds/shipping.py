@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from pyspark import SparkContext
 
-from rddals.rdds.spark import is_local
+from rddals.rdds.context import is_local
 
 __all__ = ["PACKAGES", "ship", "write_package"]
 

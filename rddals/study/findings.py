@@ -7,7 +7,7 @@ from math import ceil
 from statistics import mean
 from typing import Any
 
-from rddals.exchange.plan import readable_bytes
+from rddals.exchange.choice import readable_bytes
 from rddals.study.grid import MLLIB, Combination
 from rddals.study.record import PARTS
 

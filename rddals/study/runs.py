@@ -14,9 +14,9 @@ from pyspark.sql import DataFrame
 
 from rddals import ALS, HalfStepDone, TrainingDone
 from rddals.blocks.sides import SIDE_NAMES
-from rddals.exchange.forecast import PlannedPlacement
 from rddals.measure import Measured, ShuffleMeter, StageMeasure, Traffic
-from rddals.planning import plan
+from rddals.planning.forecast import PlannedPlacement
+from rddals.planning.planner import plan
 from rddals.study.grid import MLLIB, Combination
 from rddals.study.record import PARTS, Record
 

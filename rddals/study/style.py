@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from rddals.exchange.plan import readable_bytes
+from rddals.exchange.choice import readable_bytes
 from rddals.study.grid import MLLIB
 from rddals.study.record import PARTS
 

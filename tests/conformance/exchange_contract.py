@@ -26,9 +26,9 @@ from rddals.blocks.start import id_start, mllib_start
 from rddals.exchange import EXCHANGES, BlockResult, OwnRows, bytes_moved
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.links import build_links
-from rddals.rdds.spark import with_shuffle_serializer
-from rddals.rdds.start import start_from
-from rddals.training import half_step_sizes
+from rddals.rdds.shuffles import with_shuffle_serializer
+from rddals.training.start import start_from
+from rddals.training.train import half_step_sizes
 
 RANK, LAMBDA, ALPHA, SEED, ITERATIONS = 3, 0.1, 2.0, 11, 2
 

@@ -27,9 +27,9 @@ from cli_runs import failed, run_here, succeeded
 from rddals import ALS, MatrixFactorizationModel
 from rddals.cli.app import app
 from rddals.cli.context import spark_is_configured
-from rddals.exchange.forecast import NAMES
-from rddals.exchange.plan import readable_bytes
+from rddals.exchange.choice import readable_bytes
 from rddals.measure import ShuffleMeter, read_event_log
+from rddals.planning.forecast import NAMES
 
 RDDALS = str(Path(sys.executable).with_name("rddals"))
 TRAIN = ("--rank", "3", "--iterations", "4", "--lambda", "0.1", "--seed", "5", "--blocks", "2")

@@ -12,8 +12,8 @@ import pytest
 from rddals import ALS
 from rddals.cli.output import Output
 from rddals.errors import SingularSystemError
-from rddals.events import HalfStepDone, TrainingDone
 from rddals.progress import ProgressBar
+from rddals.training.events import HalfStepDone, TrainingDone
 
 
 class Terminal(io.StringIO):

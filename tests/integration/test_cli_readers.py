@@ -12,12 +12,11 @@ from pyarrow import parquet
 
 import rating_files
 from rating_files import HELD
-from rddals.cli import readers
-from rddals.cli.failures import InputError
-from rddals.cli.held import read_local_ratings
-from rddals.errors import RatingError
+from rddals.errors import RatingError, SourceError
 from rddals.rdds.degrees import count_degrees
 from rddals.rdds.ingest import rating_source
+from rddals.sources import readers
+from rddals.sources.local_reader import read_local_ratings
 
 RATINGS = [(u, i, float((u * i) % 5) + 0.5) for u in range(1, 9) for i in (-3, 2, 5, 11)]
 HEADER = "userId,movieId,rating,timestamp\n"
@@ -39,7 +38,7 @@ def read_ratings(spark, paths, columns=None):
     held = read_local_ratings(paths, columns)
     try:
         ratings = readers.read_ratings(spark, paths, columns)
-    except InputError:
+    except SourceError:
         assert held is None
         raise
     if held is not None:
@@ -186,7 +185,7 @@ def test_no_bad_line_is_missed_or_dropped(spark, tmp_path):
 
 def test_a_bad_line_is_named(spark, tmp_path):
     path = write(tmp_path / "a b" / "x.csv.gz", HEADER + GOOD + "3,four,5,1\n" + GOOD)
-    with pytest.raises(InputError) as raised:
+    with pytest.raises(SourceError) as raised:
         train_on(read_ratings(spark, [path]))
     assert str(raised.value) == (
         f"{path}, line {len(RATINGS) + 2}: item 'four' is not an integer; "
@@ -199,7 +198,7 @@ def test_another_order_of_columns_in_a_second_file(spark, tmp_path):
     second = write(tmp_path / "d/b.csv", "movieId,userId,rating,timestamp\n" + GOOD)
     ratings = read_ratings(spark, [str(tmp_path / "d")])
     with (
-        pytest.raises(InputError, match=f"^{second}, line 1: user 'movieId'"),
+        pytest.raises(SourceError, match=f"^{second}, line 1: user 'movieId'"),
         ratings.locating_faults(),
     ):
         raise RatingError("refused")
@@ -218,7 +217,7 @@ def test_a_bad_row_of_parquet(spark, tmp_path, row, told):
     frame.write.parquet(str(tmp_path / "x"))
     ratings = read_ratings(spark, [str(tmp_path / "x")])
     with (
-        pytest.raises(InputError, match=f"^{tmp_path}/x/part-.*parquet: {told}"),
+        pytest.raises(SourceError, match=f"^{tmp_path}/x/part-.*parquet: {told}"),
         ratings.locating_faults(),
     ):
         raise RatingError("refused")
@@ -232,7 +231,7 @@ def test_an_error_of_other_ratings_is_not_blamed_on_these(spark, tmp_path):
 
 def test_a_header_without_ratings(spark, tmp_path):
     ratings = read_ratings(spark, [write(tmp_path / "x.csv", HEADER)])
-    with pytest.raises(InputError, match=r"x\.csv holds no rating"), ratings.locating_faults():
+    with pytest.raises(SourceError, match=r"x\.csv holds no rating"), ratings.locating_faults():
         raise RatingError("empty")
 
 
@@ -241,7 +240,7 @@ def test_a_file_cut_short(spark, tmp_path):
     path = write(tmp_path / "cut", packed[: len(packed) * 2 // 3])
     os.rename(path, f"{path}.csv.gz")
     ratings = read_ratings(spark, [f"{path}.csv.gz"])
-    with pytest.raises(InputError, match="cannot be read to its end: Unexpected end"):
+    with pytest.raises(SourceError, match="cannot be read to its end: Unexpected end"):
         train_on(ratings)
 
 
@@ -259,29 +258,29 @@ def test_a_file_cut_short(spark, tmp_path):
 )
 def test_what_is_no_file_of_ratings(spark, tmp_path, name, data, told):
     path = write(tmp_path / name, data)
-    with pytest.raises(InputError, match=f"^{path}:? {told}"):
+    with pytest.raises(SourceError, match=f"^{path}:? {told}"):
         read_ratings(spark, [path])
 
 
 def test_what_is_called_gzip_but_is_not(spark, tmp_path):
     (tmp_path / "x.csv.gz").write_text(HEADER + GOOD)
-    with pytest.raises(InputError, match=r"x.csv.gz cannot be read: not a gzip file"):
+    with pytest.raises(SourceError, match=r"x.csv.gz cannot be read: not a gzip file"):
         read_ratings(spark, [str(tmp_path / "x.csv.gz")])
 
 
 def test_what_is_not_there(spark, tmp_path):
     for path in (f"{tmp_path}/none.csv", f"{tmp_path}/none*.csv", f"{tmp_path}/none.parquet"):
-        with pytest.raises(InputError) as raised:
+        with pytest.raises(SourceError) as raised:
             read_ratings(spark, [path])
         told = "there is no such file or directory; check the path"
         assert str(raised.value) == f"{path}: {told}"
     path = write(tmp_path / "a[1].csv", GOOD)
-    with pytest.raises(InputError, match=r"a\[1\].csv: .*: escape them with a backslash"):
+    with pytest.raises(SourceError, match=r"a\[1\].csv: .*: escape them with a backslash"):
         read_ratings(spark, [path])
 
 
 def test_parquet_without_numbers(spark, tmp_path):
     frame = spark.createDataFrame([("a", 2, 3.0)], "user string, item long, rating double")
     frame.write.parquet(str(tmp_path / "x"))
-    with pytest.raises(InputError, match="x: column 'user' is of type string; ids are integers"):
+    with pytest.raises(SourceError, match="x: column 'user' is of type string; ids are integers"):
         read_ratings(spark, [str(tmp_path / "x")])

@@ -22,8 +22,8 @@ import pytest
 
 from cli_runs import failed, run_here, succeeded
 from rddals import MatrixFactorizationModel, Rating, StreamingALS
-from rddals.cli.files import path_of
-from rddals.rdds.found import FileSourceLog
+from rddals.sources.paths import path_of
+from rddals.streaming.file_source import FileSourceLog
 
 RDDALS = str(Path(sys.executable).with_name("rddals"))
 OPTIONS = ("--rank", "3", "--seed", "5", "--blocks", "2")

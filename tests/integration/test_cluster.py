@@ -392,5 +392,5 @@ def test_spark_submit_takes_the_package(sc, master, bare_python, tmp_path, where
     rows = [(u, p, (u * p) % 5 + 1) for u in range(20) for p in range(9)]
     expected = ALS.train(sc.parallelize(rows, 2), 4, 5, 0.1, blocks=2, seed=7, listeners=())
     told, predicted = ran.stdout.splitlines()
-    assert told == "['--mine'] rddals.zip rddals.model"
+    assert told == "['--mine'] rddals.zip rddals.model.matrix"
     assert float(predicted) == pytest.approx(expected.predict(3, 4), abs=1e-3)

@@ -25,8 +25,8 @@ import pytest
 import partitioners
 import rddals
 import rddals.indexer
-import rddals.local
 import rddals.measure
+import rddals.model.local
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -175,7 +175,7 @@ def test_the_reference_states_true_signatures():
     actual = {
         **vars(rddals.indexer),
         **vars(rddals.measure),
-        "LocalModel": rddals.local.LocalModel,
+        "LocalModel": rddals.model.local.LocalModel,
         "plan": rddals.plan,
     }
     for name in classes:

@@ -19,8 +19,8 @@ from rddals import (
     SettingError,
     UnknownIdError,
 )
-from rddals.blocks.keys import Coder
 from rddals.indexer import KeyedModel, KeyedRating, index_ratings
+from rddals.indexing.keys import Coder
 from rddals.rdds.frames import ArrowColumns
 
 RANK = 3

@@ -19,9 +19,9 @@ from rddals import (
     SettingError,
     counting,
 )
-from rddals.counting import cores
-from rddals.exchange.forecast import Load
 from rddals.measure import ShuffleMeter
+from rddals.planning.forecast import Load
+from rddals.planning.statistics import cores
 
 RANK = 10
 

@@ -13,7 +13,7 @@ from partitioners import HashPartitioner, RangePartitioner
 from rddals import ALS, InconsistentRatingsError
 from rddals.blocks.xorshift import gaussians, longs
 from rddals.rdds.links import build_links
-from rddals.rdds.start import start_of_mllib
+from rddals.training.start import start_of_mllib
 
 SAMPLE = Path(pyspark.__file__).parent / "data/mllib/als/sample_movielens_ratings.txt"
 RANK = 5

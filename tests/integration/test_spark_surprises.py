@@ -14,23 +14,19 @@ from types import SimpleNamespace
 import pytest
 from pyspark import RDD, StorageLevel, accumulators
 
-from rddals.rdds.spark import (
+from rddals.rdds.context import head
+from rddals.rdds.frames import arrow_batches
+from rddals.rdds.lifetimes import cut_lineage, discard, materialise, storage_level
+from rddals.rdds.query_lookup import query_checkpoint
+from rddals.rdds.shuffles import (
     WRITER,
     Shuffle,
-    TaskReports,
-    arrow_batches,
     block_index,
     co_partitioned,
-    cut_lineage,
-    discard,
-    gc_paused,
-    head,
-    materialise,
-    query_checkpoint,
-    storage_level,
-    tune_worker,
     with_shuffle_serializer,
 )
+from rddals.rdds.task_reports import TaskReports
+from rddals.rdds.worker_tuning import gc_paused, tune_worker
 
 PAIRS = [(block, f"{block}{letter}") for block in range(3) for letter in "ab"]
 
@@ -229,7 +225,7 @@ def test_a_failed_cut_leaves_nothing(sc, footprint):
 
 ASK_THE_CONNECTION = """
 import socket
-from rddals.rdds.spark import spare_the_worker
+from rddals.rdds.worker_tuning import tune_worker
 
 with socket.create_server(("127.0.0.1", 0)) as server:
     with socket.create_connection(server.getsockname()) as connection:

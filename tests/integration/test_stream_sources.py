@@ -25,8 +25,8 @@ from rddals import (
     SettingError,
     StreamingALS,
 )
-from rddals.rdds.checkpoints import Checkpoint
-from rddals.rdds.history import all_ratings
+from rddals.streaming.checkpoint import Checkpoint
+from rddals.streaming.history import all_ratings
 from stream_files import mean_of, write_batch, write_batches
 
 RANK, SEED = 2, 11

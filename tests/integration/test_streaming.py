@@ -27,8 +27,8 @@ from rddals import (
 )
 from rddals.blocks.start import id_start
 from rddals.exchange import EXCHANGES
-from rddals.rdds import levels as levels_module
-from rddals.rdds.stream_state import StreamState
+from rddals.streaming import levels as levels_module
+from rddals.streaming.state import StreamState
 from stream_reference import Stream
 
 RANK, SEED = 3, 11

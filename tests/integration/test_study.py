@@ -15,7 +15,7 @@ import pyspark
 import pytest
 
 from rddals.cli.app import app
-from rddals.exchange.forecast import NAMES
+from rddals.planning.forecast import NAMES
 from rddals.study.grid import MLLIB, Combination
 
 pytest.importorskip("plotly")

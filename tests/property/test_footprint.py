@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from partitioners import HashPartitioner, RangePartitioner
 from rddals.blocks.links import link
 from rddals.blocks.ratings import RatingBlock
-from rddals.exchange.footprint import Footprint, footprints
-from rddals.exchange.forecast import half_step_sizes, half_steps, load_of
-from rddals.kernels.work import flops
+from rddals.kernels.flops import flops
+from rddals.planning.footprint import Footprint, footprints
+from rddals.planning.forecast import half_step_sizes, half_steps, load_of
 
 RANK = 3
 ids = st.integers(-20, 20)

@@ -7,9 +7,9 @@ import pytest
 
 from partitioners import HashPartitioner
 from rddals.errors import SettingError
-from rddals.exchange.expectation import ExpectedSide, degree_quantiles, expected_plan
-from rddals.exchange.footprint import footprints
-from rddals.exchange.forecast import half_step_sizes, half_steps, load_of
+from rddals.planning.expectation import ExpectedSide, degree_quantiles, expected_plan
+from rddals.planning.footprint import footprints
+from rddals.planning.forecast import half_step_sizes, half_steps, load_of
 
 SIZES = dict(users=1_000, products=500, ratings=20_000, rank=10, executors=3)
 

@@ -5,15 +5,15 @@ from enum import Enum, IntEnum
 import numpy as np
 import pytest
 
-from rddals.blocks.keys import CodedRatings, Coder, Keys, bucket_of, checked_key, in_id_order
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError
+from rddals.indexing.keys import CodedRatings, Coder, Keys, bucket_of, checked_key, in_id_order
 
 NAMES = ["ann", "bob", "", "žofie", "ann "]
 
 
 def test_buckets_are_the_same_in_every_process():
-    code = "from rddals.blocks.keys import bucket_of; print(bucket_of(['ann', 'bob', 2**40], 97))"
+    code = "from rddals.indexing.keys import bucket_of; print(bucket_of(['ann', 'bob', 2**40], 97))"
     ran = {
         subprocess.run(
             [sys.executable, "-c", code],

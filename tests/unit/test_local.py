@@ -8,7 +8,7 @@ import pytest
 from rddals import SettingError, UnknownIdError
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.popularity import Popularity
-from rddals.local import LocalModel
+from rddals.model.local import LocalModel
 
 USERS = FactorBlock(np.array([-3, 2, 7], np.int32), np.array([[1, 0], [0, 1], [2, 1]], np.float32))
 PRODUCTS = FactorBlock(

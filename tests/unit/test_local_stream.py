@@ -9,7 +9,7 @@ from bench.data import in_batches
 from bench.local_stream import LocalStream
 from rddals import RatingBlock
 from rddals.blocks.start import id_start
-from rddals.stream_steps import START_LENGTH
+from rddals.streaming.block_step import START_LENGTH
 from stream_reference import Stream
 
 RANK, SEED = 3, 7

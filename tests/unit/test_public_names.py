@@ -48,8 +48,8 @@ def test_what_is_not_there():
 
 @pytest.mark.parametrize("costly", ["pandas", "pyspark.ml", "pyspark.mllib", "scipy.optimize"])
 def test_a_worker_that_trains_imports_little(costly):
-    tasks = "rddals.exchange, rddals.rdds.factors, rddals.rdds.links, rddals.stream_steps"
-    tasks += ", rddals.training"
+    tasks = "rddals.exchange, rddals.rdds.factors, rddals.rdds.links, rddals.streaming.block_step"
+    tasks += ", rddals.training.train"
     code = f"import pyspark.worker, sys, {tasks}; print('{costly}' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"

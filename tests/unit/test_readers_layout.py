@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rddals.cli.columns import pick_columns
-from rddals.cli.failures import InputError
-from rddals.cli.layout import complaint, detect
+from rddals.errors import SourceError
+from rddals.sources.columns import pick_columns
+from rddals.sources.layout import complaint, detect
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_name_decides_where_the_first_line_is_broken():
     ],
 )
 def test_what_is_no_file_of_ratings(line, columns, told):
-    with pytest.raises(InputError) as raised:
+    with pytest.raises(SourceError) as raised:
         detect(line, "x", columns)
     assert told in str(raised.value)
 

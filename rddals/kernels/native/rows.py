@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rddals.kernels import native
+from rddals.kernels.flops import DUAL_SHARE
 from rddals.kernels.native import address
 from rddals.kernels.solvers import solve_nonnegative
 from rddals.kernels.system import System
-from rddals.kernels.work import DUAL_SHARE
 
 __all__ = ["NativeRows"]
 

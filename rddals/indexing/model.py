@@ -1,0 +1,397 @@
+"""A model that is asked and answers by keys: strings, or integers beyond 32 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import starmap
+from typing import Any, NamedTuple
+
+import numpy as np
+from pyspark import RDD, Broadcast, SparkContext
+
+from rddals.blocks.sides import ID_NAMES, PRODUCTS, USERS
+from rddals.errors import (
+    ModelFormatError,
+    ModelReleasedError,
+    RatingTypeError,
+    SettingError,
+    UnknownIdError,
+)
+from rddals.indexing.files import read_keys, write_keys
+from rddals.indexing.key_table import KeyTable, is_key_pair
+from rddals.indexing.keys import Key, checked_key
+from rddals.model.files import check_free, written
+from rddals.model.matrix import MatrixFactorizationModel, check_location
+from rddals.rdds.context import head, is_stopped
+from rddals.rdds.frames import Columns, key_rows
+from rddals.rdds.ingest import prepare
+from rddals.rdds.task_reports import TaskReports
+from rddals.rdds.worker_tuning import spark_task
+
+__all__ = ["KeyedModel", "KeyedRating", "ids_without_key"]
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+class KeyedRating(NamedTuple):
+    """A rating of, or predicted for, a user and a product by their keys."""
+
+    user: Key
+    product: Key
+    rating: float
+
+
+class KeyedModel:
+    """A `rddals.MatrixFactorizationModel` that is asked and answers by keys.
+
+    Made by `IndexedRatings.keyed` or `load`. Methods and arguments are those of the model, with
+    keys where it has ids and `KeyedRating` where it has ``Rating``.
+
+    Attributes
+    ----------
+    model : MatrixFactorizationModel
+        The model that knows ids.
+    """
+
+    def __init__(self, model: MatrixFactorizationModel, keys: KeyTable) -> None:
+        self.model = model
+        self._keys = keys.retain()
+        self._broadcasts: dict[int, Broadcast[list[Key]]] = {}
+        self._released = False
+
+    @property
+    def rank(self) -> int:
+        """Length of a factor."""
+        return self.model.rank
+
+    def predict(self, user: Key, product: Key) -> float:
+        """The predicted rating of a product by a user."""
+        ids = self._id(USERS, user), self._id(PRODUCTS, product)
+        with _in_keys((USERS, user), (PRODUCTS, product)):
+            return self.model.predict(*ids)
+
+    def predictAll(self, user_product: RDD[tuple[Key, Key]]) -> RDD[KeyedRating]:
+        """Predicted ratings of ``(user, product)`` pairs, in no particular order.
+
+        Pairs of which the model does not know the user or the product are left out.
+        """
+        assert isinstance(user_product, RDD), "user_product should be RDD of (user, product)"
+        keys = self._live_keys()
+        assert all(map(is_key_pair, head(user_product))), (
+            "user_product should be RDD of (user, product)"
+        )
+        by_user = keys.with_ids(USERS, user_product)
+        by_product = keys.with_ids(PRODUCTS, by_user.map(_swapped))
+        predicted = self.model.predictAll(by_product.map(_swapped))
+        users = keys.with_keys(USERS, predicted.map(_user_first))
+        return keys.with_keys(PRODUCTS, users.map(_product_first)).map(_as_keyed)
+
+    def recommendProducts(
+        self,
+        user: Key,
+        num: int,
+        *,
+        exclude: Iterable[Key] = (),
+        candidates: Iterable[Key] | None = None,
+        fallback: str | None = None,
+    ) -> list[KeyedRating]:
+        """The `num` products with the highest predicted ratings for a user, best first."""
+        id_ = self._id(USERS, user, unknown=fallback is not None)
+        chosen = self._chosen(PRODUCTS, exclude, candidates)
+        with _in_keys((USERS, user)):
+            found = self.model.recommendProducts(id_, num, **chosen, fallback=fallback)
+        products = self._live_keys().keys_of(PRODUCTS, [rating.product for rating in found])
+        scores = [rating.rating for rating in found]
+        return [KeyedRating(user, *best) for best in zip(products, scores, strict=True)]
+
+    def recommendUsers(
+        self,
+        product: Key,
+        num: int,
+        *,
+        exclude: Iterable[Key] = (),
+        candidates: Iterable[Key] | None = None,
+        fallback: str | None = None,
+    ) -> list[KeyedRating]:
+        """The `num` users with the highest predicted ratings for a product, best first."""
+        id_ = self._id(PRODUCTS, product, unknown=fallback is not None)
+        chosen = self._chosen(USERS, exclude, candidates)
+        with _in_keys((PRODUCTS, product)):
+            found = self.model.recommendUsers(id_, num, **chosen, fallback=fallback)
+        users = self._live_keys().keys_of(USERS, [rating.user for rating in found])
+        scores = [rating.rating for rating in found]
+        return [
+            KeyedRating(user, product, score) for user, score in zip(users, scores, strict=True)
+        ]
+
+    def recommendProductsForUsers(
+        self, num: int, *, excludeSeen: Any = None, candidates: Iterable[Key] | None = None
+    ) -> RDD[tuple[Key, tuple[KeyedRating, ...]]]:
+        """For every user the `num` products with the highest predicted ratings, best first.
+
+        `excludeSeen` takes ratings with keys, as `index_ratings` does. Those of users or products
+        that the model does not know are ignored.
+        """
+        chosen = self._candidates(PRODUCTS, candidates)
+        with self._with_ids(excludeSeen) as seen:
+            found = self.model.recommendProductsForUsers(num, excludeSeen=seen, **chosen)
+        name = partial(_name_products, self._all_keys(PRODUCTS))
+        return self._live_keys().with_keys(USERS, found).mapPartitions(name)
+
+    def recommendUsersForProducts(
+        self, num: int, *, excludeSeen: Any = None, candidates: Iterable[Key] | None = None
+    ) -> RDD[tuple[Key, tuple[KeyedRating, ...]]]:
+        """For every product the `num` users with the highest predicted ratings, best first."""
+        chosen = self._candidates(USERS, candidates)
+        with self._with_ids(excludeSeen) as seen:
+            found = self.model.recommendUsersForProducts(num, excludeSeen=seen, **chosen)
+        name = partial(_name_users, self._all_keys(USERS))
+        return self._live_keys().with_keys(PRODUCTS, found).mapPartitions(name)
+
+    def similarProducts(self, product: Key, num: int) -> list[tuple[Key, float]]:
+        """The `num` products whose factors are most similar, with the cosine of the angle."""
+        id_ = self._id(PRODUCTS, product)
+        with _in_keys((PRODUCTS, product)):
+            return self._named(PRODUCTS, self.model.similarProducts(id_, num))
+
+    def similarUsers(self, user: Key, num: int) -> list[tuple[Key, float]]:
+        """The `num` users whose factors are most similar, with the cosine of the angle."""
+        id_ = self._id(USERS, user)
+        with _in_keys((USERS, user)):
+            return self._named(USERS, self.model.similarUsers(id_, num))
+
+    def userFeatures(self) -> RDD[tuple[Key, Any]]:
+        """``(user, array('d'))`` pairs."""
+        return self._live_keys().with_keys(USERS, self.model.userFeatures())
+
+    def productFeatures(self) -> RDD[tuple[Key, Any]]:
+        """``(product, array('d'))`` pairs."""
+        return self._live_keys().with_keys(PRODUCTS, self.model.productFeatures())
+
+    def save(self, sc: SparkContext, path: str) -> None:
+        """Save the model, in MLlib's format, and the keys beside it.
+
+        MLlib, and `rddals.MatrixFactorizationModel.load`, load the model alone.
+        """
+        keys = self._live_keys()
+        check_location(sc, path)
+        check_free(sc, path, ["keys"])
+        self.model.save(sc, path)
+        with written(path):
+            write_keys(sc, path, keys)
+
+    @classmethod
+    def load(cls, sc: SparkContext, path: str) -> KeyedModel:
+        """Load what `save` wrote.
+
+        Raises
+        ------
+        ModelFormatError
+            If there is no model at `path`, or one without keys.
+        """
+        model = MatrixFactorizationModel.load(sc, path)
+        keys: KeyTable | None = None
+        try:
+            keys = read_keys(sc, path).retain()
+            if unknown := ids_without_key(model, keys):
+                raise ModelFormatError(
+                    f"{path} holds keys and a model that do not belong together: {unknown}; load "
+                    "the model alone with MatrixFactorizationModel.load()."
+                )
+            return cls(model, keys)
+        except BaseException:
+            model.unpersist()
+            raise
+        finally:
+            if keys is not None:
+                keys.release()
+
+    def unpersist(self) -> None:
+        """Free the model and, unless ratings or other models need them, the keys."""
+        if not self._released and not is_stopped(self._keys.buckets.context):
+            self._keys.release()
+            for broadcast in self._broadcasts.values():
+                broadcast.destroy()
+        self._broadcasts.clear()
+        self._released = True
+        self.model.unpersist()
+
+    def _live_keys(self) -> KeyTable:
+        if self._released or is_stopped(self._keys.buckets.context):
+            raise ModelReleasedError(
+                "The keys of this model are gone, with unpersist() or its SparkContext; save() a "
+                "model before and load it."
+            )
+        return self._keys
+
+    def _id(self, side: int, key: Any, *, unknown: bool = False) -> int:
+        """The id of a key; if `unknown` keys are asked for, one that the model cannot know."""
+        try:
+            checked = checked_key(key)
+        except ValueError as error:
+            raise SettingError(f"{ID_NAMES[side]} {error}.") from None
+        (id_,) = self._ids_of(side, ID_NAMES[side], [checked])
+        if id_ is not None:
+            return id_
+        if unknown:
+            return -1
+        raise _unknown(side, key)
+
+    def _ids(self, side: int, name: str, keys: Any) -> list[int]:
+        try:
+            one = isinstance(keys, (str, bytes))
+            wanted = [checked_key(key) for key in ((None,) if one else keys)]
+        except (TypeError, ValueError):
+            raise SettingError(f"{name} must be a sequence of keys but got {keys!r}.") from None
+        return [id_ for id_ in self._ids_of(side, name, wanted) if id_ is not None]
+
+    def _ids_of(self, side: int, name: str, keys: list[Key]) -> list[int | None]:
+        """The ids of keys that an argument holds; None for those that the model does not know."""
+        table = self._live_keys()
+        found = table.ids_of(side, keys)
+        for key, id_ in zip(keys, found, strict=True):
+            # "7" for 7 is a mistake, and no stranger.
+            if id_ is None and type(key) is not (kind := table.kinds[side]):
+                kinds = "strings" if kind is str else "integers"
+                raise SettingError(
+                    f"{name}: {key!r} is not a {ID_NAMES[side]} key: those are {kinds}; pass one "
+                    "of these."
+                )
+        return found
+
+    @contextmanager
+    def _with_ids(self, seen: Any) -> Iterator[RDD[tuple[int, int, float]] | None]:
+        """Ratings with keys as ratings with ids, where there are some; they are read within."""
+        if seen is None:
+            yield None
+            return
+        prepare(seen, Columns())
+        rows = seen if isinstance(seen, RDD) else key_rows(seen)
+        task_reports = TaskReports(rows.context)
+        try:
+            pairs = rows.mapPartitionsWithIndex(partial(_users_and_products, task_reports))
+            by_user = self._live_keys().with_ids(USERS, pairs)
+            by_product = self._live_keys().with_ids(PRODUCTS, by_user.map(_swapped))
+            yield by_product.map(_as_seen)
+            for error in task_reports.take("error"):
+                raise error
+        finally:
+            task_reports.close()
+
+    def _candidates(self, side: int, candidates: Any) -> dict[str, Any]:
+        if candidates is not None:
+            candidates = self._ids(side, "candidates", candidates)
+        return {"candidates": candidates}
+
+    def _chosen(self, side: int, exclude: Any, candidates: Any) -> dict[str, Any]:
+        excluded = {"exclude": self._ids(side, "exclude", exclude)}
+        return excluded | self._candidates(side, candidates)
+
+    def _named(self, side: int, found: list[tuple[int, float]]) -> list[tuple[Key, float]]:
+        keys = self._live_keys().keys_of(side, [id_ for id_, _ in found])
+        return list(zip(keys, (score for _, score in found), strict=True))
+
+    def _all_keys(self, side: int) -> Broadcast[list[Key]]:
+        if side not in self._broadcasts:
+            keys = self._live_keys()
+            self._broadcasts[side] = keys.buckets.context.broadcast(keys.all_keys(side))
+        return self._broadcasts[side]
+
+
+def ids_without_key(model: MatrixFactorizationModel, keys: KeyTable) -> str | None:
+    """What says that a model does not belong to some keys; None if nothing does."""
+    for side, (low, high) in enumerate(model.id_bounds()):
+        count = int(keys.firsts[side][-1])
+        if low < 0 or high >= count:
+            return f"it knows {ID_NAMES[side]} id {high if low >= 0 else low}, they have {count}"
+    return None
+
+
+def _unknown(side: int, key: Key) -> UnknownIdError:
+    return UnknownIdError(
+        f"{ID_NAMES[side]} {key!r} not found in the model: it has no rating in the training data. "
+        "Train with ratings of it."
+    )
+
+
+@contextmanager
+def _in_keys(*asked: tuple[int, Key]) -> Iterator[None]:
+    """Let an id that the model does not know be told of by its key."""
+    try:
+        yield
+    except UnknownIdError as error:
+        for side, key in asked:
+            if str(error).startswith(f"{ID_NAMES[side]}Id"):
+                raise _unknown(side, key) from None
+        raise
+
+
+def _is_rating(row: Any) -> bool:
+    """Whether `row` is two keys and a number that is finite in float32."""
+    if not (isinstance(row, (tuple, list)) and len(row) == 3):
+        return False
+    try:
+        finite = abs(float(row[2])) <= FLOAT32_MAX  # as NaN is not
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return finite and is_key_pair(row[:2]) and is_key_pair(row[1:])
+
+
+@spark_task
+def _users_and_products(
+    task_reports: TaskReports, partition: int, rows: Iterable[Any]
+) -> Iterator[tuple[Any, Any]]:
+    for number, row in enumerate(rows):
+        if not _is_rating(row):
+            error = RatingTypeError(
+                f"excludeSeen holds {row!r} (partition {partition}, row {number}); pass ratings "
+                "(user key, product key, rating)."
+            )
+            # Raised here, Spark would try again and then bury it in a Java traceback.
+            task_reports.add("error", partition, error)
+            return
+        yield row[0], row[1]
+
+
+def _as_seen(pair: tuple[int, int]) -> tuple[int, int, float]:
+    product, user = pair
+    return user, product, 1.0
+
+
+def _swapped(pair: tuple[Any, Any]) -> tuple[Any, Any]:
+    first, second = pair
+    return second, first
+
+
+def _user_first(rating: Any) -> tuple[int, tuple[int, float]]:
+    return rating.user, (rating.product, rating.rating)
+
+
+def _product_first(pair: tuple[Key, tuple[int, float]]) -> tuple[int, tuple[Key, float]]:
+    user, (product, rating) = pair
+    return product, (user, rating)
+
+
+def _as_keyed(pair: tuple[Key, tuple[Key, float]]) -> KeyedRating:
+    product, (user, rating) = pair
+    return KeyedRating(user, product, rating)
+
+
+def _name_products(
+    products: Broadcast[list[Key]], found: Iterable[tuple[Key, Any]]
+) -> Iterator[tuple[Key, tuple[KeyedRating, ...]]]:
+    names = products.value
+    for user, ratings in found:
+        best = ((user, names[rating.product], rating.rating) for rating in ratings)
+        yield user, tuple(starmap(KeyedRating, best))
+
+
+def _name_users(
+    users: Broadcast[list[Key]], found: Iterable[tuple[Key, Any]]
+) -> Iterator[tuple[Key, tuple[KeyedRating, ...]]]:
+    names = users.value
+    for product, ratings in found:
+        best = ((names[rating.user], product, rating.rating) for rating in ratings)
+        yield product, tuple(starmap(KeyedRating, best))

@@ -1,0 +1,79 @@
+"""Ratings on their way to the blocks: each twice, by its user and by its product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark import RDD
+
+from partitioners import Partitioner
+from rddals.blocks.checked_placement import checked_blocks
+from rddals.blocks.packed import PackedRatings
+from rddals.blocks.ratings import RatingBlock
+from rddals.blocks.sides import PRODUCTS, USERS
+from rddals.errors import RddalsError
+from rddals.rdds.ingest import read_batches
+from rddals.rdds.shuffles import Shuffle
+from rddals.rdds.task_reports import TaskReports
+from rddals.rdds.worker_tuning import spark_task
+
+__all__ = ["Piece", "own_ratings", "scatter_ratings"]
+
+#: A side, which batch of which partition, and ratings of it.
+Piece = tuple[int, tuple[int, int], PackedRatings]
+
+
+def scatter_ratings(
+    source: RDD[Any], partitioners: tuple[Partitioner, Partitioner], task_reports: TaskReports
+) -> Shuffle:
+    """A shuffle of pairs ``(block, piece)``; what cannot be read is filed as "error".
+
+    It has as many partitions as the side with more blocks has blocks.
+    """
+    pieces = source.mapPartitionsWithIndex(partial(_split, partitioners, task_reports))
+    return Shuffle(pieces, max(partitioner.num_blocks for partitioner in partitioners))
+
+
+def own_ratings(
+    pieces: Iterable[tuple[int, Piece]], side: int, duplicates: str = "keep"
+) -> RatingBlock:
+    """All ratings that a partition has of one side, in the order of their source."""
+    mine = {place: piece for _, (of, place, piece) in pieces if of == side}
+    batches = [mine[place].unpacked() for place in sorted(mine)]
+    return RatingBlock.concatenate(batches).combined(duplicates)
+
+
+@spark_task
+def _split(
+    partitioners: tuple[Partitioner, Partitioner],
+    task_reports: TaskReports,
+    partition: int,
+    elements: Iterable[Any],
+) -> Iterator[tuple[int, Piece]]:
+    """Pieces ``(block, (side, place, ratings))`` of one partition's ratings, each rating twice.
+
+    The place, of which batch of which partition they are, puts the pieces in order again.
+    """
+    try:
+        for number, batch in enumerate(read_batches(partition, elements)):
+            packed = PackedRatings.of(batch)
+            for side, ids in ((USERS, batch.users), (PRODUCTS, batch.products)):
+                for block, piece in _pieces(packed, checked_blocks(partitioners[side], ids)):
+                    yield block, (side, (partition, number), piece)
+    except RddalsError as error:
+        # Raised here, Spark would try again and then bury it in a Java traceback.
+        task_reports.add("error", partition, error)
+
+
+def _pieces(batch: PackedRatings, blocks: NDArray[np.int32]) -> Iterator[tuple[int, PackedRatings]]:
+    """`batch` split by block number; blocks without ratings get no piece."""
+    narrow = blocks.astype(np.uint16) if blocks.max(initial=0) < 2**16 else blocks
+    order = np.argsort(narrow, kind="stable")  # a radix sort, for 16 bits
+    counts = np.bincount(blocks)
+    stops = np.cumsum(counts)
+    for block in np.flatnonzero(counts).tolist():
+        yield block, batch.take(order[stops[block] - counts[block] : stops[block]])

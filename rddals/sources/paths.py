@@ -1,0 +1,70 @@
+"""Paths of ratings: how they are written, and the first line that is there."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from rddals.errors import SourceError
+from rddals.rdds.failures import summary
+from rddals.rdds.hadoop import located, qualified
+
+__all__ = ["escaped", "first_line", "path_of", "plain", "quoted"]
+
+
+def first_line(spark: SparkSession, path: str) -> str | None:
+    """The first line of a file that is not blank, unpacked if its name says so; None without one.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read.
+    """
+    files, location = located(spark.sparkContext, path)
+    jvm: Any = spark._jvm
+    factory = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(
+        spark._jsc.hadoopConfiguration()
+    )
+    try:
+        stream = files.open(location)
+        try:
+            codec = factory.getCodec(location)
+            text = stream if codec is None else codec.createInputStream(stream)
+            lines = jvm.java.io.BufferedReader(jvm.java.io.InputStreamReader(text, "UTF-8"))
+            while (line := lines.readLine()) is not None and not line.strip():
+                pass
+            return None if line is None else str(line)
+        finally:
+            stream.close()
+    except (Py4JJavaError, PySparkException) as error:
+        remedy = "; rename it: Hadoop reads no file with a colon in its name"
+        colon = ":" in path.rpartition("/")[2]
+        raise SourceError(
+            f"{plain(path)} cannot be read: {summary(error)}{remedy if colon else ''}"
+        ) from error
+
+
+def plain(path: str) -> str:
+    """A path as people write it."""
+    return re.sub("^file:/+", "/", path)
+
+
+def path_of(spark: SparkSession, url: str) -> str:
+    """The path, with its scheme, of what Spark's logs name by a URL."""
+    return qualified(spark, unquote(url))
+
+
+def escaped(path: str) -> str:
+    """A path that Spark does not take for a pattern."""
+    return re.sub(r"([*?\[\]{}\\])", r"\\\1", path)
+
+
+def quoted(paths: tuple[str, ...]) -> str:
+    """Paths as a message quotes them."""
+    more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
+    return ", ".join(map(plain, paths[:2])) + more

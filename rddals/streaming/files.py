@@ -1,0 +1,245 @@
+"""The files of a stream's model.
+
+``metadata/`` holds one line of JSON; ``data/user`` and ``data/product`` hold Parquet with columns
+``id`` (int), ``factor`` (array of float), ``bias`` (float) and ``ratings`` (long). The ratings of a
+model that keeps them are in ``data/rating``, with columns ``user``, ``product`` and ``rating``. The
+metadata come last: without them there is no model, only the beginning of one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import numpy as np
+from py4j.protocol import Py4JJavaError
+from pyspark import SparkContext
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import SparkSession
+from pyspark.sql.types import (
+    ArrayType,
+    FloatType,
+    IntegerType,
+    LongType,
+    StructField,
+    StructType,
+)
+
+from partitioners import HashPartitioner
+from rddals.blocks.factors import FactorBlock
+from rddals.blocks.ratings import RatingBlock
+from rddals.blocks.sides import ID_NAMES, PRODUCTS, USERS
+from rddals.config import StreamSettings
+from rddals.errors import ModelFormatError, RatingError
+from rddals.model.files import check_free, read_metadata, written
+from rddals.rdds.factors import FactorTable
+from rddals.rdds.frames import Columns
+from rddals.rdds.ingest import rating_source
+from rddals.rdds.lifetimes import cut_lineage, discard
+from rddals.rdds.scatter import Piece, own_ratings, scatter_ratings
+from rddals.rdds.shipping import ship
+from rddals.rdds.shuffles import Shuffle, with_shuffle_serializer
+from rddals.rdds.task_reports import TaskReports
+from rddals.rdds.worker_tuning import spark_task
+from rddals.streaming.history import all_ratings
+from rddals.streaming.levels import Level, Levels
+from rddals.streaming.rows import state_width
+from rddals.streaming.state import StreamState
+
+__all__ = ["read_stream", "write_stream"]
+
+CLASS = "rddals.StreamingModel"
+VERSION = "1"
+SCHEMA = StructType(
+    [
+        StructField("id", IntegerType(), nullable=False),
+        StructField("factor", ArrayType(FloatType(), containsNull=False), nullable=False),
+        StructField("bias", FloatType(), nullable=False),
+        StructField("ratings", LongType(), nullable=False),
+    ]
+)
+RATING_SCHEMA = StructType(
+    [
+        StructField("user", IntegerType(), nullable=False),
+        StructField("product", IntegerType(), nullable=False),
+        StructField("rating", FloatType(), nullable=False),
+    ]
+)
+#: NaN is larger than any number to Spark, so it is not within bounds.
+UNUSABLE = f"""
+    id is null or factor is null or ratings is null or exists(
+        concat(factor, array(bias)),
+        x -> coalesce(not (abs(x) <= {np.finfo(np.float32).max!s}D), true)
+    )
+"""
+
+
+def write_stream(
+    sc: SparkContext, path: str, state: StreamState, settings: StreamSettings, columns: Columns
+) -> None:
+    """Save a state at `path`, where there must be no model.
+
+    Raises
+    ------
+    ModelExistsError, SettingError
+        If there is one, or `path` cannot be written.
+    """
+    check_free(sc, path, ("metadata", "data/rating", *(f"data/{side}" for side in ID_NAMES)))
+    session = SparkSession(sc)
+    with written(path):
+        for name, levels in zip(ID_NAMES, state.sides, strict=True):
+            rows = levels.table().blocks.mapPartitions(_as_rows)
+            frame = session.createDataFrame(rows, SCHEMA, verifySchema=False)
+            frame.write.parquet(f"{path}/data/{name}")
+        if state.history is not None:
+            by_user = all_ratings(state.history[USERS].rdds).mapPartitions(_as_ratings)
+            frame = session.createDataFrame(by_user, RATING_SCHEMA, verifySchema=False)
+            frame.write.parquet(f"{path}/data/rating")
+        metadata = {
+            "class": CLASS,
+            "version": VERSION,
+            "settings": settings.document(),
+            "columns": list(columns),
+            "total": str(state.total),
+            "ratings": state.ratings,
+            "batches": state.batches,
+            "ids": list(state.ids),
+        }
+        sc.parallelize([json.dumps(metadata)], 1).saveAsTextFile(f"{path}/metadata")
+
+
+def read_stream(sc: SparkContext, path: str) -> tuple[StreamState, StreamSettings, Columns]:
+    """What `write_stream` wrote; nobody holds it yet.
+
+    Raises
+    ------
+    ModelFormatError
+        If it is not there, or not whole.
+    """
+    ship(sc)
+    metadata = read_metadata(sc, path, f"{path}/metadata", (CLASS, VERSION))
+    try:
+        settings = StreamSettings.checked(**metadata["settings"])
+        columns = Columns.checked(*metadata["columns"])
+        total, ratings = Fraction(metadata["total"]), int(metadata["ratings"])
+        batches = int(metadata["batches"])
+        users, products = map(int, metadata["ids"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ModelFormatError(
+            f"{path}/metadata cannot be read ({error}): {metadata!r}."
+        ) from error
+    sides: list[Levels] = []
+    try:
+        for name, ids in zip(ID_NAMES, (users, products), strict=True):
+            sides.append(_read_side(sc, f"{path}/data/{name}", settings.rank, ids))
+    except BaseException:
+        for side in sides:
+            discard(side.rdds[0])
+        raise
+    history = None
+    if settings.update == "als":
+        try:
+            history = _read_ratings(sc, f"{path}/data/rating", sides, ratings)
+        except BaseException:
+            for side in sides:
+                discard(side.rdds[0])
+            raise
+    state = StreamState((sides[0], sides[1]), (users, products), total, ratings, batches, history)
+    return state, settings, columns
+
+
+def _read_ratings(
+    sc: SparkContext, path: str, sides: list[Levels], ratings: int
+) -> tuple[Levels, Levels]:
+    users, products = (side.partitioner for side in sides)
+    task_reports = TaskReports(sc)
+    shuffle: Shuffle | None = None
+    made: list[Levels] = []
+    try:
+        frame = SparkSession(sc).read.schema(RATING_SCHEMA).parquet(path)
+        shuffle = scatter_ratings(rating_source(frame), (users, products), task_reports)
+        for side, partitioner in ((USERS, users), (PRODUCTS, products)):
+            blocks = with_shuffle_serializer(
+                shuffle.rdd.mapPartitions(partial(_own_ratings, side), preservesPartitioning=True)
+            )
+            cut_lineage(blocks)
+            made.append(Levels(partitioner, (Level(blocks, ratings),), all_ratings))
+        for error in task_reports.take("error"):
+            raise error
+        found = sum(made[USERS].rdds[0].map(len).collect())
+        if found != ratings:
+            raise RatingError(f"there are {found} ratings and not {ratings}")
+    except BaseException as error:
+        for levels in made:
+            levels.retain().release()
+        if isinstance(error, (AnalysisException, Py4JJavaError, PySparkException, RatingError)):
+            raise ModelFormatError(
+                f"{path} cannot be read: a file in it is missing or damaged."
+            ) from error
+        raise
+    finally:
+        task_reports.close()
+        if shuffle is not None:
+            shuffle.release()
+    return made[USERS], made[PRODUCTS]
+
+
+def _read_side(sc: SparkContext, path: str, rank: int, ids: int) -> Levels:
+    width = state_width(rank)
+    try:
+        frame = SparkSession(sc).read.schema(SCHEMA).parquet(path)
+        found, distinct, shortest, longest, unusable = frame.selectExpr(
+            "count(*)",
+            "count(distinct id)",
+            "min(size(factor))",
+            "max(size(factor))",
+            f"count_if({UNUSABLE})",
+        ).first()
+    except (AnalysisException, Py4JJavaError, PySparkException) as error:
+        raise ModelFormatError(
+            f"{path} cannot be read: a file in it is missing, damaged or no Parquet."
+        ) from error
+    if (found, distinct) != (ids, ids) or {shortest, longest} != {rank}:
+        raise ModelFormatError(
+            f"{path} holds {found} rows of {distinct} ids, with factors of length {shortest} to "
+            f"{longest}; the metadata say {ids} and rank {rank}."
+        )
+    if unusable:
+        raise ModelFormatError(
+            f"{path} holds {unusable} rows with values that are missing or not finite."
+        )
+    rows = frame.selectExpr("id", "concat(factor, array(bias, cast(ratings as float)))").rdd
+    partitioner = HashPartitioner(sc.defaultParallelism)
+    table, shuffle = FactorTable.shuffled(rows, partitioner, width)
+    try:
+        cut_lineage(table.blocks)
+    finally:
+        shuffle.release()
+    return Levels(partitioner, (Level(table.blocks, ids),))
+
+
+@spark_task
+def _own_ratings(side: int, pieces: Iterable[tuple[int, Piece]]) -> Iterator[RatingBlock]:
+    yield own_ratings(pieces, side)
+
+
+@spark_task
+def _as_ratings(blocks: Iterable[RatingBlock]) -> Iterator[tuple[int, int, float]]:
+    for block in blocks:
+        columns = (block.users, block.products, block.ratings)
+        yield from zip(*(column.tolist() for column in columns), strict=True)
+
+
+@spark_task
+def _as_rows(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, Any, float, int]]:
+    for block in blocks:
+        yield from zip(
+            block.ids.tolist(),
+            block.rows[:, :-2].tolist(),
+            block.rows[:, -2].tolist(),
+            block.rows[:, -1].astype(int).tolist(),
+            strict=True,
+        )

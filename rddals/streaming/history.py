@@ -1,0 +1,171 @@
+"""All ratings so far, by user and by product, and the links that they and a batch make.
+
+A batch's users and products are solved from all their ratings, so each needs rows of ids that have
+none in the batch. What a block then solves, and what it sends, both sides know as in training,
+each from its own ratings: once all know which ids the batch touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark import RDD
+
+from partitioners import Partitioner
+from rddals.blocks.links import LinkBlock
+from rddals.blocks.ratings import RatingBlock
+from rddals.blocks.sides import PRODUCTS, USERS
+from rddals.rdds.lifetimes import cut_lineage, materialise, storage_level
+from rddals.rdds.links import LinkedRatings, Links, LinkSummary, one_per_block
+from rddals.rdds.shuffles import co_partitioned, with_shuffle_serializer
+from rddals.rdds.task_reports import TaskReports
+from rddals.rdds.worker_tuning import spark_task
+from rddals.streaming.incremental_links import IncrementalBlock, Touched, incremental_block
+from rddals.streaming.levels import Levels
+
+__all__ = ["IncrementalLinks", "all_ratings", "extended_history", "incremental_links"]
+
+
+@dataclass(frozen=True, slots=True)
+class IncrementalLinks:
+    """Both sides' grown links, persisted."""
+
+    users: Links
+    products: Links
+
+    def release(self) -> None:
+        """Free them."""
+        for links in (self.users, self.products):
+            links.rdd.unpersist()
+
+
+def all_ratings(rdds: Sequence[RDD[RatingBlock]]) -> RDD[RatingBlock]:
+    """Block by block the ratings of some co-partitioned RDDs; computed whenever it is read."""
+    if len(rdds) == 1:
+        return rdds[0]
+    merged = co_partitioned(rdds).mapPartitions(_concatenated, preservesPartitioning=True)
+    return with_shuffle_serializer(merged)
+
+
+def extended_history(
+    history: tuple[Levels, Levels], links: LinkedRatings, ratings: int
+) -> tuple[Levels, Levels]:
+    """All ratings with those of a batch, of which there are then `ratings`."""
+    sides: list[Levels] = []
+    try:
+        for side, of_batch in enumerate((links.users, links.products)):
+            newer = with_shuffle_serializer(
+                of_batch.rdd.mapPartitions(partial(_ratings_of, side), preservesPartitioning=True)
+            )
+            cut_lineage(newer)
+            count = sum(summary.ratings for summary in of_batch.summaries)
+            sides.append(history[side].with_level(newer, count, ratings))
+    except BaseException:
+        for made in sides:
+            made.retain().release()
+        raise
+    return sides[USERS], sides[PRODUCTS]
+
+
+def incremental_links(
+    history: tuple[Levels, Levels], batch: LinkedRatings | None
+) -> IncrementalLinks:
+    """The links of the ids that a batch touches, from all their ratings; of all ids without one.
+
+    Parameters
+    ----------
+    history : pair of Levels
+        The ratings before the batch.
+    batch : LinkedRatings or None
+    """
+    touched: Touched | None = None
+    if batch is not None:
+        touched = _touched(batch.users), _touched(batch.products)
+    partitioners = (history[USERS].partitioner, history[PRODUCTS].partitioner)
+    made: list[Links] = []
+    task_reports: TaskReports | None = None
+    try:
+        for side in (USERS, PRODUCTS):
+            records: list[RDD[Any]] = [*history[side].rdds]
+            if batch is not None:
+                records.append((batch.users, batch.products)[side].rdd)
+            sc = records[0].context
+            task_reports = task_reports or TaskReports(sc)
+            rdd = with_shuffle_serializer(
+                co_partitioned(records).mapPartitionsWithIndex(
+                    partial(_incremental_block, side, partitioners, touched, task_reports),
+                    preservesPartitioning=True,
+                )
+            ).persist(storage_level(sc))
+            made.append(Links(side, partitioners[side], rdd, ()))
+            materialise(rdd)
+            summaries = one_per_block(task_reports.take(side), partitioners[side])
+            made[side] = Links(side, partitioners[side], rdd, summaries)
+    except BaseException:
+        for links in made:
+            links.rdd.unpersist()
+        raise
+    finally:
+        if task_reports is not None:
+            task_reports.close()
+    return IncrementalLinks(*made)
+
+
+def _touched(links: Links) -> NDArray[np.int32]:
+    parts = links.rdd.mapPartitions(_ids).collect()
+    return np.sort(np.concatenate([np.empty(0, np.int32), *parts]))
+
+
+@spark_task
+def _ids(blocks: Iterable[LinkBlock]) -> Iterator[NDArray[np.int32]]:
+    return (block.ids for block in blocks)
+
+
+@spark_task
+def _concatenated(blocks: Iterable[RatingBlock]) -> Iterator[RatingBlock]:
+    yield RatingBlock.concatenate(list(blocks))
+
+
+@spark_task
+def _ratings_of(side: int, blocks: Iterable[LinkBlock]) -> Iterator[RatingBlock]:
+    return (_linked_ratings(side, block) for block in blocks)
+
+
+def _linked_ratings(side: int, block: LinkBlock) -> RatingBlock:
+    """The ratings that a block was linked from, in the order of its links."""
+    in_block = block.in_block
+    own = np.repeat(in_block.ids[in_block.order], in_block.degrees)
+    others = in_block.source_ids[in_block.sources]
+    users, products = (own, others) if side == USERS else (others, own)
+    return RatingBlock(users, products, in_block.ratings)
+
+
+@spark_task
+def _incremental_block(
+    side: int,
+    partitioners: tuple[Partitioner, Partitioner],
+    touched: Touched | None,
+    task_reports: TaskReports,
+    partition: int,
+    records: Iterable[Any],
+) -> Iterator[IncrementalBlock]:
+    start = perf_counter()
+    if partition >= partitioners[side].num_blocks:  # the other side has more blocks
+        return
+    ratings, batch = [], None
+    for record in records:
+        if isinstance(record, LinkBlock):
+            batch = record.in_block
+            ratings.append(_linked_ratings(side, record))
+        else:
+            ratings.append(record)
+    own = RatingBlock.concatenate(ratings)
+    block = incremental_block(partition, own, side, partitioners[1 - side], touched, batch)
+    task_reports.add(side, partition, LinkSummary.of(block, perf_counter() - start))
+    yield block

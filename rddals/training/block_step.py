@@ -1,0 +1,99 @@
+"""What is done in one block: its first rows, and a half-step. Sent to the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rddals.blocks.factors import FactorBlock
+from rddals.blocks.links import InBlock, LinkBlock
+from rddals.config import Kernels, Objective
+from rddals.exchange import BlockResult
+from rddals.kernels.half_step import gram, half_step, penalty
+from rddals.training.start import RowFactory
+
+__all__ = ["BlockReport", "first_step", "solve_step"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockReport:
+    """What the driver learns of one block's step.
+
+    Attributes
+    ----------
+    loss : float
+        Squared errors (weighted, if implicit) plus this side's penalty; 0 for a first step.
+    penalty : float
+    gram : ndarray of float64, shape (rank, rank), or None
+        The block's share of Y'Y, for implicit feedback.
+    seconds : dict of str to float
+    kernels : str
+        Those that ran; empty if none did.
+    """
+
+    loss: float
+    penalty: float
+    gram: NDArray[np.float64] | None
+    seconds: dict[str, float]
+    kernels: str = ""
+
+
+def first_step(
+    make: RowFactory,
+    objective: Objective,
+    block: LinkBlock,
+    own: Sequence[FactorBlock],
+    received: None,
+) -> BlockResult:
+    """The rows that were brought to the block; `make` makes those of ids without one."""
+    in_block = block.in_block
+    if own:
+        rows, known = FactorBlock.latest(own, in_block.ids, objective.rank)
+        if not known.all():
+            rows[~known] = make(in_block.ids[~known])
+    else:
+        rows = make(in_block.ids)
+    return _solved(objective, in_block, rows, 0.0, penalty(in_block, rows, objective), {})
+
+
+def solve_step(
+    objective: Objective,
+    kernels: Kernels,
+    source_gram: NDArray[np.float64] | None,
+    block: LinkBlock,
+    own: Sequence[FactorBlock],
+    source_rows: NDArray[np.float32] | None,
+) -> BlockResult:
+    """A half-step; `source_gram` is Y'Y over all source rows, for implicit feedback."""
+    in_block = block.in_block
+    if source_rows is None or not len(in_block.ids):
+        rows = np.empty((0, objective.rank), dtype=np.float32)
+        return _solved(objective, in_block, rows, 0.0, 0.0, {})
+    solution = half_step(in_block, source_rows, objective, source_gram, kernels=kernels)
+    return _solved(
+        objective,
+        in_block,
+        solution.rows,
+        solution.loss,
+        solution.penalty,
+        solution.seconds,
+        solution.kernels,
+    )
+
+
+def _solved(
+    objective: Objective,
+    in_block: InBlock,
+    rows: NDArray[np.float32],
+    loss: float,
+    own_penalty: float,
+    seconds: dict[str, float],
+    kernels: str = "",
+) -> BlockResult:
+    # The other side's next half-step needs Y'Y over all rows: each block sends its share.
+    share = gram(rows) if objective.implicit else None
+    kept = FactorBlock(in_block.ids, rows)
+    return BlockResult(kept, BlockReport(loss, own_penalty, share, seconds, kernels))

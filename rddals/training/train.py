@@ -1,0 +1,137 @@
+"""A training: both sides' links, the exchange that is chosen, and an alternation over them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from time import perf_counter
+from typing import Any
+
+from pyspark import RDD
+
+from partitioners import Partitioner
+from rddals.blocks.factors import FactorBlock
+from rddals.blocks.popularity import Popularity
+from rddals.blocks.sides import PRODUCTS, USERS
+from rddals.config import Settings
+from rddals.exchange import Choice, HalfStepSizes, choose
+from rddals.exchange.resources import resources_of
+from rddals.kernels import native
+from rddals.kernels.flops import flops_of_mean
+from rddals.rdds.context import executors_of, job_label
+from rddals.rdds.factors import FactorTable
+from rddals.rdds.links import LinkedRatings, Links, build_links
+from rddals.training.alternation import Alternation, ExchangedAlternation
+from rddals.training.events import HalfStepDone, LinksBuilt, Listener
+from rddals.training.local_alternation import LocalAlternation
+
+__all__ = ["Trained", "half_step_sizes", "train"]
+
+log = logging.getLogger("rddals")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training leaves: two persisted RDDs, popular ids, and the events it told of."""
+
+    user_factors: RDD[FactorBlock]
+    product_factors: RDD[FactorBlock]
+    popular: tuple[Popularity, Popularity]
+    history: tuple[HalfStepDone, ...]
+    links: LinksBuilt
+
+
+def train(
+    source: RDD[Any],
+    partitioners: tuple[Partitioner, Partitioner],
+    settings: Settings,
+    listeners: Sequence[Listener] = (),
+    known: tuple[FactorTable, FactorTable] | None = None,
+) -> Trained:
+    """Factorise the ratings of `source`.
+
+    Parameters
+    ----------
+    source : RDD
+        As `rddals.rdds.ingest.rating_source` gives it.
+    partitioners : pair of Partitioner
+        For users and for products.
+    settings : Settings
+    listeners : sequence of callable
+        Called on the driver with each `LinksBuilt`, `HalfStepDone` and `TrainingDone`.
+    known : pair of FactorTable, optional
+        Users' and products' factors to start from; ids they do not know start from the seed.
+
+    Returns
+    -------
+    Trained
+    """
+    began = perf_counter()
+    with job_label(source.context, "links"):
+        links = build_links(source, *partitioners, settings.duplicates)
+    try:
+        built = _built(links, settings, began)
+        local = built.exchange.exchange == "local" and settings.iterations > 0
+        kind: type[Alternation] = LocalAlternation if local else ExchangedAlternation
+        alternation = kind((links.users, links.products), settings, listeners, known, built)
+        alternation.run(began)
+    finally:
+        links.release()
+    user_factors, product_factors = alternation.factors
+    assert user_factors is not None and product_factors is not None
+    return Trained(
+        user_factors,
+        product_factors,
+        (links.users.popular, links.products.popular),
+        tuple(alternation.history),
+        built,
+    )
+
+
+def _built(links: LinkedRatings, settings: Settings, began: float) -> LinksBuilt:
+    """The links, and the exchange that suits them."""
+    users, products = links.users, links.products
+    rank = settings.objective.rank
+    sizes = half_step_sizes((users, products), rank)
+    choice = Choice(settings.exchange, "asked for")
+    if settings.exchange == "auto":
+        choice = choose(*sizes, resources_of(users.rdd.context, rank))
+    log.info("exchange %s: %s", choice.exchange, choice.reason)
+    _log_kernels()
+    return LinksBuilt(
+        ratings=sum(s.ratings for s in users.summaries),
+        users=sum(s.ids for s in users.summaries),
+        products=sum(s.ids for s in products.summaries),
+        exchange=choice,
+        sizes=sizes,
+        seconds=perf_counter() - began,
+    )
+
+
+@cache
+def _log_kernels() -> None:
+    """Say once which kernels there are here."""
+    level = logging.INFO if native.library() is not None else logging.WARNING
+    log.log(level, "kernels: %s", native.described())
+
+
+def half_step_sizes(links: tuple[Links, Links], rank: int) -> tuple[HalfStepSizes, HalfStepSizes]:
+    """Sizes of the half-steps in which users, and products, send."""
+    return (
+        _sizes(links[USERS], links[PRODUCTS], rank),
+        _sizes(links[PRODUCTS], links[USERS], rank),
+    )
+
+
+def _sizes(source: Links, destination: Links, rank: int) -> HalfStepSizes:
+    return HalfStepSizes(
+        source_rows=sum(s.ids for s in source.summaries),
+        needed_rows=sum(s.receives for s in destination.summaries),
+        ratings=sum(s.ratings for s in destination.summaries),
+        rank=rank,
+        executors=executors_of(source.rdd.context),
+        blocks=len(destination.summaries),
+        flops=sum(flops_of_mean(s.ids, s.ratings, rank) for s in destination.summaries),
+    )

@@ -1,0 +1,199 @@
+"""Ratings read without Spark: what is, and what is left to Spark.
+
+That Spark reads the same is in tests/integration/test_cli_readers.py.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from rating_files import HELD, PLAIN, ROWS, TEXT, write
+from rddals.sources import local_reader
+from rddals.sources.local_reader import read_local_ratings
+
+
+def rows(found):
+    block = found.block
+    assert (block.users.dtype, block.ratings.dtype) == (np.int32, np.float32)
+    return list(
+        zip(block.users.tolist(), block.products.tolist(), block.ratings.tolist(), strict=True)
+    )
+
+
+@pytest.mark.parametrize(("name", "content", "description"), HELD)
+def test_text(tmp_path, name, content, description):
+    found = read_local_ratings([write(tmp_path / name, content)])
+    assert rows(found) == ROWS
+    assert found.description.startswith(description)
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.uint32()])
+def test_parquet(tmp_path, kind):
+    ids = [[1, 2**31 - 1], [2, 5]]
+    columns = {"rating": pa.array([1, 2]), "t": ["a", "b"]}
+    columns |= {name: pa.array(of, kind) for name, of in zip(("user", "item"), ids, strict=True)}
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    found = read_local_ratings([str(tmp_path / "x.parquet")])
+    assert rows(found) == [(1, 2, 1.0), (2**31 - 1, 5, 2.0)]
+    assert found.description == "Parquet, columns user, item, rating"
+
+
+def test_several_files_and_what_hides_among_them(tmp_path):
+    for name in ("a.csv", "b.csv"):
+        write(tmp_path / "d" / name, TEXT)
+    for name in ("_SUCCESS", ".a.csv.crc"):
+        write(tmp_path / "d" / name, "junk")
+    assert rows(read_local_ratings([str(tmp_path / "d")])) == ROWS * 2
+
+
+def test_movielens_as_published(tmp_path):
+    write(tmp_path / "ml/u.data", PLAIN.replace(",", "\t").replace("\n", "\t0\n"))
+    write(tmp_path / "ml/u.item", "1|Toy Story (1995)")
+    found = read_local_ratings([f"{tmp_path}/ml/"])
+    assert rows(found) == ROWS
+    assert found.paths == (f"{tmp_path}/ml/u.data",)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "3,4",
+        "3,4,5,6",
+        "3,four,5",
+        "3,4.0,5",
+        "3,4,good",
+        "3,4,",
+        ",4,5",
+        "3,4,NaN",
+        "3,4,-1e99",
+        "3000000000,4,1",
+        "0x10,4,1",
+        '"3",4,1',
+        '3,4,"1',
+        "3,4,\x001",
+        "user,item,rating",
+        "  ",
+        "3,4,NA",
+    ],
+)
+def test_what_is_in_doubt_is_left_to_spark(tmp_path, line):
+    assert read_local_ratings([write(tmp_path / "x.csv", TEXT + line + "\n" + PLAIN)]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("mark.csv", "\ufeff" + PLAIN),
+        ("empty.csv", ""),
+        ("blank.csv", "\n \n"),
+        ("header.csv", "user,item,rating\n"),
+        ("latin.csv", "user,item,rating,caf\xe9\n".encode("latin-1")),
+        ("colons.dat", "1:2::3::4\n"),
+        ("x.parquet", PLAIN),
+        ("x.csv.bz2", PLAIN),
+        ("x.csv._COPYING_", PLAIN),
+        ("long.csv", "1,2,3," + "x" * 70_000 + "\n"),
+        ("_x.csv", TEXT),
+        ("cut.csv.gz", gzip.compress(TEXT.encode(), mtime=0)[:-9]),
+        ("no.csv.gz", TEXT),
+        ("no.csv", b"PAR1 no"),
+        ("a{b}.csv", TEXT),
+        ("d/k=1/x.csv", TEXT),
+        ("d/_spark_metadata/0", "v1"),
+        ("d/_k=1.csv", TEXT),
+    ],
+)
+def test_files_that_are_left_to_spark(tmp_path, name, content):
+    path = write(tmp_path / name, content)
+    assert read_local_ratings([path if "/" not in name else f"{tmp_path}/d"]) is None
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"user": [1, None], "item": [1, 2], "rating": [1.0, 2.0]},
+        {"user": [1.0, 2.0], "item": [1, 2], "rating": [1.0, 2.0]},
+        {"user": [1, 2], "item": [1, 2**31], "rating": [1.0, 2.0]},
+        {"user": [1, 2], "item": [1, 2], "rating": [1.0, float("inf")]},
+        {"user": [1, 2], "item": [1, 2], "rating": ["1", "2"]},
+        {"user": [1, 2], "item": [1, 2], "rating": [1.0, 2.0], "USER": [1, 2]},
+        {"user": [1, 2], "item": [1, 2], "rating": [1.0, 2.0], "of": [{"a": 1}, {"a": 2}]},
+        {"user": [1, 2], "item": [1, 2], "rating": np.array([1.0, 2.0], np.float16)},
+        {"user": [1, 2], "item": [1, 2], "rating": [1, 2], "t": np.array([1, 2], "M8[ns]")},
+        {"user": [1, 2], "thing": [1, 2], "rating": [1.0, 2.0]},
+    ],
+)
+def test_parquet_that_is_left_to_spark(tmp_path, columns):
+    parquet.write_table(pa.table(columns), tmp_path / "x")
+    assert read_local_ratings([str(tmp_path / "x")]) is None
+
+
+def test_parquet_whose_files_differ_is_left_to_spark(tmp_path):
+    for name, kind in (("a", pa.int32()), ("b", pa.int64())):
+        columns = {"user": pa.array([1], kind), "item": [1], "rating": [1.0]}
+        parquet.write_table(pa.table(columns), tmp_path / name)
+    assert read_local_ratings([str(tmp_path / "a"), str(tmp_path / "b")]) is None
+    assert read_local_ratings([str(tmp_path / "a"), str(tmp_path / "a")]) is not None
+    zipped = tmp_path / "a.gz"
+    (tmp_path / "a").rename(zipped)
+    assert read_local_ratings([str(zipped)]) is None
+
+
+def test_parquet_that_spark_knows_by_other_names_is_left_to_spark(tmp_path):
+    for name in ("item", "product"):
+        known = json.dumps({"fields": [{"name": each} for each in ("user", name, "rating")]})
+        table = pa.table({"user": [1], "item": [2], "rating": [1.0]}).replace_schema_metadata(
+            {"org.apache.spark.sql.parquet.row.metadata": known}
+        )
+        parquet.write_table(table, tmp_path / name)
+    assert read_local_ratings([str(tmp_path / "item")]) is not None
+    assert read_local_ratings([str(tmp_path / "product")]) is None
+
+
+def test_text_whose_files_differ_is_left_to_spark(tmp_path):
+    write(tmp_path / "d/a.csv", "1;2;3;a\n")
+    write(tmp_path / "d/b.csv", "1;2;3;a,b,c\n")
+    assert read_local_ratings([f"{tmp_path}/d"]) is None
+    write(tmp_path / "e/a.csv", TEXT)
+    write(tmp_path / "e/b.csv", "item,user,rating\n1,2,3\n")
+    assert read_local_ratings([f"{tmp_path}/e"]) is None
+
+
+@pytest.mark.parametrize(
+    "path", ["", "-", "/no/such", "s3a://bucket/x.csv", "*.csv", "/dev/stdin", "//x.csv"]
+)
+def test_paths_that_are_left_to_spark(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "-", TEXT)
+    assert read_local_ratings([path]) is None
+
+
+def test_more_than_there_is_room_for_is_left_to_spark(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_reader, "cores", lambda: 2)
+    plain = write(tmp_path / "x.csv", TEXT)
+    zipped = write(tmp_path / "x.csv.gz", gzip.compress(TEXT.encode(), mtime=0))
+    columns = {"user": [1, 2], "item": [1, 2], "rating": [1.0, 2.0]}
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    monkeypatch.setattr(
+        local_reader, "BYTES_PER_CORE", (local_reader.BYTES_PER_FILE + len(TEXT)) / 2
+    )
+    assert read_local_ratings([plain]) is not None
+    assert read_local_ratings([plain, plain]) is None  # Spark would make more blocks
+    monkeypatch.undo()
+    for path in (plain, zipped, str(tmp_path / "x.parquet")):
+        with monkeypatch.context() as patch:
+            assert read_local_ratings([path]) is not None
+            patch.setattr(local_reader, "MOST_BYTES", len(TEXT) - 1)
+            assert read_local_ratings([path]) is None
+
+
+def test_without_pyarrow_everything_is_left_to_spark(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert read_local_ratings([write(tmp_path / "x.csv", TEXT)]) is None
