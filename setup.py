@@ -33,7 +33,7 @@ def library():
     except build_native.BuildError as error:
         if wanted == "require":
             raise SystemExit(f"rddals: RDDALS_NATIVE=require, but {error}") from None
-        sys.stderr.write(f"rddals: NumPy's kernels will run: {error}\n")
+        sys.stderr.write(f"rddals: the NumPy kernels will be used: {error}\n")
         return None
     return output
 

@@ -1,1 +1,1 @@
-"""Benchmarks; see bench/README.md."""
+"""Benchmarks, described in bench/README.md."""

@@ -1,4 +1,4 @@
-"""Run the benchmarks, keep their figures as JSON and print them as tables.
+"""Run the benchmarks, write their results as JSON and print them as tables.
 
 ``python -m bench [kernels|training|recommend|exchange|...] [pytest options]``
 """
@@ -18,7 +18,7 @@ RESULTS = HERE / "results"
 
 
 def main(arguments: list[str]) -> int:
-    """Run what is named, or everything; returns pytest's exit code."""
+    """Run the named benchmarks, or all, and return the highest pytest exit code."""
     names = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
     options = arguments[len(names) :]
     names = names or sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))

@@ -1,4 +1,4 @@
-"""Bytes and seconds of every exchange with every placement, and MLlib's on the same data."""
+"""Bytes and seconds of each exchange and placement, and of MLlib on the same data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pyspark.ml.recommendation import ALS as MllibALS
 
-from bench.conftest import started
+from bench.conftest import start_spark
 from bench.data import DATA
 from rddals import ALS, HalfStepDone, plan
 from rddals.measure import ShuffleMeter
@@ -14,15 +14,15 @@ from rddals.measure import ShuffleMeter
 RANK, ITERATIONS = 10, 3
 EXCHANGES = ("shuffle", "broadcast", "join")
 PARTITIONERS = ("hash", "range", "balanced", "locality")
-#: Of the stages of MLlib's ALS, those of half-steps.
-HALF_STEP = "flatMap at ALS.scala"
+#: Name prefix of the stages of MLlib's half-steps.
+MLLIB_HALF_STEP = "flatMap at ALS.scala"
 
 
 @pytest.fixture(scope="module", params=["false", "true"], ids=["plain", "compressed"])
 def spark(request):
-    """Nothing is compressed, so that bytes are those that were sent; or all is."""
+    """Start Spark without compression, so that shuffle bytes equal sent bytes, and with it."""
     compress = request.param
-    session = started(
+    session = start_spark(
         request.config, spark_shuffle_compress=compress, spark_broadcast_compress=compress
     )
     yield session
@@ -61,35 +61,35 @@ def bench_exchange(benchmark, data, exchange, partitioner, blocks):
     name, source, _ = data
     compressed = source.context.getConf().get("spark.shuffle.compress") == "true"
     if compressed and (exchange, partitioner) != ("shuffle", "hash"):
-        pytest.skip("one of them shows what compression does")
+        pytest.skip("compression is measured for the shuffle with hash placement only")
     (planned,) = plan(
         source, RANK, exchanges=exchange, partitioners=partitioner, blocks=blocks
     ).placements
-    history: list = []
+    events: list = []
 
     def train() -> None:
         ALS.train(
             source, RANK, ITERATIONS, 0.1, blocks, seed=1, exchange=exchange,
             userPartitioner=partitioner, productPartitioner=partitioner,
-            listeners=[history.append],
+            listeners=[events.append],
         ).unpersist()  # fmt: skip
 
     with ShuffleMeter(source.context) as meter:
         benchmark.pedantic(train, rounds=1)
     steps = {step.step: step.done for step in meter.measured.steps}
     read = [steps["2 products"].read, steps["2 users"].read]
-    if exchange == "broadcast":  # which is no shuffle: to the driver, and from there to executors
+    if exchange == "broadcast":  # no shuffle: rows go to the executors via the driver
         sent = {
             event.side: event.broadcast_id
-            for event in history
+            for event in events
             if isinstance(event, HalfStepDone) and event.iteration == 2
         }
         read = [
             steps[f"2 {side}"].results + meter.measured.broadcasts[sent[side]]
             for side in ("users", "products")
         ]
-    foreseen = [half_step.most_bytes for half_step in planned.half_steps[exchange]]
-    seconds = [event.seconds for event in history if isinstance(event, HalfStepDone)][2:-2]
+    planned_bytes = [half_step.most_bytes for half_step in planned.half_steps[exchange]]
+    seconds = [event.seconds for event in events if isinstance(event, HalfStepDone)][2:-2]
     benchmark.extra_info |= {
         "data": name,
         "blocks": blocks,
@@ -97,9 +97,9 @@ def bench_exchange(benchmark, data, exchange, partitioner, blocks):
         "partitioner": partitioner,
         "compressed": compressed,
         "users send, B": read[0],
-        "planned, B": foreseen[0],
+        "planned, B": planned_bytes[0],
         "products send, B": read[1],
-        "planned , B": foreseen[1],
+        "planned , B": planned_bytes[1],
         "messages": steps["2 products"].read_records + steps["2 users"].read_records,
         "iteration, s": round(float(np.sum(seconds)) / (ITERATIONS - 2), 2),
         "fit, s": round(planned.fit_seconds, 2),
@@ -110,14 +110,14 @@ def bench_exchange(benchmark, data, exchange, partitioner, blocks):
 def bench_mllib(benchmark, data, blocks):
     name, source, frame = data
     if source.context.getConf().get("spark.shuffle.compress") == "true":
-        pytest.skip("compared without compression")
+        pytest.skip("MLlib is compared without compression only")
     estimator = MllibALS(
         rank=RANK, maxIter=ITERATIONS, regParam=0.1, seed=1, numUserBlocks=blocks,
         numItemBlocks=blocks,
     )  # fmt: skip
     with ShuffleMeter(source.context) as meter:
         benchmark.pedantic(lambda: estimator.fit(frame).userFactors.count(), rounds=1)
-    stages = [s for s in meter.measured.stages if s.name.startswith(HALF_STEP)]
+    stages = [s for s in meter.measured.stages if s.name.startswith(MLLIB_HALF_STEP)]
     users, products = stages[:2]  # users send first
     benchmark.extra_info |= {
         "data": name,

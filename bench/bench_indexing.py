@@ -1,4 +1,4 @@
-"""Ids for string keys, beside Spark's StringIndexer: 10 million ratings from the same DataFrame."""
+"""Indexing string keys, compared with Spark's StringIndexer on 10 million ratings."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ RATINGS, USERS, PRODUCTS = 10_000_000, 500_000, 50_000
 
 
 @pytest.fixture(scope="module")
-def named(session):
-    """Users like ``user-0000123456``, products like ``item/4711``; popular ones more often."""
+def ratings(session):
+    """Cache ratings with keys like ``user-0000123456`` and ``item/4711``, of skewed popularity."""
     numbers = session.range(RATINGS, numPartitions=8)
     frame = numbers.select(
         format_string("user-%010d", (rand(1) ** 2 * USERS).cast("long")).alias("user"),
@@ -26,18 +26,18 @@ def named(session):
     frame.unpersist()
 
 
-def bench_indexing(benchmark, named):
-    def ours() -> None:
-        indexed = index_ratings(named)
+def bench_indexing(benchmark, ratings):
+    def run_rddals() -> None:
+        indexed = index_ratings(ratings)
         assert indexed.ratings.map(len).sum() == RATINGS
         indexed.unpersist()
 
-    def theirs() -> None:
+    def run_spark() -> None:
         indexer = StringIndexer(inputCols=["user", "item"], outputCols=["u", "i"])
-        ids = indexer.fit(named).transform(named).selectExpr("int(u)", "int(i)", "rating")
+        ids = indexer.fit(ratings).transform(ratings).selectExpr("int(u)", "int(i)", "rating")
         ids.write.format("noop").mode("overwrite").save()
 
-    contestants = {"rddals": ours, "StringIndexer": theirs}
+    contestants = {"rddals": run_rddals, "StringIndexer": run_spark}
     medians = benchmark.pedantic(turn_by_turn, (contestants,), rounds=1)
     benchmark.extra_info |= {f"{name} s": round(value, 1) for name, value in medians.items()}
     ratio = medians["StringIndexer"] / medians["rddals"]

@@ -1,4 +1,4 @@
-"""The half-step alone: one core, no Spark."""
+"""Half-steps on one core, without Spark."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def gemm_rate():
-    """GFlop/s of a large matrix product, by precision: what this machine can do."""
+    """Return the GFlop/s of a large matrix product by precision."""
     from time import perf_counter
 
     rates = {}
@@ -44,7 +44,7 @@ def gemm_rate():
 
 
 def equal_degrees(rows: int, degree: int, sources: int = 15_000) -> InBlock:
-    """A block of rows of one degree, with random sources."""
+    """Build an in-block whose rows all have `degree` random sources."""
     random = np.random.default_rng(0)
     users = np.repeat(np.arange(rows), degree)
     products = random.integers(sources, size=rows * degree)
@@ -59,7 +59,7 @@ def source_rows(in_block: InBlock, rank: int) -> np.ndarray:
 
 
 def total_flops(in_block: InBlock, objective: Objective) -> float:
-    """All of a half-step, in the cheaper form of each row's system."""
+    """Return the operations of a half-step, in the cheaper form of each row's system."""
     return float(flops(in_block.degrees, objective.rank).sum())
 
 

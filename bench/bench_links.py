@@ -1,4 +1,4 @@
-"""Building the link blocks, in iterations of rank 50."""
+"""Time of building the link blocks, in units of iterations at rank 50."""
 
 from __future__ import annotations
 

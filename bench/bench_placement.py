@@ -1,4 +1,4 @@
-"""What each placement saves, how level it is, what fitting it costs, and when that is paid back."""
+"""Bytes, balance, cost and break-even point of each placement."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from bench.conftest import started
+from bench.conftest import start_spark
 from bench.data import DATA, planted
 from rddals import ALS, HalfStepDone, plan
 
 RANK, BLOCKS, ITERATIONS = 10, 32, 6
 PARTITIONERS = ("hash", "range", "balanced", "locality")
-#: Bytes a second of a network of one gigabit.
+#: Bandwidth of a one-gigabit network in bytes per second.
 NETWORK = 125e6
 PLANTED = {"planted communities": planted}
 
 
 @pytest.fixture(scope="module")
 def spark(request):
-    session = started(request.config, spark_shuffle_compress="false")
+    session = start_spark(request.config, spark_shuffle_compress="false")
     yield session
     session.stop()
 
@@ -33,14 +33,14 @@ def bench_placement(benchmark, spark, name):
     slices = [(columns.users[p], columns.products[p], columns.ratings[p]) for p in parts]
     source = spark.sparkContext.parallelize(slices, len(slices)).cache()
     planned = plan(source, RANK, exchanges="shuffle", partitioners=PARTITIONERS, blocks=BLOCKS)
-    of = {placement.partitioner: placement for placement in planned.placements}
-    trained(source, "hash")  # to warm up
+    placements = {placement.partitioner: placement for placement in planned.placements}
+    train(source, "hash")  # warm-up
     seconds = benchmark.pedantic(
-        lambda: {each: trained(source, each) for each in PARTITIONERS}, rounds=1
+        lambda: {each: train(source, each) for each in PARTITIONERS}, rounds=1
     )
-    hashed = of["hash"].bytes_per_iteration("shuffle")
+    hashed = placements["hash"].bytes_per_iteration("shuffle")
     benchmark.extra_info |= {"ratings": planned.ratings, "blocks": BLOCKS, "rank": RANK}
-    for each, placement in of.items():
+    for each, placement in placements.items():
         moved = placement.bytes_per_iteration("shuffle")
         sides = (placement.users.ratings, placement.products.ratings)
         benchmark.extra_info |= {
@@ -54,14 +54,14 @@ def bench_placement(benchmark, spark, name):
         if each != "hash":
             faster, cost = np.subtract(seconds["hash"], seconds[each])
             benchmark.extra_info |= {
-                f"{each}: paid back here": paid_back(-cost, faster),
-                f"{each}: by 1 Gbit/s": paid_back(-cost, (hashed - moved) / NETWORK),
+                f"{each}: paid back here": break_even(-cost, faster),
+                f"{each}: by 1 Gbit/s": break_even(-cost, (hashed - moved) / NETWORK),
             }
     source.unpersist()
 
 
-def trained(source, partitioner):
-    """Seconds of an iteration, the median of all but the first and the last; and of placing ids."""
+def train(source, partitioner):
+    """Train; return seconds per iteration (median without first and last) and of placement."""
     events = []
     began = perf_counter()
     ALS.train(
@@ -74,8 +74,8 @@ def trained(source, partitioner):
     return float(iteration), seconds - events[-1].seconds
 
 
-def paid_back(cost, saved):
-    """After how many iterations."""
+def break_even(cost, saved):
+    """Return the number of iterations after which the cost is saved, as text."""
     if saved <= 0:
         return "never"
     return f"{max(ceil(cost / saved), 0):,}"

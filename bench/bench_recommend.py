@@ -1,4 +1,4 @@
-"""The ten best products: for every user, beside MLlib and ``implicit``; for one, without Spark."""
+"""Top-10 queries for all users, compared with MLlib and ``implicit``, and for one user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.turns import turn_by_turn
 from rddals import ALS
 
 RANK, NUM = 50, 10
-#: Products of the catalogue that one process serves from.
+#: Number of products of the in-memory model.
 CATALOGUE = 100_000
 
 
@@ -19,11 +19,11 @@ def bench_recommend(benchmark, frame, batches):
     peer = pytest.importorskip("implicit.cpu.topk")
     model = ALS.train(batches, RANK, 2, 0.1, 2, seed=1, precision="single")
     users, products = (block.rows for block in model.collected_factors())
-    theirs = MllibALS(rank=RANK, maxIter=1, regParam=0.1, seed=1).fit(frame)
+    mllib_model = MllibALS(rank=RANK, maxIter=1, regParam=0.1, seed=1).fit(frame)
     contestants = {
         "rddals": lambda: model.recommendProductsForUsers(NUM).count(),
         "MLlib": lambda: (
-            theirs.recommendForAllUsers(NUM).write.format("noop").mode("overwrite").save()
+            mllib_model.recommendForAllUsers(NUM).write.format("noop").mode("overwrite").save()
         ),
         "implicit": lambda: peer.topk(
             np.ascontiguousarray(products), np.ascontiguousarray(users), NUM, num_threads=2
@@ -41,7 +41,7 @@ def bench_recommend(benchmark, frame, batches):
 @pytest.mark.parametrize("rank", [10, RANK])
 @pytest.mark.parametrize("feedback", ["explicit", "implicit"])
 def bench_local(benchmark, session, rank, feedback):
-    """One request at a time, as a server has them; in microseconds, of 1,000 users."""
+    """Time single requests to an in-memory model, in microseconds, over 1,000 users."""
     columns = ratings(products=CATALOGUE)
     source = session.sparkContext.parallelize([(columns.users, columns.products, columns.ratings)])
     train = ALS.train if feedback == "explicit" else ALS.trainImplicit

@@ -1,4 +1,4 @@
-"""The same seed and blocks as MLlib: the largest differences in factors and predictions."""
+"""Largest differences from MLlib in factors and predictions, with the same seed and blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.data import DATA
 from rddals import ALS
 
 RANK, ITERATIONS = 10, 5
-#: Users and products whose predictions are compared, at most.
+#: Most users and products whose predictions are compared.
 PREDICTED = 2000
 TRAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "explicit": ("train", {"lambda_": 0.05}),
@@ -37,8 +37,8 @@ def bench_same_seed(benchmark, session, data, kind, blocks):
             for als in (ALS, MLlibALS)
         ]
 
-    ours, theirs = benchmark.pedantic(both, rounds=1)
-    factors, predictions = differences(ours, theirs)
+    rddals_model, mllib_model = benchmark.pedantic(both, rounds=1)
+    factors, predictions = differences(rddals_model, mllib_model)
     benchmark.extra_info |= {
         "data": data,
         "ratings": len(rows),
@@ -46,22 +46,24 @@ def bench_same_seed(benchmark, session, data, kind, blocks):
         "factors": f"{factors:.1e}",
         "predictions": f"{predictions:.1e}",
     }
-    ours.unpersist()
-    for features in (theirs.userFeatures(), theirs.productFeatures()):
+    rddals_model.unpersist()
+    for features in (mllib_model.userFeatures(), mllib_model.productFeatures()):
         features.unpersist()
     source.unpersist()
 
 
-def differences(ours: Any, theirs: Any) -> tuple[float, float]:
-    """The largest ones in the factors, and in the predictions made from them."""
+def differences(model: Any, other_model: Any) -> tuple[float, float]:
+    """Return the largest differences in the factors and in the predictions."""
     worst, rows = 0.0, []
     for side in ("userFeatures", "productFeatures"):
-        (ids, mine), (other_ids, other) = (as_arrays(getattr(m, side)()) for m in (ours, theirs))
+        (ids, own), (other_ids, other) = (
+            as_arrays(getattr(m, side)()) for m in (model, other_model)
+        )
         np.testing.assert_array_equal(ids, other_ids)
-        worst = max(worst, float(np.abs(mine - other).max()))
-        rows.append((mine[:PREDICTED], other[:PREDICTED]))
-    (users, their_users), (products, their_products) = rows
-    predicted = users @ products.T - their_users @ their_products.T
+        worst = max(worst, float(np.abs(own - other).max()))
+        rows.append((own[:PREDICTED], other[:PREDICTED]))
+    (users, other_users), (products, other_products) = rows
+    predicted = users @ products.T - other_users @ other_products.T
     return worst, float(np.abs(predicted).max())
 
 

@@ -1,4 +1,4 @@
-"""Ratings that are few: whole calls beside MLlib's, and iterations in few and in many blocks."""
+"""Small data: whole calls compared with MLlib, and iterations with few and many blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ITERATIONS, LAMBDA = 10, 0.1
 
 @pytest.fixture(scope="module", params=SMALL)
 def small(session, request):
-    """Ratings as an RDD of `Rating`, two partitions, cached."""
+    """Return the ratings as a cached RDD of `Rating` with two partitions."""
     columns = DATA[request.param]()
     lists = (columns.users.tolist(), columns.products.tolist(), columns.ratings.tolist())
     rows = [Rating(*row) for row in zip(*lists, strict=True)]
@@ -31,7 +31,7 @@ def small(session, request):
 
 @pytest.mark.parametrize("rank", (10, 50))
 def bench_whole_call(benchmark, small, rank):
-    """``ALS.train`` and one look at the model, warm."""
+    """Time ``ALS.train`` and a count of the user factors, after a warm-up."""
     name, rdd = small
 
     def run(als: Any) -> None:
@@ -41,7 +41,7 @@ def bench_whole_call(benchmark, small, rank):
             model.unpersist()
 
     contestants = {"rddals": lambda: run(ALS), "MLlib": lambda: run(MLlibALS)}
-    turn_by_turn(contestants)  # the JVM compiles meanwhile
+    turn_by_turn(contestants)  # warm-up, in which the JVM compiles
     medians = benchmark.pedantic(turn_by_turn, (contestants,), rounds=1)
     benchmark.extra_info |= {"data": name, "rank": rank}
     benchmark.extra_info |= {f"{who} s": round(value, 3) for who, value in medians.items()}
@@ -50,7 +50,7 @@ def bench_whole_call(benchmark, small, rank):
 
 @pytest.mark.parametrize("blocks", (8, 32))
 def bench_blocks(benchmark, session, blocks):
-    """An iteration of MovieLens 100K at rank 10, in so many blocks of either side."""
+    """Time an iteration of MovieLens 100K at rank 10 by number of blocks."""
     columns = DATA["MovieLens 100K"]()
     batches = session.sparkContext.parallelize(
         [(columns.users, columns.products, columns.ratings)], 1
@@ -68,7 +68,7 @@ def bench_blocks(benchmark, session, blocks):
     ).cache()
     frame.count()
 
-    def ours(exchange: str, counts: tuple[int, int]) -> Trainer:
+    def rddals_trainer(exchange: str, counts: tuple[int, int]) -> Trainer:
         def train(iterations: int) -> None:
             ALS.train(
                 batches, 10, iterations, LAMBDA, blocks, seed=1, exchange=exchange, listeners=()
@@ -84,9 +84,9 @@ def bench_blocks(benchmark, session, blocks):
         estimator.fit(frame).userFactors.count()
 
     contestants = {
-        "auto": ours("auto", (10, 510)),
-        "broadcast": ours("broadcast", (2, 12)),
-        "shuffle": ours("shuffle", (2, 12)),
+        "auto": rddals_trainer("auto", (10, 510)),
+        "broadcast": rddals_trainer("broadcast", (2, 12)),
+        "shuffle": rddals_trainer("shuffle", (2, 12)),
         "MLlib": Trainer(mllib, (2, 12)),
     }
     turn_by_turn(contestants, slope)

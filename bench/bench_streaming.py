@@ -1,8 +1,7 @@
-"""Streams: how well and how fast they learn, beside River and beside training again.
+"""Streams: prediction error and speed, compared with River and with batch training.
 
-MovieLens 100K in time order, in batches of 1,000. Each batch is predicted whole before it is
-learned, pairs with unknown ids included, predictions clipped to 1..5; where there is no model yet,
-3 is predicted.
+MovieLens 100K in time order, in batches of 1,000. Each batch is predicted before it is learned,
+including pairs with unknown ids. Predictions are clipped to 1..5, and are 3 before the first batch.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from rddals.config import DEFAULT_BIAS_LAMBDA, DEFAULT_LAMBDA
 
 BATCH = 1_000
 MILLION = 1_000_000
-#: How often three batches are learned before learning them is timed.
+#: Untimed passes over the three batches before timing.
 WARM_UP = 4
 
 
@@ -40,30 +39,30 @@ def stream() -> RatingBlock:
 
 
 def predicted(sc: Any, model: Any, block: RatingBlock) -> NDArray[np.float64]:
-    """Predictions of a batch, NaN where the model has none; clipped to 1..5."""
+    """Return the predictions of a batch, clipped to 1..5, with NaN where the model has none."""
     pairs = list(zip(block.users.tolist(), block.products.tolist(), strict=True))
-    said = {
+    predictions = {
         (r.user, r.product): r.rating for r in model.predictAll(sc.parallelize(pairs, 2)).collect()
     }
-    return np.clip([said.get(pair, np.nan) for pair in pairs], 1, 5)
+    return np.clip([predictions.get(pair, np.nan) for pair in pairs], 1, 5)
 
 
 @pytest.mark.parametrize("update", ["sgd", "als"])
 def bench_error(benchmark, sc, stream, update):
-    """The error over the whole stream, and of the last fifth after the first four."""
+    """Measure the error over the stream, and over the last fifth with the model fixed."""
 
     def run() -> None:
         als = StreamingALS(update=update, seed=42)
         errors = []
         for batch in in_batches(stream, BATCH):
-            guess: Any = 3.0 if als.model is None else predicted(sc, als.model, batch)
-            errors.append(guess - batch.ratings)
+            prediction: Any = 3.0 if als.model is None else predicted(sc, als.model, batch)
+            errors.append(prediction - batch.ratings)
             als.train(sc.parallelize([batch], 1))
             if als.model.ratings == 80_000:
-                of_last_fifth(als.model)
+                score_last_fifth(als.model)
         benchmark.extra_info |= {"update": update, "RMSE": rmse(np.concatenate(errors))}
 
-    def of_last_fifth(model: StreamingModel) -> None:
+    def score_last_fifth(model: StreamingModel) -> None:
         first, last = part(stream, 0, 80_000), part(stream, 80_000)
         known = np.isin(last.users, first.users) & np.isin(last.products, first.products)
         last = RatingBlock(last.users[known], last.products[known], last.ratings[known])
@@ -76,7 +75,7 @@ def bench_error(benchmark, sc, stream, update):
 
 
 def bench_planted(benchmark):
-    """Whether factors are learned: the error of the last fifth of ratings of planted rank 3."""
+    """Check that factors are learned: the error over the last fifth of planted rank-3 ratings."""
     random = np.random.default_rng(0)
     taste, kind = random.normal(size=(400, 3)), random.normal(size=(300, 3)) / np.sqrt(3)
     user, product = np.divmod(random.permutation(400 * 300)[:84_000], 300)
@@ -95,7 +94,7 @@ def bench_planted(benchmark):
 
 
 def bench_sweeps(benchmark, sc, stream):
-    """The loss after the stream and ten sweeps, and of one batch of everything that is swept."""
+    """Compare the loss after streaming and ten sweeps with that of one swept batch."""
 
     def run() -> None:
         als = StreamingALS(update="als", seed=42)
@@ -115,7 +114,7 @@ def bench_sweeps(benchmark, sc, stream):
 
 
 def loss(block: RatingBlock, model: StreamingModel) -> float:
-    """What ``update="als"`` minimises, with its default penalties."""
+    """Compute the loss that ``update="als"`` minimises, with its default penalties."""
     total = 0.0
     rows = []
     for side, bias_lambda in zip(model._state.sides, DEFAULT_BIAS_LAMBDA, strict=True):
@@ -132,7 +131,7 @@ def loss(block: RatingBlock, model: StreamingModel) -> float:
 
 
 def bench_throughput(benchmark, sc):
-    """Ratings per second in batches of a million, and River's, which learns one by one."""
+    """Ratings per second in batches of a million, and of River, which learns one at a time."""
     from river import reco
 
     columns = ratings()
@@ -145,19 +144,20 @@ def bench_throughput(benchmark, sc):
     few = part(columns, 0, 50_000)
     rows = list(zip(few.users.tolist(), few.products.tolist(), few.ratings.tolist(), strict=True))
     als = StreamingALS(seed=42)
-    for rdd in WARM_UP * cached:  # so long the JVM goes on compiling what it runs
+    for rdd in WARM_UP * cached:  # the JVM keeps compiling for this long
         als.train(rdd)
     river = reco.BiasedMF(n_factors=10, seed=42)
 
-    def ours() -> None:
+    def run_rddals() -> None:
         for rdd in cached:
             als.train(rdd)
 
-    def theirs() -> None:
+    def run_river() -> None:
         for user, product, rating in rows:
             river.learn_one(user, product, rating)
 
-    medians = benchmark.pedantic(turn_by_turn, ({"rddals": ours, "River": theirs},), rounds=1)
+    contestants = {"rddals": run_rddals, "River": run_river}
+    medians = benchmark.pedantic(turn_by_turn, (contestants,), rounds=1)
     each = {"rddals": 3 * MILLION / medians["rddals"], "River": len(rows) / medians["River"]}
     benchmark.extra_info |= {f"{name} ratings/s": round(value) for name, value in each.items()}
     benchmark.extra_info["rddals/River"] = round(each["rddals"] / each["River"], 1)
@@ -165,7 +165,7 @@ def bench_throughput(benchmark, sc):
 
 @pytest.mark.parametrize("update", ["sgd", "als"])
 def bench_latency(benchmark, sc, update):
-    """Seconds of a batch of 1,000 ratings, by the size of the model."""
+    """Seconds per batch of 1,000 ratings by model size."""
     random = np.random.default_rng(0)
 
     def of_size(users: int, products: int) -> StreamingALS:
@@ -200,7 +200,7 @@ def bench_latency(benchmark, sc, update):
 
 
 def resident() -> float:
-    """MB of this process that are in memory; nan where there is no /proc."""
+    """Return the resident memory of this process in MB, or nan without /proc."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -209,10 +209,10 @@ def resident() -> float:
 
 
 def settled_heap(sc: Any) -> float:
-    """MB that the JVM uses when Spark has freed what is no longer needed.
+    """Return the JVM heap in MB after Spark has freed unreferenced data.
 
-    Spark's cleaner takes what a collection finds one after another, a minute for thousands of
-    batches, and only a further collection shows it.
+    Spark's cleaner frees the data that a collection finds item by item, which takes a minute for
+    thousands of batches, and only a further collection shows the effect.
     """
     memory = sc._jvm.java.lang.management.ManagementFactory.getMemoryMXBean()
     used = [np.inf]
@@ -231,7 +231,7 @@ def bench_many_batches(benchmark, sc):
     seconds, memory = [], []
 
     def run() -> None:
-        gc.enable()  # pytest-benchmark has it off, for runs that are shorter
+        gc.enable()  # pytest-benchmark disables it, which suits only short runs
         als = StreamingALS(seed=42)
         for number, batch in enumerate(batches, 1):
             als.train(sc.parallelize([batch], 1))

@@ -1,8 +1,8 @@
-"""Seconds per iteration, end to end, beside MLlib and the library ``implicit``.
+"""Seconds per iteration, end to end, compared with MLlib and the library ``implicit``.
 
-The same ratings in the same Spark context, and turn by turn, so that a drift of the machine
-touches all alike. An iteration is the slope between a short and a long training, which leaves out
-reading, building and all that happens once.
+All train on the same ratings in the same Spark context, in turn, so that drifts in machine speed
+affect them alike. The time of an iteration is the slope between a short and a long training, which
+excludes one-time work such as reading the ratings and building the blocks.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from bench.turns import seconds_of, turn_by_turn
 from rddals import ALS, HalfStepDone
 
 LAMBDA, ALPHA = 0.1, 1.0
-#: MLlib is given both, and the faster one counts.
+#: Numbers of blocks that MLlib is run with. The faster one is reported.
 MLLIB_BLOCKS = (2, 4)
-#: Iterations of a short and a long training by rank: far enough apart that what varies from
-#: training to training does not show in the slope.
+#: Iterations of a short and a long training by rank, far enough apart that the variation between
+#: trainings does not affect the slope.
 MLLIB_COUNTS = {10: (2, 12), 50: (1, 5), 100: (1, 3)}
 COUNTS = {10: (2, 32), 50: (2, 14), 100: (2, 8)}
 LOCAL_COUNTS = {10: (10, 210), 50: (5, 55), 100: (2, 22)}
 
 
 class Trainer(NamedTuple):
-    """Trains for some iterations; `counts` are those of a short and a long training."""
+    """A training function, and the iterations of its short and its long training."""
 
     train: Callable[[int], None]
     counts: tuple[int, int]
 
 
 def slope(trainer: Trainer) -> float:
-    """Seconds per iteration."""
+    """Return the seconds per iteration."""
     short, long = (seconds_of(partial(trainer.train, count)) for count in trainer.counts)
     return (long - short) / (trainer.counts[1] - trainer.counts[0])
 
 
-class Ours(NamedTuple):
-    """How rddals is asked to train."""
+class Variant(NamedTuple):
+    """Precision and exchange of an rddals training."""
 
     precision: str
     exchange: str
 
     @property
     def name(self) -> str:
-        """What the tables call it."""
+        """Name in the tables."""
         return self.precision if self.exchange == "auto" else f"{self.exchange} {self.precision}"
 
     def trainer(self, batches: Any, rank: int, parts: dict[str, Any], **options: Any) -> Trainer:
-        """One that files where an iteration's time goes under its name in `parts`."""
+        """Build a trainer that records the task seconds per iteration in ``parts[self.name]``."""
         kind = ALS.trainImplicit if "alpha" in options else ALS.train
 
         def train(iterations: int) -> None:
@@ -73,8 +73,8 @@ class Ours(NamedTuple):
         return Trainer(train, counts[rank])
 
 
-OURS = [
-    Ours(precision, exchange)
+VARIANTS = [
+    Variant(precision, exchange)
     for exchange in ("auto", "shuffle")
     for precision in ("double", "single")
 ]
@@ -98,7 +98,7 @@ def implicit_als(columns: Any, rank: int, conjugate_gradient: bool) -> Trainer:
     matrix = scipy.sparse.csr_matrix((columns.ratings, (columns.users, columns.products)))
 
     def train(iterations: int) -> None:
-        with threadpool_limits(1, "blas"):  # as it asks for: its own threads share the cores
+        with threadpool_limits(1, "blas"):  # as implicit recommends: its own threads use all cores
             peer.als.AlternatingLeastSquares(
                 factors=rank, iterations=iterations, regularization=LAMBDA, alpha=ALPHA,
                 use_cg=conjugate_gradient, num_threads=2, random_state=1,
@@ -113,7 +113,7 @@ def bench_iteration(benchmark, columns, frame, batches, kind, rank):
     parts: dict[str, Any] = {}
     implicit = kind == "implicit"
     options = {"alpha": ALPHA} if implicit else {}
-    contestants = {each.name: each.trainer(batches, rank, parts, **options) for each in OURS}
+    contestants = {each.name: each.trainer(batches, rank, parts, **options) for each in VARIANTS}
     if implicit:
         options["implicitPrefs"] = True
         contestants["CG"] = implicit_als(columns, rank, True)
@@ -124,11 +124,11 @@ def bench_iteration(benchmark, columns, frame, batches, kind, rank):
     medians["MLlib"] = min(medians[f"MLlib, {blocks} blocks"] for blocks in MLLIB_BLOCKS)
     benchmark.extra_info |= {"rank": rank, "kind": kind}
     benchmark.extra_info |= {f"{name} s": round(value, 4) for name, value in medians.items()}
-    for each in OURS:
+    for each in VARIANTS:
         for rival in ("MLlib", "CG", "Cholesky"):
             if rival in medians:
                 ratio = medians[rival] / medians[each.name]
                 benchmark.extra_info[f"{rival}/{each.name}"] = round(ratio, 2)
-    for name, where in parts.items():
-        for part, seconds in where.items():
+    for name, seconds_of_part in parts.items():
+        for part, seconds in seconds_of_part.items():
             benchmark.extra_info[f"{name}: {part} s"] = round(seconds, 3)

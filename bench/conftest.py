@@ -1,4 +1,4 @@
-"""One Spark context for ours and theirs, and the synthetic ratings in it."""
+"""The Spark session that all contestants share, and the synthetic ratings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rddals import RatingBlock
 CORES = 2
 
 
-#: What the figures were measured with; goes to the JSON file and above the tables.
+#: Versions used, written to the JSON file and printed above the tables.
 versions: dict[str, str] = {}
 
 
@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--blas-threads",
         default="1",
-        help="threads of MLlib's native BLAS; 'default' leaves it to the library",
+        help="threads of MLlib's native BLAS; 'default' keeps the default of the library",
     )
 
 
@@ -34,15 +34,15 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
 
 @pytest.fixture(scope="session")
 def session(request: pytest.FixtureRequest) -> Iterator[Any]:
-    spark = started(request.config)
+    spark = start_spark(request.config)
     yield spark
     spark.stop()
 
 
-def started(config: pytest.Config, **settings: str) -> Any:
-    """A Spark session; settings' dots are underscores."""
+def start_spark(config: pytest.Config, **settings: str) -> Any:
+    """Start a Spark session. Setting names have underscores in place of dots."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    # Spark's guide asks for one BLAS thread per task, since tasks share the cores already.
+    # Spark's guide recommends one BLAS thread per task, since the tasks already use all cores.
     threads = config.getoption("--blas-threads")
     if threads != "default":
         for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -55,7 +55,7 @@ def started(config: pytest.Config, **settings: str) -> Any:
         .config("spark.driver.memory", "8g")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
-        # PySpark 4.1 and later; rddals.rdds.worker_tuning.tune_worker says what TCP costs.
+        # PySpark 4.1 and later. rddals.rdds.worker_tuning.tune_worker documents the cost of TCP.
         .config("spark.python.unix.domain.socket.enabled", "true")
     )
     for name, value in settings.items():
@@ -68,12 +68,12 @@ def started(config: pytest.Config, **settings: str) -> Any:
 
 
 def mllib_blas(spark: Any) -> str:
-    """The BLAS that MLlib found: a Java one unless there is a native library."""
+    """Return the class of MLlib's native BLAS, or a note if there is none."""
     jvm = spark.sparkContext._jvm
     try:
         native = jvm.dev.ludovic.netlib.blas.NativeBLAS.getInstance()
     except Exception:
-        return "none native (install libopenblas0-pthread and liblapack3 for a fair comparison)"
+        return "no native BLAS (install libopenblas0-pthread and liblapack3 for a fair comparison)"
     return str(native.getClass().getName())
 
 
@@ -84,7 +84,7 @@ def columns() -> RatingBlock:
 
 @pytest.fixture(scope="session")
 def frame(session: Any, columns: RatingBlock) -> Any:
-    """The ratings as a cached DataFrame: what MLlib trains on."""
+    """Return the ratings as a cached DataFrame, the input of MLlib."""
     import pandas as pd
 
     session.conf.set("spark.sql.execution.arrow.pyspark.enabled", "true")
@@ -98,7 +98,7 @@ def frame(session: Any, columns: RatingBlock) -> Any:
 
 @pytest.fixture(scope="session")
 def batches(session: Any, columns: RatingBlock) -> Any:
-    """The ratings as a cached RDD of columnar batches."""
+    """Return the ratings as a cached RDD of columnar batches."""
     parts = np.array_split(np.arange(len(columns)), 2 * CORES)
     slices = [(columns.users[p], columns.products[p], columns.ratings[p]) for p in parts]
     rdd = session.sparkContext.parallelize(slices, len(slices)).cache()

@@ -1,4 +1,4 @@
-"""Ratings: real ones, and synthetic ones with the degree distribution of real ones."""
+"""Real ratings, and synthetic ones with realistic degree distributions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ __all__ = ["DATA", "in_batches", "in_time_order", "part", "planted", "ratings"]
 def ratings(
     users: int = 60_000, products: int = 15_000, count: int = 4_600_000, seed: int = 7
 ) -> RatingBlock:
-    """About 4.4 million ratings by 60,000 users of 15,000 products.
+    """Generate about 4.4 million ratings by 60,000 users of 15,000 products.
 
-    Users' degrees are lognormal, products' popularity falls as a power of their rank, and a
-    rating is a planted rank-8 taste plus noise, rounded to half stars.
+    User degrees are lognormal, and product popularity is a power law. A rating is a planted
+    rank-8 score plus noise, rounded to half stars.
 
     Parameters
     ----------
     users, products : int
+        Number of users and of products.
     count : int
-        Ratings drawn; a user rates a product once, so a few per cent fewer come out.
+        Number of ratings drawn. Duplicates are dropped, which removes a few per cent.
     seed : int
+        Seed of the random generator.
     """
     random = np.random.default_rng(seed)
     activity = random.lognormal(sigma=1.0, size=users)
@@ -66,27 +68,27 @@ def sample() -> RatingBlock:
 
 def movielens() -> RatingBlock:
     if "RDDALS_ML100K" not in os.environ:
-        pytest.skip("RDDALS_ML100K does not say where MovieLens 100K is")
+        pytest.skip("RDDALS_ML100K is not set to the path of MovieLens 100K")
     return from_lines(Path(os.environ["RDDALS_ML100K"]), "\t")
 
 
 def in_time_order() -> RatingBlock:
-    """MovieLens 100K, as it was rated."""
+    """Return MovieLens 100K in order of its timestamps."""
     if "RDDALS_ML100K" not in os.environ:
-        pytest.skip("RDDALS_ML100K does not say where MovieLens 100K is")
+        pytest.skip("RDDALS_ML100K is not set to the path of MovieLens 100K")
     columns = np.loadtxt(Path(os.environ["RDDALS_ML100K"]), dtype=np.int64)
     user, product, stars, _ = columns[np.argsort(columns[:, 3], kind="stable")].T
     return RatingBlock.from_columns(user, product, stars)
 
 
 def part(block: RatingBlock, start: int, stop: int | None = None) -> RatingBlock:
-    """Some of the ratings, in their order."""
-    here = slice(start, stop)
-    return RatingBlock(block.users[here], block.products[here], block.ratings[here])
+    """Return a slice of the ratings."""
+    rows = slice(start, stop)
+    return RatingBlock(block.users[rows], block.products[rows], block.ratings[rows])
 
 
 def in_batches(block: RatingBlock, size: int) -> list[RatingBlock]:
-    """The ratings in batches of `size`; the last may have fewer."""
+    """Split the ratings into batches of `size`. The last batch may be smaller."""
     return [part(block, start, start + size) for start in range(0, len(block), size)]
 
 
@@ -97,14 +99,16 @@ def synthetic() -> RatingBlock:
 def planted(
     communities: int = 32, users: int = 6_400, products: int = 3_200, mean: int = 25
 ) -> RatingBlock:
-    """Users and products of equal communities; nine ratings of ten stay within one."""
+    """Generate equal communities; nine ratings in ten stay within the user's community."""
     random = np.random.default_rng(1)
     user = np.repeat(np.arange(users), random.poisson(mean, users))
     of_user, of_product = random.permutation(users), random.permutation(products)
     members = np.argsort(of_product % communities, kind="stable").reshape(communities, -1)
-    own = members[of_user[user] % communities, random.integers(0, members.shape[1], len(user))]
-    any_ = random.integers(0, products, len(user))
-    product = np.where(random.random(len(user)) < 0.9, own, any_)
+    own_product = members[
+        of_user[user] % communities, random.integers(0, members.shape[1], len(user))
+    ]
+    random_product = random.integers(0, products, len(user))
+    product = np.where(random.random(len(user)) < 0.9, own_product, random_product)
     stars = random.integers(1, 6, len(user)).astype(np.float32)
     return RatingBlock.from_columns(user, product, stars)
 

@@ -1,7 +1,7 @@
-"""A stream's learning without Spark: the same steps, over one block of either side.
+"""Streaming ALS without Spark: the same steps with one block per side.
 
-What a batch teaches depends on neither blocks nor exchange, so this shows what settings and sizes
-of batches do to the error, in a small part of the time.
+The result of a batch does not depend on blocks or exchange, so this measures the effect of settings
+and batch sizes on the error in a fraction of the time.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ SIDES = (0, 1)
 
 
 class LocalStream:
-    """What `rddals.StreamingALS` learns."""
+    """In-memory equivalent of `rddals.StreamingALS`."""
 
     def __init__(self, **settings: object) -> None:
         self.settings = StreamSettings.checked(
             **{"rank": 10, "iterations": 1, "lambda_": None, "seed": 42} | settings
         )
-        nothing = np.empty((0, state_width(self.settings.rank)), dtype=np.float32)
-        self.sides = [FactorBlock(np.empty(0, np.int32), nothing)] * 2
+        no_rows = np.empty((0, state_width(self.settings.rank)), dtype=np.float32)
+        self.sides = [FactorBlock(np.empty(0, np.int32), no_rows)] * 2
         self.total, self.count = Fraction(0), 0
         self.ratings = RatingBlock.empty()
 
     @property
     def mean(self) -> float:
-        """The mean of all ratings so far."""
+        """Mean of all ratings so far."""
         return float(self.total / self.count) if self.count else 0.0
 
     def predict(self, block: RatingBlock) -> NDArray[np.float64]:
-        """Predictions as they are."""
+        """Return unclipped predictions."""
         width = state_width(self.settings.rank)
         users, products = (
             FactorBlock.latest([side], ids, width)[0].astype(np.float64)
@@ -75,22 +75,22 @@ class LocalStream:
                 for side, of_batch in enumerate(links)
             ]
         first, second = ORDER[self.settings.update]
-        kept = list(self.sides)
-        shown = lookup_step(self.settings, second, links[second], [kept[second]], None)
-        kept[second] = sent = shown.kept
+        factors = list(self.sides)
+        lookup = lookup_step(self.settings, second, links[second], [factors[second]], None)
+        factors[second] = sent = lookup.kept
         for iteration in range(1, self.settings.iterations + 1):
             for side in (first, second):
                 step = partial(update_step, self.settings, side, iteration, side == first, means)
                 in_block = links[side].in_block
                 received = sent.rows[sent.find(in_block.source_ids)[0]]
-                done = step(links[side], [kept[side]], received)
-                kept[side], sent = done.kept, done.sent or done.kept
+                result = step(links[side], [factors[side]], received)
+                factors[side], sent = result.kept, result.sent or result.kept
         for side in SIDES:
-            older = self.sides[side].without(kept[side].ids)
+            older = self.sides[side].without(factors[side].ids)
             width = state_width(self.settings.rank)
-            self.sides[side] = FactorBlock.merged([older, kept[side]], width)
+            self.sides[side] = FactorBlock.merged([older, factors[side]], width)
 
 
 def rmse(errors: NDArray[np.float64]) -> float:
-    """The root of the mean square, to four digits."""
+    """Return the root mean square, rounded to four digits."""
     return round(float(np.sqrt(np.mean(np.square(errors)))), 4)

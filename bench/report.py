@@ -1,4 +1,4 @@
-"""A benchmark's JSON as tables: one for each group of equal columns."""
+"""Printing benchmark results as tables, one per benchmark function."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["print_report"]
 
 
 def print_report(result: Path) -> None:
-    """Print what ``pytest-benchmark`` wrote to `result`."""
+    """Print the tables of a ``pytest-benchmark`` result file."""
     document = json.loads(result.read_text())
     console = Console(width=None if Console().is_terminal else 200)
     for name, version in document["machine_info"].get("versions", {}).items():
@@ -22,11 +22,11 @@ def print_report(result: Path) -> None:
         rows = list(group)
         columns = list(dict.fromkeys(key for row in rows for key in row["extra_info"]))
         cells = [[str(row["extra_info"].get(column, "")) for column in columns] for row in rows]
-        if len(columns) > len(rows):  # many figures of a few runs: a run is a column
+        if len(columns) > len(rows):  # few runs with many values: one column per run
             cells = [list(line) for line in zip(columns, *cells, strict=True)]
             columns = ["", *(row["param"] or row["name"] for row in rows)]
         table = Table(*columns, title=f"{result.stem}: {name}", title_justify="left")
         for line in cells:
             table.add_row(*line)
         console.print(table)
-    console.print(f"All figures: {result}")
+    console.print(f"All results: {result}")

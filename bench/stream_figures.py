@@ -1,7 +1,7 @@
-"""Draws the figures of docs/explanation/streaming.md: ``python -m bench.stream_figures``.
+"""Draw the figures of docs/explanation/streaming.md: ``python -m bench.stream_figures``.
 
-MovieLens 100K in time order. Each batch is predicted before it is learned, pairs with unknown ids
-included, predictions clipped to 1..5.
+MovieLens 100K in time order. Each batch is predicted before it is learned, including pairs with
+unknown ids. Predictions are clipped to 1..5.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ FOLDER = Path(__file__).parents[1] / "docs" / "explanation"
 RULES = ("sgd", "als")
 COLOURS = {"sgd": "C0", "als": "C1", "River": "C2", "batch ALS": "C3"}
 
-#: Settings, the rules that they are tried with, and values.
-TRIED: tuple[tuple[str, tuple[str, ...], tuple[float, ...]], ...] = (
+#: Settings, the update rules that they apply to, and the values to try.
+TRIALS: tuple[tuple[str, tuple[str, ...], tuple[float, ...]], ...] = (
     ("gamma", ("sgd",), (0.05, 0.1, 0.2, 0.5, 1, 2, 5)),
     ("lambda_", ("sgd",), (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)),
     ("lambda_", ("als",), (0.5, 1, 2, 4, 8, 16, 32)),
@@ -37,34 +37,34 @@ Doubles = NDArray[np.float64]
 
 
 def errors_of(stream: RatingBlock, size: int, **settings: Any) -> Doubles:
-    """The error of every rating, before it was learned."""
+    """Return the prediction error of every rating before it is learned."""
     model, errors = LocalStream(**settings), []
     for batch in in_batches(stream, size):
-        said = np.clip(model.predict(batch), 1, 5) if model.count else 3.0
-        errors.append(said - batch.ratings)
+        predicted = np.clip(model.predict(batch), 1, 5) if model.count else 3.0
+        errors.append(predicted - batch.ratings)
         model.learn(batch)
     return np.concatenate(errors)
 
 
 def errors_of_river(stream: RatingBlock, size: int) -> Doubles:
-    """The same of River's biased factorisation, which learns one by one."""
+    """Return the errors of River's biased factorisation, which learns one rating at a time."""
     from river import reco
 
     model, errors = reco.BiasedMF(n_factors=10, seed=42), []
     for batch in in_batches(stream, size):
         columns = batch.users.tolist(), batch.products.tolist(), batch.ratings.tolist()
         pairs = zip(*columns[:2], strict=True)
-        said = [model.predict_one(*pair) if errors else 3.0 for pair in pairs]
-        errors.append(np.clip(said, 1, 5) - batch.ratings)
+        predicted = [model.predict_one(*pair) if errors else 3.0 for pair in pairs]
+        errors.append(np.clip(predicted, 1, 5) - batch.ratings)
         for user, product, rating in zip(*columns, strict=True):
             model.learn_one(user, product, rating)
     return np.concatenate(errors)
 
 
 def errors_of_batch_als(sc: Any, stream: RatingBlock, size: int, every: int = 10) -> Doubles:
-    """The same of a batch ALS that is trained on everything again after every tenth batch.
+    """Return the errors of batch ALS, retrained on all ratings after every tenth batch.
 
-    Pairs that it does not know it predicts as the mean of what it was trained on.
+    The prediction for pairs with unknown ids is the mean of the training ratings.
     """
     users: dict[int, Any] = {}
     products: dict[int, Any] = {}
@@ -80,41 +80,43 @@ def errors_of_batch_als(sc: Any, stream: RatingBlock, size: int, every: int = 10
             )
             model.unpersist()
         pairs = zip(batch.users.tolist(), batch.products.tolist(), strict=True)
-        said = [users[u] @ products[p] if u in users and p in products else mean for u, p in pairs]
-        errors.append(np.clip(said, 1, 5) - batch.ratings)
+        predicted = [
+            users[u] @ products[p] if u in users and p in products else mean for u, p in pairs
+        ]
+        errors.append(np.clip(predicted, 1, 5) - batch.ratings)
     return np.concatenate(errors)
 
 
 def draw_error(sc: Any, stream: RatingBlock) -> None:
-    """The error of the last ten batches, and that of the whole stream by the size of batches."""
+    """Plot the error of the last ten batches, and the error of the stream by batch size."""
     figure, (running, sizes) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=(3, 2))
     methods: dict[str, Callable[[int], Doubles]] = {
         "sgd": lambda size: errors_of(stream, size, update="sgd"),
         "als": lambda size: errors_of(stream, size, update="als"),
         "River": lambda size: errors_of_river(stream, size),
     }
-    smallest = {"sgd": (1_000, 100, 10), "als": (1_000, 100, 10), "River": (1_000, 100, 10, 1)}
-    found = {name: {n: method(n) for n in smallest[name]} for name, method in methods.items()}
-    for name, by_size in found.items():
-        curve = [rmse(errors) for errors in by_size.values()]
+    batch_sizes = {"sgd": (1_000, 100, 10), "als": (1_000, 100, 10), "River": (1_000, 100, 10, 1)}
+    errors = {name: {n: method(n) for n in batch_sizes[name]} for name, method in methods.items()}
+    for name, by_size in errors.items():
+        curve = [rmse(each) for each in by_size.values()]
         sizes.plot(list(by_size), curve, "o-", color=COLOURS[name], label=name)
         print(name, dict(zip(by_size, curve, strict=True)), flush=True)
-    found["batch ALS"] = {BATCH: errors_of_batch_als(sc, stream, BATCH)}
-    print("batch ALS", rmse(found["batch ALS"][BATCH]), flush=True)
-    for name, by_size in found.items():
+    errors["batch ALS"] = {BATCH: errors_of_batch_als(sc, stream, BATCH)}
+    print("batch ALS", rmse(errors["batch ALS"][BATCH]), flush=True)
+    for name, by_size in errors.items():
         squares = np.square(by_size[BATCH]).reshape(-1, BATCH).mean(axis=1)
         window = np.sqrt(np.convolve(squares, np.full(10, 0.1), mode="valid"))
         running.plot(np.arange(10, len(squares) + 1), window, color=COLOURS[name], label=name)
-    running.set(xlabel="batches of 1,000 so far", ylabel="RMSE of the last ten batches")
-    sizes.set(xscale="log", xlabel="ratings to a batch", ylabel="RMSE of the whole stream")
+    running.set(xlabel="batches of 1,000 learned", ylabel="RMSE of the last ten batches")
+    sizes.set(xscale="log", xlabel="ratings per batch", ylabel="RMSE of the whole stream")
     running.legend(frameon=False)
     save(figure, "streaming-error.svg")
 
 
 def draw_settings(stream: RatingBlock) -> None:
-    """The error of the whole stream by each setting, the others as they are by default."""
-    figure, axes = plt.subplots(1, len(TRIED), figsize=(11, 2.8), sharey=True)
-    for axis, (name, rules, values) in zip(axes, TRIED, strict=True):
+    """Plot the error of the stream by each setting, with the others at their defaults."""
+    figure, axes = plt.subplots(1, len(TRIALS), figsize=(11, 2.8), sharey=True)
+    for axis, (name, rules, values) in zip(axes, TRIALS, strict=True):
         for rule in rules:
             curve = [rmse(errors_of(stream, BATCH, update=rule, **{name: v})) for v in values]
             print(rule, name, dict(zip(values, curve, strict=True)), flush=True)

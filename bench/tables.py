@@ -1,7 +1,7 @@
-"""The README's tables, made from what the benchmarks measured.
+"""The tables of the README and of the benchmark page, written from benchmark results.
 
-``python -m bench.tables`` keeps the figures of ``bench/results`` in ``bench/measured``, which is
-committed, and writes the tables between the README's marks.
+``python -m bench.tables`` copies the results from ``bench/results`` to ``bench/measured``, which is
+committed, and writes the tables between the markers of the pages.
 """
 
 from __future__ import annotations
@@ -13,46 +13,48 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["main", "merged", "tables", "with_tables"]
+__all__ = ["PAGES", "main", "merged", "tables", "with_tables"]
 
 HERE = Path(__file__).parent
-RESULTS, MEASURED, README = HERE / "results", HERE / "measured", HERE.parent / "README.md"
+RESULTS, MEASURED = HERE / "results", HERE / "measured"
+PAGES = (HERE.parent / "README.md", HERE.parent / "docs/reference/benchmarks.md")
 NAMES = ("training", "small")
-#: What tells runs of one benchmark apart.
-WHAT = ("kind", "data", "blocks", "rank")
+#: Fields that identify a run of a benchmark.
+KEY_FIELDS = ("kind", "data", "blocks", "rank")
 
 Run = dict[str, Any]
 
 
 def main() -> int:
-    """Keep the figures and write the tables; 1 if there is nothing to write from."""
+    """Store the results and write the tables. Return 1 if there are no results."""
     MEASURED.mkdir(exist_ok=True)
     for name in NAMES:
         source = RESULTS / f"{name}.json"
         if source.exists() and source.stat().st_size:
             target = MEASURED / f"{name}.json"
-            kept = _kept(json.loads(source.read_text()))
+            stored = _selected(json.loads(source.read_text()))
             if target.exists():
-                kept = merged(json.loads(target.read_text()), kept)
-            target.write_text(json.dumps(kept, indent=1) + "\n")
+                stored = merged(json.loads(target.read_text()), stored)
+            target.write_text(json.dumps(stored, indent=1) + "\n")
     missing = [name for name in NAMES if not (MEASURED / f"{name}.json").exists()]
     if missing:
-        sys.stderr.write(f"nothing measured yet: make bench ARGS={missing[0]}\n")
+        sys.stderr.write(f"no results of {missing[0]}: run make bench ARGS={missing[0]}\n")
         return 1
-    README.write_text(with_tables(README.read_text()))
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text()))
     return 0
 
 
 def with_tables(page: str) -> str:
-    """A page with the tables of today's figures between its marks."""
+    """Return the page with the current tables between its markers."""
     for name, table in tables().items():
-        mark = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        page = mark.sub(lambda found, table=table: found[1] + table + found[2], page)
+        marker = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        page = marker.sub(lambda match, table=table: match[1] + table + match[2], page)
     return page
 
 
 def tables() -> dict[str, str]:
-    """Every table, by the name of its mark."""
+    """Return all tables by the name of their marker."""
     training, small = (_runs(name) for name in NAMES)
     return {
         "explicit": _explicit([run for run in training if run["kind"] == "explicit"]),
@@ -66,8 +68,8 @@ def _runs(name: str) -> list[Run]:
     return runs
 
 
-def _kept(document: dict[str, Any]) -> dict[str, Any]:
-    """What matters of pytest-benchmark's document."""
+def _selected(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the machine and the runs of a pytest-benchmark document."""
     machine = document["machine_info"]
     return {
         "machine": {
@@ -80,12 +82,12 @@ def _kept(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """What was measured now, and what was before on the same machine and not again."""
-    if before["machine"] != now["machine"]:
-        return now
-    runs = {tuple(run.get(name) for name in WHAT): run for run in before["runs"] + now["runs"]}
-    return {"machine": now["machine"], "runs": list(runs.values())}
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return the new runs, and the old ones of the same machine that were not repeated."""
+    if old["machine"] != new["machine"]:
+        return new
+    runs = {tuple(run.get(name) for name in KEY_FIELDS): run for run in old["runs"] + new["runs"]}
+    return {"machine": new["machine"], "runs": list(runs.values())}
 
 
 def _explicit(runs: Sequence[Run]) -> str:

@@ -1,4 +1,4 @@
-"""Several contestants turn by turn, so that a drift of the machine touches all alike."""
+"""Round-robin measurement, so that drifts in machine speed affect all contestants alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROUNDS = 3
 
 
 def seconds_of(run: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """Return the duration of a call in seconds."""
     start = perf_counter()
     run()
     return perf_counter() - start
@@ -22,7 +22,7 @@ def seconds_of(run: Callable[[], object]) -> float:
 def turn_by_turn(
     contestants: dict[str, Any], measure: Callable[[Any], float] = seconds_of
 ) -> dict[str, float]:
-    """The median measure of each, over `ROUNDS` rounds of all and one to warm up."""
+    """Measure contestants in turn; return each median over `ROUNDS` rounds after a warm-up."""
     measured: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(1 + ROUNDS):
         for name, contestant in contestants.items():

@@ -1,12 +1,12 @@
-"""Where an id lives: partitioners from ids to block numbers, in NumPy alone.
+"""Partitioners that map ids to block numbers; NumPy is the only dependency.
 
 ==============================  ================================================================
-`HashPartitioner`               the remainder of the id, as Spark's MLlib places it
-`RangePartitioner`              contiguous ranges of ids, as many ids in each
-`DegreeBalancedPartitioner`     as many ratings in each block
-`LocalityPartitioner`           neighbours together: few blocks need a row
-`FunctionPartitioner`           a function of your own
-`Partitioner`                   the contract, to write one of your own
+`HashPartitioner`               the remainder of the id, as in Spark's MLlib
+`RangePartitioner`              contiguous ranges of ids, with equal numbers of ids
+`DegreeBalancedPartitioner`     equal numbers of ratings per block
+`LocalityPartitioner`           ids rated together in one block: few blocks need a row
+`FunctionPartitioner`           a user-defined function
+`Partitioner`                   the base class for user-defined partitioners
 ==============================  ================================================================
 """
 

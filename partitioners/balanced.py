@@ -1,4 +1,4 @@
-"""Placement that levels the number of ratings per block."""
+"""Placement that balances the number of ratings per block."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from partitioners.ranges import RangePartitioner
 from partitioners.table import TablePartitioner
 
 TOLERANCE = 0.05
-"""How far the fullest block may exceed the mean load, as a fraction of it."""
+"""Largest relative excess of a block's load over the mean load."""
 
 
 class DegreeBalancedPartitioner(TablePartitioner):
-    """Level the ratings per block: a small table of heavy ids, a fitted hash for all others.
+    """Placement with balanced ratings per block: a table of heavy ids and a hash of all others.
 
-    Usually made by `fit`. The table is looked up by binary search; an id outside it is
+    Usually built by `fit`. An id in the table is located by binary search. Any other id is
     scrambled by a bijection of int64 and falls into one of `num_blocks` ranges of the scrambled
-    values. With the cuts between those ranges fitted to the loads, the hash itself is balanced,
-    and only the ids too heavy for it need a row in the table.
+    values. The cuts between these ranges are fitted to the loads, so the hash itself is balanced,
+    and only the heaviest ids need an entry in the table.
 
     Parameters
     ----------
     ids : array-like of int64, shape (h,)
-        The ids in the table, in any order, each once. May be empty.
+        Distinct ids of the table, in any order. May be empty.
     blocks : array-like of int, shape (h,)
-        The block of each.
+        Block of each id in the table.
     cuts : array-like of int64, shape (num_blocks - 1,)
-        Ascending: the first scrambled value of each block but the first.
+        First scrambled value of each block except the first, in ascending order.
 
     Raises
     ------
     TypeError
         If an id, a block or a cut is not an integer.
     ValueError
-        If an id occurs twice, a block is outside the ``len(cuts) + 1`` blocks, lengths differ,
-        or the cuts do not ascend.
+        If an id occurs twice, a block is outside 0 to ``len(cuts)``, lengths differ, or the cuts
+        do not ascend.
 
     References
     ----------
     R. L. Graham, "Bounds on multiprocessing timing anomalies", SIAM Journal on Applied
-    Mathematics 17(2), 1969: longest processing time first, within 4/3 of the best placement.
+    Mathematics 17(2), 1969: longest processing time first, within 4/3 of the optimal placement.
 
     G. L. Steele, D. Lea and C. H. Flood, "Fast splittable pseudorandom number generators",
     OOPSLA 2014: the scrambling bijection.
@@ -64,42 +64,43 @@ class DegreeBalancedPartitioner(TablePartitioner):
     def fit(
         cls, ids: npt.ArrayLike, counts: npt.ArrayLike, num_blocks: SupportsIndex
     ) -> DegreeBalancedPartitioner:
-        """Fit a placement that levels the sum of `counts` over the blocks.
+        """Fit a placement that balances the sum of `counts` over the blocks.
 
-        Ids heavier than 5 % of the mean load, fewer than 20 per block, are placed heaviest first,
-        each on the block lightest so far. The room that leaves in each block, up to a common
-        level no higher than the mean, sets the cuts of the hash: a cut misses its mark by less
-        than one light id, so no block rises above the mean by more than 5 % on their account.
+        Heavy ids, with more than 5 % of the mean load, number fewer than 20 per block. They are
+        placed first, in descending order of weight, each in the lightest block. Light ids then
+        fill every block up to a common level, which is at most the mean, and this sets the cuts of
+        the hash. A cut misses its target by less than one light id, so light ids raise no block
+        more than 5 % above the mean.
 
-        The fullest block therefore holds at most 1.05 times the mean, unless the heavy ids
-        alone already exceed that. They do not if no id outweighs a block and the
-        (num_blocks + 1)-th heaviest id weighs at most 0.05 + t mean loads, t being the share of
-        the light ids in all counts; with few and heavy ids it may be impossible (three equal
-        ids in two blocks) or missed: Graham's bound then holds for the heavy ids, and the light
-        ones go where there is room.
+        The fullest block therefore holds at most 1.05 times the mean, unless the heavy ids alone
+        exceed that. They do not if no id exceeds the mean load and the (num_blocks + 1)-th
+        heaviest id weighs at most 0.05 + t mean loads, where t is the share of the light ids in all
+        counts. With few and heavy ids this balance can be impossible (three equal ids in two
+        blocks) or missed: Graham's bound then holds for the heavy ids, and the light ids fill the
+        remaining blocks.
 
         Parameters
         ----------
         ids : array-like of int64, shape (n,)
-            In any order, each once, at least one.
+            Distinct ids, in any order. At least one.
         counts : array-like of int or float, shape (n,)
-            The number of ratings of each id, or any other measure of its work; 0 is allowed.
+            Number of ratings of each id, or another measure of its work. 0 is allowed.
         num_blocks : int
             The number of blocks.
 
         Returns
         -------
         DegreeBalancedPartitioner
-            The same one whatever the order of `ids`. Ids not in `ids` are hashed, and go mostly
-            to the blocks with few heavy ids.
+            Partitioner that does not depend on the order of `ids`. Ids not in `ids` are hashed,
+            mostly to blocks with few heavy ids.
 
         Raises
         ------
         TypeError
-            If an id or `num_blocks` is not an integer, or a count not a number.
+            If an id or `num_blocks` is not an integer, or a count is not a number.
         ValueError
-            If `ids` is empty, holds an id twice or one beyond int64, if a count is negative or
-            not finite, if lengths differ, or `num_blocks` is out of range.
+            If `ids` is empty, holds an id twice or an id outside int64, a count is negative or not
+            finite, lengths differ, or `num_blocks` is out of range.
         """
         size = as_num_blocks(num_blocks)
         unsorted = as_fit_ids(ids)
@@ -111,9 +112,9 @@ class DegreeBalancedPartitioner(TablePartitioner):
         heavy = weights > TOLERANCE * weights.sum() / size
         blocks, loads = longest_first(weights[heavy], size)
         cuts = level_cuts(scramble(keys[~heavy]), weights[~heavy], loads)
-        # A heavy id that the hash happens to send to its own block needs no row.
-        astray = RangePartitioner(cuts).block_of(scramble(keys[heavy])) != blocks
-        return cls(keys[heavy][astray], blocks[astray], cuts)
+        # A heavy id whose hash already gives its block needs no table entry.
+        misplaced = RangePartitioner(cuts).block_of(scramble(keys[heavy])) != blocks
+        return cls(keys[heavy][misplaced], blocks[misplaced], cuts)
 
-    def _elsewhere(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    def _place_unlisted(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         return self._tail.block_of(scramble(ids))

@@ -1,4 +1,4 @@
-"""The contract: a partitioner says in which block an id lives."""
+"""The base class of partitioners."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from partitioners.checks import as_ids, as_num_blocks
 
 
 class Partitioner(ABC):
-    """Where an id lives: a pure function from int64 ids to int32 block numbers.
+    """Pure function from int64 ids to int32 block numbers.
 
-    A partitioner is a value. It never changes after it is made; two of one class with the same
-    parameters are equal and hash alike, also when one of them has been pickled to another
-    process and back; and its placement depends on the id alone, not on what else is placed in
-    the same call.
+    A partitioner is an immutable value. Two partitioners of one class with the same parameters are
+    equal and have the same hash, also after pickling to another process and back. The block of an
+    id depends on that id only, not on the other ids of the call.
 
-    A partitioner of your own calls ``super().__init__(num_blocks)`` and defines `_place`;
-    checks, equality, hash, pickling and repr come from here. The suite in
-    ``tests/conformance/partitioner_contract.py`` then tests that it keeps the contract.
+    A subclass calls ``super().__init__(num_blocks)`` and defines `_place`. It inherits checks,
+    equality, hash, pickling and repr. The test suite in
+    ``tests/conformance/partitioner_contract.py`` checks a subclass against this contract.
 
     Parameters
     ----------
@@ -58,12 +57,12 @@ class Partitioner(ABC):
         return self._num_blocks
 
     def block_of(self, ids: npt.ArrayLike) -> npt.NDArray[np.int32]:
-        """Say in which block each id lives.
+        """Return the block of each id.
 
         Parameters
         ----------
         ids : array-like of int64, shape (n,)
-            Any ids, negative ones, repeated ones and ones never seen before included.
+            Any ids, including negative, repeated and unknown ones.
 
         Returns
         -------
@@ -75,19 +74,19 @@ class Partitioner(ABC):
         TypeError
             If an id is not an integer.
         ValueError
-            If `ids` is not one-dimensional, or an id is beyond int64.
+            If `ids` is not one-dimensional, or an id is outside int64.
         """
         return self._place(as_ids(ids))
 
     @abstractmethod
     def _place(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        """Place checked ids (n,), int64 and not to be written to, in int32 blocks (n,)."""
+        """Return the int32 blocks (n,) of checked int64 ids (n,), which must not be modified."""
 
     def _parameters(self) -> tuple[object, ...]:
-        """List what makes two partitioners of a class equal: by default every attribute.
+        """Return the values that equality and hash compare: by default, all attributes.
 
-        Override it for attributes that cannot be hashed or compared with ``==``; NumPy arrays
-        need no such care.
+        Override this for attributes that cannot be hashed or compared with ``==``. NumPy arrays
+        are supported.
         """
         return tuple((name, _by_value(value)) for name, value in sorted(vars(self).items()))
 
@@ -104,7 +103,7 @@ class Partitioner(ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         for value in state.values():
             if isinstance(value, np.ndarray):
-                value.flags.writeable = False  # a flag that pickle does not carry
+                value.flags.writeable = False  # pickle does not store this flag
         vars(self).update(state)
 
     def __repr__(self) -> str:

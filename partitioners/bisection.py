@@ -1,15 +1,15 @@
-"""Hypergraph partitioning by recursive bisection, in whole-array NumPy.
+"""Hypergraph partitioning by recursive bisection, in NumPy array operations.
 
-The vertices are the ids to place; the nets are the ids of the other side, each the set of the
-vertices that it shares a rating with; a rating is a pin. How many blocks a net touches is how many
-blocks need its row, so the sum over all nets, the connectivity, is what a half-step moves
-(Catalyurek and Aykanat, 1999).
+The vertices are the ids to place. The nets are the ids of the other side: a net connects the
+vertices with which it shares a rating. A rating is a pin. The connectivity of a net is the number
+of blocks that it touches, which are the blocks that need its row. The sum of the connectivities is
+therefore the number of rows that a half-step moves (Catalyurek and Aykanat, 1999).
 
-All parts of a level are cut at once, each pass costing time in proportion to the pins. A part is
-first ordered by a random walk from vertex to net to vertex, whose slowest mode separates what hangs
-together least (Zhou, Huang and Schoelkopf, 2006), and cut where its load is halved. Then vertices
-change sides by what they gain, a net's gain fading with the pins that it has on a side (Kabiljo et
-al., 2017).
+All parts of a level are bisected together, and every pass takes time proportional to the pins. The
+initial bisection orders the vertices of a part by the slowest mode of a random walk from vertex to
+net to vertex, which separates weakly connected vertices (Zhou, Huang and Schoelkopf, 2006), and
+cuts at half the weight. Refinement passes then move vertices by gain. A vertex costs less on a side
+where its nets have more pins (Kabiljo et al., 2017).
 
 References
 ----------
@@ -34,196 +34,211 @@ __all__ = ["recursive_bisection"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-#: Steps of the walk, and rounds of changing sides, on every level.
-WALKS, ROUNDS = 8, 8
-#: A net's pull to the side where it has 0, 1, 2, ... other pins, were it alone on the other: every
-#: pin leaves half of it (p = 1/2 in Kabiljo et al.).
-FADED = 0.5 ** np.arange(64)
-#: Of the vertices that would change sides, those that do: all at once, neighbours only swap.
-SHARE = 0.5
-#: A round that moves fewer vertices than this is the last.
-FEWEST = 0.001
+#: Random-walk steps, and refinement passes, per level.
+WALK_STEPS, REFINEMENT_PASSES = 8, 8
+#: Cost of a pin on a side where its net has 0, 1, 2, ... other pins: each halves it (p = 1/2 in
+#: Kabiljo et al.).
+PIN_COSTS = 0.5 ** np.arange(64)
+#: Fraction of the proposed moves that a pass makes. If it made all, neighbours would only swap.
+MOVE_FRACTION = 0.5
+#: Refinement stops after a pass that moves a smaller fraction of the vertices.
+MIN_MOVED_FRACTION = 0.001
 
 
 def recursive_bisection(
     vertices: Ints,
     nets: Ints,
-    loads: Floats,
+    weights: Floats,
     num_blocks: int,
     *,
-    tolerance: float,
+    imbalance: float,
     seed: int,
 ) -> Ints:
-    """Place vertices in blocks, so that nets touch few of them.
+    """Partition vertices into blocks with a small sum of connectivities.
 
     Parameters
     ----------
     vertices, nets : ndarray of int64, shape (pins,)
-        Ascending by vertex, from 0 on and without gaps.
-    loads : ndarray of float64, shape (n,)
-        What a vertex weighs.
+        Vertex and net of every pin, in ascending order of vertex. Vertices are numbered from 0
+        without gaps.
+    weights : ndarray of float64, shape (n,)
+        Vertex weights.
     num_blocks : int
-    tolerance : float
-        How far the fullest block may exceed the mean load, as a fraction of it.
+        Number of blocks.
+    imbalance : float
+        Largest relative excess of a block's weight over the mean.
     seed : int
+        Seed of the random numbers.
 
     Returns
     -------
     ndarray of int64, shape (n,)
+        Block of each vertex.
     """
     random = np.random.default_rng(seed)
-    first = np.zeros(len(loads), dtype=np.int64)  # A part is blocks first to first + count,
-    count = np.full(len(loads), num_blocks, dtype=np.int64)  # and holds whoever has that first.
+    # The vertices of a part share the first of its blocks and their number.
+    first_block = np.zeros(len(weights), dtype=np.int64)
+    part_blocks = np.full(len(weights), num_blocks, dtype=np.int64)
     levels = max(1, int(np.ceil(np.log2(num_blocks))))
-    slack = (1 + tolerance) ** (1 / levels) - 1
-    groups = nets  # each net's share in each part
+    level_imbalance = (1 + imbalance) ** (1 / levels) - 1
+    split_nets = nets  # each net, split by part
     for _ in range(levels):
-        if count.max() == 1:
+        if part_blocks.max() == 1:
             break
-        level = _Level(vertices, groups, loads, first, count, slack)
-        right = level.split(random)
-        groups = _renumbered(2 * groups + right[vertices])
-        left = (count + 1) // 2
-        first, count = first + right * left, np.where(right > 0, count - left, left)
-    return _relieved(first, vertices, nets, loads, num_blocks, tolerance)
+        level = _Level(vertices, split_nets, weights, first_block, part_blocks, level_imbalance)
+        side = level.bisect(random)
+        split_nets = _renumber(2 * split_nets + side[vertices])
+        left_blocks = (part_blocks + 1) // 2
+        first_block, part_blocks = (
+            first_block + side * left_blocks,
+            np.where(side > 0, part_blocks - left_blocks, left_blocks),
+        )
+    return _rebalance(first_block, vertices, nets, weights, num_blocks, imbalance)
 
 
 class _Level:
-    """All parts of one level, to be cut in two."""
+    """Parts of one level, bisected together."""
 
     def __init__(
         self,
         vertices: Ints,
-        groups: Ints,
-        loads: Floats,
-        first: Ints,
-        count: Ints,
-        slack: float,
+        nets: Ints,
+        weights: Floats,
+        first_block: Ints,
+        part_blocks: Ints,
+        imbalance: float,
     ) -> None:
-        self.vertices, self.groups, self.loads = vertices, groups, loads
-        self.starts = np.flatnonzero(np.diff(vertices, prepend=-1))
-        self.degrees = np.diff(self.starts, append=len(vertices)).astype(np.float64)
-        self.pins = np.bincount(groups)
-        self.count, self.slack = count, slack
-        self.part = np.unique(first, return_inverse=True)[1]
-        self.total = np.bincount(self.part, loads)
+        self.vertices, self.nets, self.weights = vertices, nets, weights
+        self.first_pins = np.flatnonzero(np.diff(vertices, prepend=-1))
+        self.degrees = np.diff(self.first_pins, append=len(vertices)).astype(np.float64)
+        self.net_sizes = np.bincount(nets)
+        self.part_blocks, self.imbalance = part_blocks, imbalance
+        self.part = np.unique(first_block, return_inverse=True)[1]
+        self.part_weights = np.bincount(self.part, weights)
 
-    def split(self, random: np.random.Generator) -> Ints:
-        """Which vertices go to the right; 1 or 0."""
-        right = self.cut(self.walk(random))
-        for _ in range(ROUNDS):
-            changes = self.cut(self.gains(right)) != right
-            changes &= random.random(len(right)) < SHARE
-            right = right ^ changes
-            if changes.sum() < FEWEST * len(right):
+    def bisect(self, random: np.random.Generator) -> Ints:
+        """Return the side of each vertex: 0 for left, 1 for right."""
+        side = self.cut(self.walk(random))
+        for _ in range(REFINEMENT_PASSES):
+            moves = self.cut(self.gains(side)) != side
+            moves &= random.random(len(side)) < MOVE_FRACTION
+            side = side ^ moves
+            if moves.sum() < MIN_MOVED_FRACTION * len(side):
                 break
-        # Half of what wants to move has moved: the loads are level once all has.
-        return self.cut(self.gains(right) + 0.01 * right)
+        # A pass makes only some of the moves of a balanced cut, so balance with a full cut.
+        return self.cut(self.gains(side) + 0.01 * side)
 
     def walk(self, random: np.random.Generator) -> Floats:
-        """The slowest mode but one of the walk within each part, more or less."""
-        place = random.normal(size=len(self.loads))
-        for _ in range(WALKS):
-            place = place - (np.bincount(self.part, self.loads * place) / self.total)[self.part]
-            size = np.sqrt(np.bincount(self.part, self.loads * place**2) / self.total)
-            place /= np.maximum(size, 1e-300)[self.part]
-            place = self.mean_of_nets(self.of_vertices(place)) / self.degrees
-        return place
+        """Approximate the slowest nonconstant mode of the random walk within each part."""
+        mode = random.normal(size=len(self.weights))
+        for _ in range(WALK_STEPS):
+            means = np.bincount(self.part, self.weights * mode) / self.part_weights
+            mode = mode - means[self.part]
+            norms = np.sqrt(np.bincount(self.part, self.weights * mode**2) / self.part_weights)
+            mode /= np.maximum(norms, 1e-300)[self.part]
+            mode = self.sums_over_nets(self.net_means(mode)) / self.degrees
+        return mode
 
-    def of_vertices(self, values: Floats) -> Floats:
-        """The mean of each net's vertices, within their part."""
-        means: Floats = np.bincount(self.groups, values[self.vertices]) / self.pins
+    def net_means(self, values: Floats) -> Floats:
+        """Return the mean value of the vertices of each net."""
+        means: Floats = np.bincount(self.nets, values[self.vertices]) / self.net_sizes
         return means
 
-    def mean_of_nets(self, values: Floats) -> Floats:
-        """The sum over each vertex's nets."""
-        sums: Floats = np.add.reduceat(values[self.groups], self.starts)
+    def sums_over_nets(self, values: Floats) -> Floats:
+        """Return the sum of the values of the nets of each vertex."""
+        sums: Floats = np.add.reduceat(values[self.nets], self.first_pins)
         return sums
 
-    def gains(self, right: Ints) -> Floats:
-        """How much rather each vertex is on the right than on the left."""
-        own = right[self.vertices]
-        on_right = np.bincount(self.groups, own, minlength=len(self.pins)).astype(np.int64)
-        on_left = self.pins - on_right
-        # The pin itself does not count in its net's pull on it.
-        pulls = np.empty((len(self.pins), 2))
-        pulls[:, 0] = _faded(on_left - 1) - _faded(on_right)
-        pulls[:, 1] = _faded(on_left) - _faded(on_right - 1)
-        pull = pulls.ravel()[2 * self.groups + own]
-        gains: Floats = np.add.reduceat(pull, self.starts) / self.degrees
+    def gains(self, side: Ints) -> Floats:
+        """Return the gain of each vertex from being on the right instead of the left."""
+        pin_sides = side[self.vertices]
+        right_pins = np.bincount(self.nets, pin_sides, minlength=len(self.net_sizes)).astype(
+            np.int64
+        )
+        left_pins = self.net_sizes - right_pins
+        # A pin is not among its own other pins. Columns: pin on the left, pin on the right.
+        net_gains = np.empty((len(self.net_sizes), 2))
+        net_gains[:, 0] = _pin_costs(left_pins - 1) - _pin_costs(right_pins)
+        net_gains[:, 1] = _pin_costs(left_pins) - _pin_costs(right_pins - 1)
+        pin_gains = net_gains.ravel()[2 * self.nets + pin_sides]
+        gains: Floats = np.add.reduceat(pin_gains, self.first_pins) / self.degrees
         return gains
 
-    def cut(self, order_by: Floats) -> Ints:
-        """Cut every part where its load is split as its blocks are; 1 for what is right of it.
+    def cut(self, keys: Floats) -> Ints:
+        """Order each part by key, and cut it in proportion to the blocks of either side.
 
-        Within the slack, at the widest gap: what is alike stays together.
+        Return the side of each vertex. Within the allowed imbalance, cut at the widest gap between
+        keys, which keeps similar vertices together.
         """
-        order = np.lexsort((order_by, self.part))
-        part, values = self.part[order], order_by[order]
-        load = np.cumsum(self.loads[order])
+        order = np.lexsort((keys, self.part))
+        part, values = self.part[order], keys[order]
+        cumulated = np.cumsum(self.weights[order])
         starts = np.flatnonzero(np.diff(part, prepend=-1))
-        right = np.zeros(len(order), dtype=np.int64)
+        side = np.zeros(len(order), dtype=np.int64)
         for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
-            blocks = int(self.count[order[start]])
+            blocks = int(self.part_blocks[order[start]])
             if blocks == 1:
                 continue
-            before = load[start - 1] if start else 0.0
-            share = (blocks + 1) // 2 / blocks
-            give = self.slack * min(share, 1 - share)
-            marks = before + (load[stop - 1] - before) * (share + np.array([-give, 0.0, give]))
-            low, middle, high = np.searchsorted(load[start:stop], marks) + start
+            base = cumulated[start - 1] if start else 0.0
+            left_share = (blocks + 1) // 2 / blocks
+            margin = self.imbalance * min(left_share, 1 - left_share)
+            targets = base + (cumulated[stop - 1] - base) * (
+                left_share + np.array([-margin, 0.0, margin])
+            )
+            low, middle, high = np.searchsorted(cumulated[start:stop], targets) + start
             high = min(high, stop - 2)
             if low < high:
                 gaps = np.diff(values[low : high + 2])
                 middle = low + int(np.argmax(gaps))
-            right[order[middle + 1 : stop]] = 1
-        return right
+            side[order[middle + 1 : stop]] = 1
+        return side
 
 
-def _faded(others: Ints) -> Floats:
-    """What is left of a net's pull, by how many other pins it has on that side."""
-    faded: Floats = FADED.take(others, mode="clip").astype(np.float64, copy=False)
-    return faded
+def _pin_costs(other_pins: Ints) -> Floats:
+    """Return the cost of a pin by the number of other pins of its net on that side."""
+    costs: Floats = PIN_COSTS.take(other_pins, mode="clip").astype(np.float64, copy=False)
+    return costs
 
 
-def _renumbered(numbers: Ints) -> Ints:
-    """Numbers without gaps, in the same order."""
+def _renumber(numbers: Ints) -> Ints:
+    """Renumber without gaps, in the same order."""
     present = np.zeros(int(numbers.max()) + 1, dtype=bool)
     present[numbers] = True
     renumbered: Ints = (np.cumsum(present) - 1)[numbers]
     return renumbered
 
 
-def _relieved(
-    blocks: Ints, vertices: Ints, nets: Ints, loads: Floats, num_blocks: int, tolerance: float
+def _rebalance(
+    blocks: Ints, vertices: Ints, nets: Ints, weights: Floats, num_blocks: int, imbalance: float
 ) -> Ints:
-    """Move vertices out of blocks that are too full, those first that hang there least."""
+    """Move vertices from overweight blocks to the lightest one, least connected vertices first."""
     blocks = blocks.copy()
-    held = np.bincount(blocks, loads, minlength=num_blocks)
-    most = (1 + tolerance) * held.mean()
-    stuck = np.zeros(num_blocks, dtype=bool)  # with single vertices that are too heavy
+    block_weights = np.bincount(blocks, weights, minlength=num_blocks)
+    limit = (1 + imbalance) * block_weights.mean()
+    stuck = np.zeros(num_blocks, dtype=bool)  # blocks whose vertices are too heavy to move
     while True:
-        block = int(np.where(stuck, 0.0, held).argmax())
-        if stuck[block] or held[block] <= most:
+        block = int(np.where(stuck, 0.0, block_weights).argmax())
+        if stuck[block] or block_weights[block] <= limit:
             return blocks
-        for vertex in _by_attachment(block, blocks, vertices, nets, loads):
-            if held[block] <= most:
+        for vertex in _by_connection(block, blocks, vertices, nets, weights):
+            if block_weights[block] <= limit:
                 break
-            lightest = int(held.argmin())
-            if held[lightest] + loads[vertex] < held[block]:
+            lightest = int(block_weights.argmin())
+            if block_weights[lightest] + weights[vertex] < block_weights[block]:
                 blocks[vertex] = lightest
-                held[block] -= loads[vertex]
-                held[lightest] += loads[vertex]
-        stuck[block] = held[block] > most
+                block_weights[block] -= weights[vertex]
+                block_weights[lightest] += weights[vertex]
+        stuck[block] = block_weights[block] > limit
 
 
-def _by_attachment(
-    block: int, blocks: Ints, vertices: Ints, nets: Ints, loads: Floats
+def _by_connection(
+    block: int, blocks: Ints, vertices: Ints, nets: Ints, weights: Floats
 ) -> list[int]:
-    """The vertices of a block, those first of which few nets would go on touching it."""
+    """List the vertices of a block, those with the fewest shared nets per weight first."""
     pins = blocks[vertices] == block
-    here = np.bincount(nets[pins], minlength=int(nets.max()) + 1)
-    staying = np.bincount(vertices[pins], here[nets[pins]] > 1, minlength=len(loads))
-    inside = np.flatnonzero(blocks == block)
-    found: list[int] = inside[np.argsort(staying[inside] / loads[inside], kind="stable")].tolist()
-    return found
+    net_pins = np.bincount(nets[pins], minlength=int(nets.max()) + 1)
+    shared_nets = np.bincount(vertices[pins], net_pins[nets[pins]] > 1, minlength=len(weights))
+    members = np.flatnonzero(blocks == block)
+    order = np.argsort(shared_nets[members] / weights[members], kind="stable")
+    ordered: list[int] = members[order].tolist()
+    return ordered

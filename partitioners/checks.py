@@ -1,4 +1,4 @@
-"""Every door of the package in one place: what comes in is checked once and leaves as arrays."""
+"""Validation of arguments and their conversion to arrays."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 
 def is_integer(value: object) -> bool:
-    """Whether `value` is a Python or NumPy integer; a bool is not."""
+    """Return whether `value` is a Python or NumPy integer, and not a bool."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def as_num_blocks(num_blocks: SupportsIndex) -> int:
-    """Check a number of blocks: an integer from 1 to the 2**31 - 1 that int32 can number."""
+    """Check a number of blocks: an integer from 1 to 2**31 - 1, so that block numbers fit int32."""
     if not is_integer(num_blocks):
         raise TypeError(
             f"num_blocks must be an integer, got {short(num_blocks)} "
@@ -35,34 +35,34 @@ def as_num_blocks(num_blocks: SupportsIndex) -> int:
 
 
 def as_ids(ids: npt.ArrayLike, name: str = "ids") -> npt.NDArray[np.int64]:
-    """Check ids: one-dimensional, integers, within int64; `name` is what errors call them.
+    """Check that ids are one-dimensional integers within int64; errors refer to them as `name`.
 
     Returns
     -------
     ndarray of int64, shape (n,)
-        The input itself where it already was that, so not to be written to.
+        The input itself if it is an int64 array, so it must not be modified.
     """
     try:
         array = np.asarray(ids)
-    except (ValueError, OverflowError):  # ragged: as objects, its first element can be named
+    except (ValueError, OverflowError):  # ragged: an object array lets the error show an element
         array = np.asarray(ids, dtype=object)
     if array.ndim != 1:
         raise ValueError(
             f"{name} must be one-dimensional, got {short(ids)} of shape {array.shape}: "
             "put a single id in a list, flatten a table with .ravel()"
         )
-    if array.size == 0:  # an empty list has no dtype of its own, NumPy calls it float64
+    if array.size == 0:  # NumPy makes an empty list float64
         return np.empty(0, dtype=np.int64)
     if array.dtype.kind == "i" or (array.dtype.kind == "u" and int(array.max()) <= INT64_MAX):
         return array.astype(np.int64, copy=False)
-    # A mixed list has been cast to a common dtype by now: judge the values as they were given.
-    given = array if isinstance(ids, np.ndarray) else np.asarray(ids, dtype=object)
-    values = given.tolist()
+    # NumPy has cast a mixed list to a common dtype, so check the original values.
+    original = array if isinstance(ids, np.ndarray) else np.asarray(ids, dtype=object)
+    values = original.tolist()
     for value in values:
         if not is_integer(value):
             raise TypeError(
                 f"{name} must be integers, got {short(value)} ({type(value).__name__}): "
-                "map them to integers first, whole numbers with .astype(np.int64)"
+                "map them to integers first, or convert whole numbers with .astype(np.int64)"
             )
         if not INT64_MIN <= value <= INT64_MAX:
             raise ValueError(
@@ -73,7 +73,7 @@ def as_ids(ids: npt.ArrayLike, name: str = "ids") -> npt.NDArray[np.int64]:
 
 
 def as_fit_ids(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Check the ids that a partitioner is fitted from: as `as_ids`, and at least one."""
+    """Check the ids to fit a partitioner to: as `as_ids`, with at least one id."""
     array = as_ids(ids)
     if array.size == 0:
         raise ValueError(
@@ -84,7 +84,7 @@ def as_fit_ids(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 
 def as_counts(counts: npt.ArrayLike, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Check rating counts: one per id, real, finite and not negative, also in total."""
+    """Check rating counts: one per id, real and not negative, with a finite sum."""
     array = np.asarray(counts)
     if array.shape != ids.shape:
         raise ValueError(
@@ -98,27 +98,27 @@ def as_counts(counts: npt.ArrayLike, ids: npt.NDArray[np.int64]) -> npt.NDArray[
         )
     array = array.astype(np.float64)
 
-    def refuse(position: int) -> NoReturn:
+    def reject(position: int) -> NoReturn:
         raise ValueError(
             f"counts must be finite and not negative, got {array[position]} for id "
             f"{ids[position]}: pass the number of ratings of each id"
         )
 
-    bad = ~(array >= 0)  # NaN too
-    if bad.any():
-        refuse(int(bad.argmax()))
+    invalid = ~(array >= 0)  # true for NaN
+    if invalid.any():
+        reject(int(invalid.argmax()))
     with np.errstate(over="ignore"):
         if np.isinf(array.sum()):
-            refuse(int(array.argmax()))
+            reject(int(array.argmax()))
     return array
 
 
 def require_unique(ascending: npt.NDArray[np.int64]) -> None:
-    """Check that ascending ids hold none twice."""
+    """Check that ids in ascending order are distinct."""
     repeats = ascending[1:] == ascending[:-1]
     if repeats.any():
-        twice = ascending[int(repeats.argmax())]
+        repeated = ascending[int(repeats.argmax())]
         raise ValueError(
-            f"ids must be unique, got {twice} {np.count_nonzero(ascending == twice)} times: merge "
-            "them, e.g. ids, counts = np.unique(rated_ids, return_counts=True)"
+            f"ids must be unique, got {repeated} {np.count_nonzero(ascending == repeated)} times: "
+            "merge them, e.g. ids, counts = np.unique(rated_ids, return_counts=True)"
         )

@@ -1,4 +1,4 @@
-"""Placement by a function of the user's own."""
+"""Placement by a user-defined function."""
 
 from __future__ import annotations
 
@@ -15,46 +15,47 @@ from partitioners.base import Partitioner
 from partitioners.checks import is_integer
 
 _TOKENS: WeakKeyDictionary[Callable[..., Any], str] = WeakKeyDictionary()
-"""The identity of each function in use, as a name that can travel with its pickled copies."""
+"""Token of each function in use, pickled with the partitioner to identify the function."""
 
 
 class FunctionPartitioner(Partitioner):
-    """Place ids by a function of your own.
+    """Placement by a user-defined function from an id to its block.
 
-    The function must be pure: the same id, the same block, in every process.
+    The function must be pure: it returns the same block for the same id in every process.
 
     Parameters
     ----------
     num_blocks : int
         The number of blocks, from 1 to 2**31 - 1.
     function : callable
-        From an id to its block. Hashable and weakly referenceable, as functions, lambdas and
-        methods are. A lambda or a nested function needs cloudpickle, which Spark uses, to be
-        pickled.
+        Function from an id to its block. It must be hashable and weakly referenceable, as
+        functions, lambdas and methods are. Pickling a lambda or a nested function requires
+        cloudpickle, which Spark uses.
     vectorized : bool, default False
-        False: `function` takes a Python int and returns an int; called once per distinct id of
-        each `block_of`. True: it takes all ids, a read-only int64 array (n,), and returns
-        integers (n,); not called for no ids.
+        If False, `function` takes a Python int and returns an int, and is called once per distinct
+        id in `block_of`. If True, it takes all ids as a read-only int64 array (n,) and returns
+        integers (n,), and is not called for an empty array.
 
     Raises
     ------
     TypeError
-        If `num_blocks` is not an integer, `vectorized` not a bool, or `function` not a callable
-        of the kind described. In `block_of`: if a returned block is not an integer.
+        If `num_blocks` is not an integer, `vectorized` is not a bool, or `function` is not
+        callable, hashable and weakly referenceable. In `block_of`: if a returned block is not an
+        integer.
     ValueError
-        If `num_blocks` is out of range. In `block_of`: if the returned array has another shape
-        than the ids, or a block is outside 0 to num_blocks - 1.
+        If `num_blocks` is out of range. In `block_of`: if the returned array and the ids differ in
+        shape, or a block is outside 0 to num_blocks - 1.
 
     Notes
     -----
-    Whether two functions compute the same cannot be decided, so equality goes by identity. An
-    unpickled lambda is a new object, though, and the partitioner has to equal its own copies.
-    Hence each function object is given a random 128-bit token when it is first used; the token
-    is pickled with the partitioner and adopted by the unpickled function, unless that one, being
-    imported by name, has a token in its process already. Two partitioners are equal if their
-    tokens and other parameters are: so if they hold one function object (or two that are ``==``,
-    as bound methods can be), or one holds a pickled copy of the other's. Two lambdas written
-    alike are different functions.
+    It cannot be decided whether two functions compute the same result, so functions are compared by
+    identity. An unpickled lambda is a new object, but a partitioner must equal its pickled copies.
+    Each function object is therefore assigned a random 128-bit token on first use. The token is
+    pickled with the partitioner and assigned to the unpickled function, unless that function is
+    imported by name and already has a token in its process. Two partitioners are equal if their
+    tokens and other parameters are equal: if they hold the same function object (or two that are
+    ``==``, as bound methods can be), or one holds a pickled copy of the other's. Two lambdas with
+    the same source are different functions.
 
     Examples
     --------
@@ -73,7 +74,7 @@ class FunctionPartitioner(Partitioner):
         if not callable(function):
             raise TypeError(
                 f"function must be callable, got {short(function)}: "
-                "pass a function from an id to its block"
+                "pass a function that maps an id to its block"
             )
         if not isinstance(vectorized, (bool, np.bool_)):
             raise TypeError(
@@ -82,7 +83,7 @@ class FunctionPartitioner(Partitioner):
             )
         self._function = function
         self._vectorized = bool(vectorized)
-        self._token = _adopt(function, uuid4().hex)
+        self._token = _token_of(function, uuid4().hex)
 
     def _place(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         if self._vectorized and ids.size:
@@ -92,20 +93,20 @@ class FunctionPartitioner(Partitioner):
         return np.array(blocks, dtype=np.int32)[inverse]
 
     def _call_once(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        guarded = ids.view()
-        guarded.flags.writeable = False  # the ids may be the caller's own array
-        blocks = np.asarray(self._function(guarded))
+        read_only = ids.view()
+        read_only.flags.writeable = False  # `ids` may be the caller's array
+        blocks = np.asarray(self._function(read_only))
         if blocks.shape != ids.shape:
             raise ValueError(
                 f"function returned shape {blocks.shape} for ids of shape {ids.shape}: return one "
                 "block per id, or pass vectorized=False for a function of a single id"
             )
-        suspect = (
+        invalid = (
             (blocks < 0) | (blocks >= self.num_blocks)
             if blocks.dtype.kind in "iu"
             else np.ones(ids.shape, dtype=np.bool_)
         )
-        for id_, block in zip(ids[suspect].tolist(), blocks[suspect].tolist(), strict=True):
+        for id_, block in zip(ids[invalid].tolist(), blocks[invalid].tolist(), strict=True):
             self._checked(id_, block)
         return blocks.astype(np.int32)
 
@@ -118,7 +119,7 @@ class FunctionPartitioner(Partitioner):
         if not 0 <= block < self.num_blocks:
             raise ValueError(
                 f"function returned block {block} for id {id_}, outside 0 to "
-                f"{self.num_blocks - 1}: return block % {self.num_blocks}, or make more blocks"
+                f"{self.num_blocks - 1}: return block % {self.num_blocks}, or increase num_blocks"
             )
         return block
 
@@ -127,7 +128,7 @@ class FunctionPartitioner(Partitioner):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._token = _adopt(self._function, self._token)
+        self._token = _token_of(self._function, self._token)
 
     def __repr__(self) -> str:
         name = getattr(self._function, "__qualname__", type(self._function).__name__)
@@ -137,8 +138,8 @@ class FunctionPartitioner(Partitioner):
         )
 
 
-def _adopt(function: Callable[..., Any], token: str) -> str:
-    """Give `function` this token if it has none yet; return the one it has."""
+def _token_of(function: Callable[..., Any], token: str) -> str:
+    """Assign `token` to `function` if it has no token; return the token of `function`."""
     try:
         return _TOKENS.setdefault(function, token)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Placement by remainder, as Spark's MLlib does it."""
+"""Placement by remainder, as in Spark's MLlib."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from partitioners.base import Partitioner
 
 
 class HashPartitioner(Partitioner):
-    """Place an id by its non-negative remainder, exactly as Spark's MLlib does.
+    """Placement by the non-negative remainder of the id, exactly as in Spark's MLlib.
 
-    MLlib hashes an int to itself and takes ``nonNegativeMod(id, num_blocks)`` of it: Java's
-    ``%``, plus `num_blocks` where that is negative. NumPy's remainder has the sign of the
-    divisor, so it is that function. Ids beyond int32, which MLlib refuses, follow the same rule.
+    MLlib hashes an int to itself and computes ``nonNegativeMod(id, num_blocks)``: Java's ``%``,
+    plus `num_blocks` if the result is negative. NumPy's remainder has the sign of the divisor, so
+    it gives the same result. Ids outside int32, which MLlib rejects, follow the same rule.
 
-    Nothing to fit and nothing to ship, but blind to degrees: consecutive ids spread evenly over
-    the blocks, while a popular id, or ids with a common factor, make one block heavier.
+    This partitioner needs no fit and no table, but ignores degrees: consecutive ids spread evenly
+    over the blocks, while a popular id, or ids with a common factor, make one block heavier.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Placement that keeps together what is rated together."""
+"""Placement that puts ids that are rated together in the same block."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from partitioners.table import TablePartitioner
 
 
 class LocalityPartitioner(TablePartitioner):
-    """Place ids so that few blocks need the row of an id of the other side.
+    """Placement with which few blocks need each row of the other side.
 
-    Usually made by `fit`. Ids are looked up in a table by binary search; an id outside it is
+    Usually built by `fit`. Ids are located in a table by binary search. Ids outside the table are
     hashed.
 
     Parameters
     ----------
     ids : array-like of int64, shape (n,)
-        The ids in the table, in any order, each once.
+        Distinct ids of the table, in any order.
     blocks : array-like of int, shape (n,)
-        The block of each.
+        Block of each id in the table.
     num_blocks : int
+        Number of blocks.
 
     Raises
     ------
     TypeError
         If an id or a block is not an integer.
     ValueError
-        If an id occurs twice, a block is outside the blocks, or lengths differ.
+        If an id occurs twice, a block is outside 0 to num_blocks - 1, or lengths differ.
 
     Examples
     --------
@@ -55,24 +56,25 @@ class LocalityPartitioner(TablePartitioner):
     ) -> LocalityPartitioner:
         """Fit a placement to ratings, by hypergraph partitioning.
 
-        What it saves is for the half-steps in which the other side sends: their rows go to the
-        blocks in which the ids are placed that they share a rating with. Blocks are level in
-        ratings, within `tolerance`, unless single ids outweigh that.
+        The placement reduces the rows that move when the other side sends: each of its rows goes
+        to every block that holds an id with which it shares a rating. Blocks are balanced in
+        ratings, within `tolerance`, unless a single id exceeds the limit.
 
         Parameters
         ----------
         ids, others : array-like of int64, shape (ratings,)
-            The id to place, and the id of the other side, of every rating.
+            Id to place, and id of the other side, of every rating.
         num_blocks : int
+            Number of blocks.
         tolerance : float
-            How far the fullest block may exceed the mean number of ratings, as a fraction of it.
+            Largest relative excess of a block's ratings over the mean.
         seed : int
-            Of where the search begins.
+            Seed of the random numbers.
 
         Returns
         -------
         LocalityPartitioner
-            The same one for the same ratings in the same order.
+            Partitioner that is the same for the same ratings in the same order.
 
         Raises
         ------
@@ -83,8 +85,8 @@ class LocalityPartitioner(TablePartitioner):
 
         Notes
         -----
-        Takes time in proportion to ratings times log2(num_blocks), and some 100 bytes a rating.
-        The method and its sources are described in ``partitioners.bisection``.
+        The fit takes time proportional to ratings times log2(num_blocks), and about 100 bytes per
+        rating. ``partitioners.bisection`` describes the method and its references.
         """
         size = as_num_blocks(num_blocks)
         keys, rated = as_fit_ids(ids), as_ids(others, name="others")
@@ -98,13 +100,13 @@ class LocalityPartitioner(TablePartitioner):
         order = np.argsort(keys, kind="stable")
         distinct, vertices = np.unique(keys[order], return_inverse=True)
         nets = np.unique(rated, return_inverse=True)[1][order]
-        loads = np.bincount(vertices).astype(np.float64)
-        # Of more blocks than ids, some stay empty.
+        weights = np.bincount(vertices).astype(np.float64)
+        # With more blocks than ids, the last blocks stay empty.
         used = min(size, len(distinct))
-        blocks = recursive_bisection(vertices, nets, loads, used, tolerance=tolerance, seed=seed)
+        blocks = recursive_bisection(vertices, nets, weights, used, imbalance=tolerance, seed=seed)
         return cls(distinct, blocks, size)
 
-    def _elsewhere(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    def _place_unlisted(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         high = scramble(ids).view(np.uint64) >> np.uint64(32)
         placed: npt.NDArray[np.int32] = (high * np.uint64(self.num_blocks) >> np.uint64(32)).astype(
             np.int32

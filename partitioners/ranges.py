@@ -12,24 +12,24 @@ from partitioners.checks import as_fit_ids, as_ids, as_num_blocks
 
 
 class RangePartitioner(Partitioner):
-    """Place ids in contiguous ranges: neighbours in id are neighbours in block.
+    """Placement by contiguous ranges of ids.
 
-    Pays where nearby ids belong together, as when ids were given out by region or by date of
-    joining: their ratings then meet in few pairs of blocks, and few factor rows move.
+    This helps if nearby ids have similar ratings, for example if ids were assigned by region or by
+    date: ratings then fall into few pairs of blocks, and few factor rows move.
 
     Parameters
     ----------
     bounds : array-like of int64, shape (num_blocks - 1,)
-        Ascending: ``bounds[b - 1]`` is the first id of block b. Block 0 and the last block are
-        open to below and above, so every int64 has a block. A bound that repeats leaves the
-        block in between without ids. No bounds at all make a single block.
+        First id of each block except the first, in ascending order: ``bounds[b - 1]`` starts block
+        b. Block 0 has no lower limit and the last block no upper limit, so every int64 has a block.
+        Two equal bounds leave the block between them empty. Empty `bounds` make a single block.
 
     Raises
     ------
     TypeError
         If a bound is not an integer.
     ValueError
-        If `bounds` is not one-dimensional and ascending, or a bound is beyond int64.
+        If `bounds` is not one-dimensional and ascending, or a bound is outside int64.
 
     Examples
     --------
@@ -54,39 +54,40 @@ class RangePartitioner(Partitioner):
 
     @classmethod
     def fit(cls, ids: npt.ArrayLike, num_blocks: SupportsIndex) -> RangePartitioner:
-        """Cut the distinct ids into ranges of equal count, to within one id.
+        """Cut the distinct ids into ranges whose sizes differ by at most one id.
 
         Parameters
         ----------
         ids : array-like of int64, shape (n,)
-            In any order; repeated ids count once. At least one.
+            Ids in any order, at least one. Repeated ids count once.
         num_blocks : int
-            The number of blocks. With fewer distinct ids than blocks, each id has a block of
-            its own and the other blocks, spread among them, stay empty.
+            Number of blocks. With fewer distinct ids than blocks, each id has its own block, and
+            the other blocks stay empty.
 
         Returns
         -------
         RangePartitioner
-            With exactly `num_blocks` blocks. Ids not in `ids` go to the range they fall into.
+            Partitioner with `num_blocks` blocks. Ids not in `ids` are placed by range as well.
 
         Raises
         ------
         TypeError
             If an id or `num_blocks` is not an integer.
         ValueError
-            If `ids` is empty, not one-dimensional or beyond int64, or `num_blocks` out of range.
+            If `ids` is empty, not one-dimensional or outside int64, or `num_blocks` is out of
+            range.
         """
         blocks = as_num_blocks(num_blocks)
         ascending = np.sort(as_fit_ids(ids))
-        # np.unique hashes, which is many times slower here than to look at sorted neighbours.
+        # np.unique hashes, which is many times slower than comparing sorted neighbours.
         distinct = ascending[np.append(True, ascending[1:] != ascending[:-1])]
-        # Rounding down keeps every start inside `distinct`, also with more blocks than ids.
+        # Rounding down keeps every start within `distinct`, even with more blocks than ids.
         starts = np.arange(1, blocks, dtype=np.int64) * distinct.size // blocks
         return cls(distinct[starts])
 
     @property
     def bounds(self) -> npt.NDArray[np.int64]:
-        """The first id of each block but the first: read-only, shape (num_blocks - 1,)."""
+        """First id of each block except the first: read-only, shape (num_blocks - 1,)."""
         return self._bounds
 
     def _place(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:

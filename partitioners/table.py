@@ -1,4 +1,4 @@
-"""A table of some ids, and a rule for all others."""
+"""Placement by a table of ids, with a rule for all other ids."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from partitioners.checks import as_ids, require_unique
 
 
 class TablePartitioner(Partitioner):
-    """Looks ids up by binary search; define `_elsewhere` for those that the table has not.
+    """Base class of partitioners with a table; subclasses place other ids in `_place_unlisted`.
 
     Parameters
     ----------
     ids : array-like of int64, shape (n,)
-        In any order, each once. May be empty.
+        Distinct ids of the table, in any order. May be empty.
     blocks : array-like of int, shape (n,)
-        The block of each.
+        Block of each id in the table.
     num_blocks : int
+        Number of blocks.
 
     Raises
     ------
     TypeError
         If an id or a block is not an integer.
     ValueError
-        If an id occurs twice, a block is outside the blocks, or lengths differ.
+        If an id occurs twice, a block is outside 0 to num_blocks - 1, or lengths differ.
     """
 
     def __init__(
@@ -43,10 +44,10 @@ class TablePartitioner(Partitioner):
             )
         outside = (values < 0) | (values >= self.num_blocks)
         if outside.any():
-            at = int(outside.argmax())
+            position = int(outside.argmax())
             raise ValueError(
-                f"blocks must be from 0 to {self.num_blocks - 1}, got {values[at]} for id "
-                f"{keys[at]}: place it in one of these, or make more blocks"
+                f"blocks must be from 0 to {self.num_blocks - 1}, got {values[position]} for id "
+                f"{keys[position]}: use a block in this range, or increase num_blocks"
             )
         order = np.argsort(keys)
         self._ids, self._blocks = keys[order], values[order].astype(np.int32)
@@ -54,11 +55,11 @@ class TablePartitioner(Partitioner):
         self._ids.flags.writeable = self._blocks.flags.writeable = False
 
     @abstractmethod
-    def _elsewhere(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        """Place any ids, in a new array."""
+    def _place_unlisted(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Return the blocks of any ids, as a new array."""
 
     def _place(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        placed = self._elsewhere(ids)
+        placed = self._place_unlisted(ids)
         if self._ids.size:
             row = np.minimum(np.searchsorted(self._ids, ids), self._ids.size - 1)
             listed = self._ids[row] == ids

@@ -1,8 +1,8 @@
 """ALS matrix factorisation on Spark's RDD API, in Python and NumPy.
 
-Names are imported when they are first used. Workers import this package too, for the modules they
-unpickle functions from, and have no use for most of it: PySpark's own `Rating` alone brings pandas
-along, a second's work in every new worker.
+Public names are imported on first use. Workers import this package to unpickle functions and need
+few of its modules: importing PySpark's `Rating` alone loads pandas, which takes every new worker
+about a second.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         RddalsError,
         SettingError,
         SingularSystemError,
+        SourceError,
         StudyError,
         UnknownIdError,
     )
@@ -61,6 +62,7 @@ __all__ = [
     "RddalsError",
     "SettingError",
     "SingularSystemError",
+    "SourceError",
     "StreamingALS",
     "StreamingModel",
     "StudyError",
@@ -71,8 +73,8 @@ __all__ = [
     "uninstall",
 ]
 
-#: Where names come from that are no errors.
-_HOMES = {
+#: Modules of the public names other than errors.
+_MODULES = {
     "ALS": "rddals.als",
     "BatchLearned": "rddals.streaming.batch",
     "HalfStepDone": "rddals.training.events",
@@ -88,13 +90,13 @@ _HOMES = {
     "uninstall": "rddals.drop_in",
 }
 
-find_java()  # before PySpark starts one
+find_java()  # before PySpark starts a JVM
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES.get(name, "rddals.errors")), name)
+    value = getattr(import_module(_MODULES.get(name, "rddals.errors")), name)
     globals()[name] = value
     return value
 

@@ -1,7 +1,7 @@
-"""``python -m rddals app.py ARGS...``: run a script written for MLlib, unmodified.
+"""``python -m rddals app.py ARGS...``: run an unmodified script that uses MLlib's ALS.
 
-What the script imports from ``pyspark.mllib.recommendation`` is ours. For the rest it runs as
-``python app.py ARGS...`` would run it.
+Imports from ``pyspark.mllib.recommendation`` give the classes of rddals. In every other respect the
+script runs as with ``python app.py ARGS...``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from rddals.drop_in import install
 USAGE = """\
 usage: python -m rddals SCRIPT [ARGS...]
 
-Runs a script in which pyspark.mllib.recommendation gives rddals.
-(The command line is another program: rddals --help.)
+Run a script with the classes of rddals in place of pyspark.mllib.recommendation.
+(The command-line interface is a separate program: rddals --help.)
 """
 
 
 def main(arguments: list[str]) -> None:
-    """Run the script that the first argument names; the others are its own."""
+    """Run the script named by the first argument with the remaining arguments."""
     if not arguments or arguments[0] in ("-h", "--help"):
         (sys.stdout if arguments else sys.stderr).write(USAGE)
         sys.exit(0 if arguments else 2)
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     sys.argv = arguments
     if not getattr(sys.flags, "safe_path", False):  # since Python 3.11
         sys.path[0] = os.path.dirname(os.path.realpath(script))
-    sys.excepthook = partial(_from_the_script_on, sys.excepthook, script)
+    sys.excepthook = partial(_script_excepthook, sys.excepthook, script)
     module = ModuleType("__main__")
     vars(module).update(
         __file__=script,
@@ -52,14 +52,14 @@ def main(arguments: list[str]) -> None:
     exec(compile(source, script, "exec", dont_inherit=True), vars(module))
 
 
-def _from_the_script_on(
+def _script_excepthook(
     hook: Any,
     script: str,
     kind: type[BaseException],
     error: BaseException,
     traceback: TracebackType | None,
 ) -> None:
-    """Show an uncaught error without the frames that led to the script."""
+    """Report an uncaught error without the frames outside the script."""
     while traceback is not None and traceback.tb_frame.f_code.co_filename != script:
         traceback = traceback.tb_next
     hook(kind, error.with_traceback(traceback), traceback)

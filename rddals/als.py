@@ -1,4 +1,4 @@
-"""The front door: ``ALS.train`` and ``ALS.trainImplicit``."""
+"""Training on RDDs and DataFrames: ``ALS.train`` and ``ALS.trainImplicit``."""
 
 from __future__ import annotations
 
@@ -23,50 +23,52 @@ __all__ = ["ALS"]
 
 
 class ALS:
-    """Alternating least squares matrix factorisation.
+    """Alternating least squares (ALS) matrix factorisation.
 
-    The methods take what those of ``pyspark.mllib.recommendation.ALS`` take, with the same
-    meaning. What goes beyond is by keyword only, and the same for both:
+    `train` and `trainImplicit` accept the arguments of ``pyspark.mllib.recommendation.ALS`` with
+    the same meaning. Both also accept the keyword-only arguments below.
 
     Parameters
     ----------
     userPartitioner, productPartitioner : Partitioner, callable or str, optional
-        Where ids live. A callable takes an id and gives its block. "hash" (the default) places
-        ids as MLlib does; the others are fitted to the ratings in one more pass over them:
-        "range" gives contiguous ids, "balanced" equal numbers of ratings per block, "locality"
-        blocks that share as many ratings as can be (all ids pass through the driver, 8 bytes a
-        rating, and some 100 while it fits).
+        Assignment of ids to blocks. A callable maps an id to its block. "hash" (the default)
+        places ids as MLlib does. The other names are fitted to the ratings in one extra pass:
+        "range" gives each block contiguous ids, "balanced" gives all blocks equal numbers of
+        ratings, and "locality" puts users and products that share ratings in the same block
+        (it collects all ids on the driver: 8 bytes per rating, about 100 while fitting).
     userBlocks, productBlocks : int
-        Blocks of either side; -1 takes `blocks`.
+        Number of blocks of one side. -1 uses `blocks`.
     exchange : {"auto", "shuffle", "broadcast", "join", "local"}
-        How factor rows reach the blocks that need them; "local" runs everything in one task, so
-        that none need to be moved. It changes what is moved, not the model.
+        How factor rows reach the blocks that need them. "local" runs the whole training in one
+        task and moves no rows. The exchange affects the data that is moved, not the model.
     precision : {"double", "single"}
-        In which precision equations are accumulated and solved. Factors are float32 either way.
+        Floating-point precision in which the equations are accumulated and solved. Factors are
+        float32 in both cases.
     init : {"mllib", "id"}
-        Starting factors: "mllib" draws what MLlib draws for the same seed, ids and number of
-        blocks; "id" draws each id's from the seed and the id alone, however many blocks there
-        are.
+        Starting factors. "mllib" draws the same factors as MLlib for the same seed, ids and
+        number of blocks. "id" draws the factor of each id from the seed and the id alone,
+        independently of the number of blocks.
     duplicates : {"keep", "last", "mean", "sum"}
-        What becomes of several ratings of a product by a user: "keep" trains on all, as MLlib
-        does; "last" on the last in the order of the RDD's partitions and their elements; "mean"
-        and "sum" on one in their place.
+        Treatment of several ratings of the same product by the same user. "keep" trains on all
+        of them, as MLlib does. "last" keeps the last one in the order of the RDD's partitions and
+        their elements. "mean" and "sum" replace them with one rating.
     userCol, itemCol, ratingCol : str, optional
-        Columns of a DataFrame. Without any: those named user, item (or product) and rating, if
-        there are all three, else the first three.
+        Columns of a DataFrame. If none is given, the columns named user, item (or product) and
+        rating are used when all three exist, and the first three columns otherwise.
     checkpointInterval : int
-        Iterations between two cuts of the lineage, to the checkpoint directory if one is set,
-        otherwise to the executors' storage.
+        Number of iterations between two cuts of the lineage. The data goes to the checkpoint
+        directory if one is set, and to the executors' storage otherwise.
     tol : float
-        Stop once an iteration improves the training loss by less than this fraction of it.
+        Relative improvement of the training loss below which training stops early.
     kernels : {"auto", "native", "numpy"}
-        Which implementation solves the equations: the compiled one, or the one in NumPy. "auto"
-        takes the compiled one on every worker that has its library.
+        Implementation that solves the equations: compiled, or NumPy. "auto" uses the compiled one
+        on every worker that has its library.
     initialModel : MatrixFactorizationModel, optional
-        Start from its user factors, whatever `init` says; users it does not know start as "id".
+        Model whose user factors the training starts from, regardless of `init`. Users that it
+        does not know start as with ``init="id"``.
     listeners : sequence of callable, optional
-        Each is called with `LinksBuilt`, every `HalfStepDone` and `TrainingDone`. By default a
-        progress bar on a terminal and nothing elsewhere; an empty sequence silences it.
+        Callables that receive `LinksBuilt`, every `HalfStepDone` and `TrainingDone`. The default
+        is a progress bar on a terminal and nothing elsewhere; an empty sequence disables it.
     """
 
     @classmethod
@@ -99,46 +101,47 @@ class ALS:
     ) -> MatrixFactorizationModel:
         """Train on explicit ratings.
 
-        Minimises ``sum (r - u.v)^2 + lambda (sum n_u |u|^2 + sum n_v |v|^2)``, where n counts the
-        ratings of a user or product [1]_.
+        Minimise ``sum (r - u.v)^2 + lambda (sum n_u |u|^2 + sum n_v |v|^2)``, where n is the
+        number of ratings of a user or product [1]_.
 
         Parameters
         ----------
         ratings : RDD or DataFrame
-            An RDD of ``Rating``, of tuples or lists ``(user, product, rating)``, or of batches in
-            columns (a tuple of three NumPy arrays, or a `RatingBlock`), or a DataFrame. Ids fit
-            int32; `rddals.indexer` is for others.
+            An RDD of ``Rating``, of tuples or lists ``(user, product, rating)``, or of column
+            batches (a tuple of three NumPy arrays, or a `RatingBlock`); or a DataFrame. Ids must
+            fit int32; use `rddals.indexer` for other keys.
         rank : int
-            Length of a factor.
+            Length of each factor.
         iterations : int
-            Rounds of solving products, then users.
+            Number of iterations. Each one solves all products, then all users.
         lambda_ : float
             Weight of the penalty.
         blocks : int
-            Blocks of each side; -1 takes the larger of the default parallelism and half the
-            partitions of `ratings`.
+            Number of blocks of each side. -1 uses the larger of the default parallelism and half
+            the number of partitions of `ratings`.
         nonnegative : bool
-            Keep every factor nonnegative.
+            Whether to constrain all factors to be nonnegative.
         seed : int, optional
-            For the starting factors; drawn if left out.
+            Seed of the starting factors. The default is a random seed.
 
         Returns
         -------
         MatrixFactorizationModel
+            The trained model.
 
         Raises
         ------
         SettingError
-            If a setting is out of its range.
+            If an argument is out of its range.
         RatingError, RatingTypeError
-            If `ratings` is empty or holds something that cannot be trained on.
+            If `ratings` is empty or contains elements that cannot be trained on.
         InconsistentRatingsError
             If `ratings` changes from one computation to the next.
         SingularSystemError
-            If some equations have no unique solution, as with ``lambda_=0`` and fewer ratings
-            than `rank`.
+            If some equations have no unique solution, for example with ``lambda_=0`` and fewer
+            ratings than `rank`.
         OverflowingRatingsError
-            If ratings are so large that factors are not finite.
+            If the ratings are so large that the factors are not finite.
 
         References
         ----------
@@ -196,26 +199,27 @@ class ALS:
     ) -> MatrixFactorizationModel:
         """Train on implicit feedback, such as counts of views or purchases.
 
-        Minimises ``sum c (p - u.v)^2`` over *all* pairs, with preference p = 1 where r > 0, else
-        0, and confidence c = 1 + alpha |r|, plus the penalty of `train` with n counting the
-        ratings above zero [1]_. A negative rating is a confident "no"; a rating of zero has no
-        effect.
+        Minimise ``sum c (p - u.v)^2`` over *all* pairs, plus the penalty of `train` with n
+        counting the ratings above zero [1]_. The preference p is 1 where r > 0 and 0 elsewhere;
+        the confidence c is 1 + alpha |r|. A negative rating is a confident "no"; a rating of zero
+        has no effect.
 
         Parameters
         ----------
         ratings, rank, iterations, lambda_, blocks, nonnegative, seed
-            As in `train`.
+            Same as in `train`.
         alpha : float
             Weight of a rating in its confidence.
 
         Returns
         -------
         MatrixFactorizationModel
+            The trained model.
 
         Raises
         ------
         RddalsError
-            As in `train`.
+            Same errors as `train`.
 
         References
         ----------
@@ -253,13 +257,13 @@ def _train(
     initial_model: MatrixFactorizationModel | None,
     listeners: Sequence[Listener] | None,
 ) -> MatrixFactorizationModel:
-    listeners = _default_listeners(settings) if listeners is None else _checked(listeners)
+    listeners = _default_listeners(settings) if listeners is None else _checked_listeners(listeners)
     source = rating_source(ratings, columns)
-    if is_local(source.context):  # workers have what is here
+    if is_local(source.context):  # local workers use this installation: check it early
         chosen_kernels(settings.kernels)
-    known = _known_factors(initial_model, settings)
+    initial = _initial_factors(initial_model, settings)
     partitioners = placements.partitioners(source)
-    trained = train(source, partitioners, settings, listeners, known)
+    trained = train(source, partitioners, settings, listeners, initial)
     return MatrixFactorizationModel(
         settings.objective.rank,
         FactorTable(trained.user_factors, partitioners[0]),
@@ -274,7 +278,7 @@ def _seed(seed: Any) -> Any:
     return secrets.randbits(63) if seed is None else seed
 
 
-def _known_factors(
+def _initial_factors(
     model: MatrixFactorizationModel | None, settings: Settings
 ) -> tuple[FactorTable, FactorTable] | None:
     if model is None:
@@ -282,24 +286,24 @@ def _known_factors(
     if not isinstance(model, MatrixFactorizationModel):
         raise SettingError(
             f"initialModel must be a MatrixFactorizationModel of rddals but got {model!r}; "
-            "save() one of MLlib and load it with rddals."
+            "to use an MLlib model, save() it and load it with rddals."
         )
     if model.rank != settings.objective.rank:
         raise SettingError(
-            f"initialModel has rank {model.rank} but rank {settings.objective.rank} was asked for; "
-            "a warm start keeps the rank."
+            f"initialModel has rank {model.rank} but the requested rank is "
+            f"{settings.objective.rank}; pass rank={model.rank}, or leave initialModel out."
         )
     return model._factors()
 
 
-def _checked(listeners: Any) -> tuple[Listener, ...]:
+def _checked_listeners(listeners: Any) -> tuple[Listener, ...]:
     try:
-        listed = tuple(listeners)
+        checked = tuple(listeners)
     except TypeError:
-        listed = (None,)
-    if not all(callable(listener) for listener in listed):
+        checked = (None,)
+    if not all(callable(listener) for listener in checked):
         raise SettingError(f"listeners must be a sequence of callables but got {listeners!r}.")
-    return listed
+    return checked
 
 
 def _default_listeners(settings: Settings) -> Sequence[Callable[[Any], None]]:
@@ -307,6 +311,6 @@ def _default_listeners(settings: Settings) -> Sequence[Callable[[Any], None]]:
         return ()
     try:
         from rddals.progress import ProgressBar
-    except ImportError:  # the extra that draws it is not installed
+    except ImportError:  # rich is an optional dependency
         return ()
     return (ProgressBar(settings.iterations),)

@@ -1,4 +1,4 @@
-"""Settings of one training run: frozen, and checked once, at the door."""
+"""Validated, immutable settings of a training run or a stream."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ BAD_RATINGS: tuple[str, ...] = get_args(BadRatings)
 UPDATES: tuple[str, ...] = get_args(Update)
 KERNELS: tuple[str, ...] = get_args(Kernels)
 
-#: For a rating of a stream's batch, and for an id.
+#: Stream penalty: per rating of a batch for "sgd", per id for "als".
 DEFAULT_LAMBDA = {"sgd": 0.05, "als": 8.0}
 DEFAULT_GAMMA = 0.5
-#: For users' and products' biases.
+#: Penalties of the user biases and of the product biases.
 DEFAULT_BIAS_LAMBDA = (10.0, 2.0)
 
-#: MLlib's: the k (k + 1) / 2 numbers of a system must fit a Java array.
-MOST_RANK = 65_535
+#: MLlib's limit: the k (k + 1) / 2 numbers of a system must fit a Java array.
+MAX_RANK = 65_535
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What a half-step minimises, and in which precision.
+    """Function that a half-step minimises, and the precision of the computation.
 
-    Explicit: ``sum (r - u.v)^2 + lambda (sum n_u |u|^2 + sum n_i |v|^2)``, the weighted
-    regularisation of Zhou et al. (2008). Implicit: Hu, Koren and Volinsky (2008) with
-    confidence ``1 + alpha |r|`` and preference ``r > 0``.
+    Explicit feedback: ``sum (r - u.v)^2 + lambda (sum n_u |u|^2 + sum n_i |v|^2)``, the weighted
+    regularisation of Zhou et al. (2008). Implicit feedback: the objective of Hu, Koren and
+    Volinsky (2008) with confidence ``1 + alpha |r|`` and preference ``r > 0``.
     """
 
     rank: int
@@ -65,18 +65,18 @@ class Objective:
     alpha: float = 0.01
     nonnegative: bool = False
     precision: Precision = "double"
-    #: Whether a row's penalty is weighed by its number of ratings.
+    #: Whether the penalty of a row is multiplied by its number of ratings.
     weighted: bool = True
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The floating-point type that equations are accumulated and solved in."""
+        """Floating-point type in which equations are accumulated and solved."""
         return np.dtype(np.float64 if self.precision == "double" else np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One training run, apart from the ratings and where they are placed."""
+    """Settings of one training run, except the ratings and their placement."""
 
     objective: Objective
     iterations: int = 5
@@ -89,10 +89,10 @@ class Settings:
     kernels: Kernels = "auto"
 
     def document(self) -> dict[str, Any]:
-        """These settings as plain numbers and words, which `checked` takes back."""
+        """Return the settings as a JSON-compatible dictionary that `checked` accepts."""
         document: dict[str, Any] = asdict(self)
         objective: dict[str, Any] = document.pop("objective")
-        del objective["weighted"]  # as every training's is
+        del objective["weighted"]  # always True in training
         return document | objective
 
     @classmethod
@@ -114,7 +114,7 @@ class Settings:
         tol: Any = 0.0,
         kernels: Any = "auto",
     ) -> Settings:
-        """Settings from whatever a caller passed, or a `SettingError` that says what to pass."""
+        """Validate arguments and return the settings; raise `SettingError` otherwise."""
         rank = _rank(rank)
         iterations = _integer("Number of iterations", iterations)
         if iterations < 0:
@@ -126,7 +126,7 @@ class Settings:
         if implicit and alpha < 0:
             raise SettingError(
                 f"Confidence parameter alpha must be nonnegative but got {alpha}; "
-                "a negative confidence has no minimum."
+                "with a negative confidence the loss has no minimum."
             )
         checkpoint_interval = _integer("checkpointInterval", checkpoint_interval)
         if checkpoint_interval < 1 and checkpoint_interval != -1:
@@ -159,10 +159,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """How a stream is learned, apart from the ratings and where they are placed.
+    """Settings of a stream, except the ratings and their placement.
 
-    The penalty is ``lambda_`` times the squares of the rows of every rating for "sgd", and of every
-    id for "als", where biases have weights of their own: users' and products'.
+    For "sgd", ``lambda_`` multiplies the squared rows of every rating. For "als", it multiplies the
+    squared row of every id, and ``bias_lambda`` holds the separate weights of the user biases and
+    of the product biases.
     """
 
     rank: int = 10
@@ -176,7 +177,7 @@ class StreamSettings:
     bad_ratings: BadRatings = "raise"
 
     def document(self) -> dict[str, Any]:
-        """These settings as plain numbers and words, which `checked` takes back."""
+        """Return the settings as a JSON-compatible dictionary that `checked` accepts."""
         unused = "gamma" if self.update == "als" else "bias_lambda"
         return {name: value for name, value in asdict(self).items() if name != unused}
 
@@ -194,7 +195,7 @@ class StreamSettings:
         exchange: Any = "auto",
         bad_ratings: Any = "raise",
     ) -> StreamSettings:
-        """Settings from whatever a caller passed, or a `SettingError` that says what to pass."""
+        """Validate arguments and return the settings; raise `SettingError` otherwise."""
         iterations = _integer("Number of iterations", iterations)
         if iterations < 1:
             raise SettingError(
@@ -205,13 +206,13 @@ class StreamSettings:
         for name, value in (("gamma", gamma), ("biasLambda", bias_lambda)):
             if value is not None and (name == "gamma") != (update == "sgd"):
                 raise SettingError(
-                    f"{name}={value!r} has no part in update={update!r}; leave it out."
+                    f"{name}={value!r} is not used with update={update!r}; leave it out."
                 )
         lambda_ = _lambda(DEFAULT_LAMBDA[update] if lambda_ is None else lambda_)
         if update == "als" and lambda_ == 0:
             raise SettingError(
-                "Regularization parameter must be positive for update='als' but got 0: an id's "
-                "first ratings are fewer than the rank. 5 to 20 is usual."
+                "Regularization parameter must be positive for update='als' but got 0: a new id "
+                "has fewer ratings than the rank. 5 to 20 is usual."
             )
         gamma = _real("Learning rate gamma", DEFAULT_GAMMA if gamma is None else gamma)
         if gamma <= 0:
@@ -232,7 +233,7 @@ class StreamSettings:
 
 
 def block_count(name: str, value: Any) -> int | None:
-    """The number of blocks asked for; None where MLlib's -1 leaves the choice to us."""
+    """Return the requested number of blocks, or None for MLlib's -1 (automatic choice)."""
     blocks = _integer(name, value)
     if blocks != -1 and blocks <= 0:
         raise SettingError(f"{name} must be -1 or positive but got {blocks}.")
@@ -245,9 +246,9 @@ def _rank(value: Any) -> int:
         raise SettingError(
             f"Rank of the feature matrices must be positive but got {rank}; 10 to 100 is usual."
         )
-    if rank > MOST_RANK:
+    if rank > MAX_RANK:
         raise SettingError(
-            f"Rank of the feature matrices must be at most {MOST_RANK} but got {rank}; "
+            f"Rank of the feature matrices must be at most {MAX_RANK} but got {rank}; "
             "10 to 100 is usual."
         )
     return rank
@@ -271,17 +272,17 @@ def _bias_lambda(value: Any) -> tuple[float, float]:
         weights = []
     if len(weights) != 2 or min(weights) <= 0:
         raise SettingError(
-            "biasLambda must be two positive numbers, for users' and for products' biases, but got "
+            "biasLambda must be two positive numbers, for user biases and product biases, but got "
             f"{value!r}; (10, 2) is usual."
         )
     return weights[0], weights[1]
 
 
 def _is_real(value: Any) -> bool:
-    """Whether `value` is a finite number of any kind; a truth value is none."""
+    """Return whether `value` is a finite real number; booleans are not numbers here."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         return False
-    if isinstance(value, numbers.Rational):  # integers among them; none is too large
+    if isinstance(value, numbers.Rational):  # includes integers of any size, all of them finite
         return True
     return math.isfinite(value)
 
@@ -312,7 +313,7 @@ def _choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
 
 
 def _seed(value: Any) -> int:
-    """Any finite number, taken modulo 2^64; floats truncate towards zero."""
+    """Return any finite number modulo 2^64; floats are truncated towards zero."""
     if _is_real(value):
         return int(value) % (1 << 64)
     raise SettingError(f"seed must be a number but got {value!r}; leave it out for a random one.")

@@ -1,4 +1,4 @@
-"""Taking the place of ``pyspark.mllib.recommendation`` in programs that import it."""
+"""Replacement of ``pyspark.mllib.recommendation`` in programs that import it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import sys
 from types import ModuleType
 
 from pyspark import mllib
-from pyspark.mllib import recommendation as mllibs
+from pyspark.mllib import recommendation
 
 from rddals.als import ALS
 from rddals.model.matrix import MatrixFactorizationModel
 
 __all__ = ["install", "uninstall"]
 
-# A module of its own: MLlib's classes look each other up in theirs, which stays as it is.
-_ours = ModuleType(mllibs.__name__, mllibs.__doc__)
-vars(_ours).update(
-    vars(mllibs) | {"ALS": ALS, "MatrixFactorizationModel": MatrixFactorizationModel}
+# A separate module, because MLlib's classes look each other up in the original one.
+_replacement = ModuleType(recommendation.__name__, recommendation.__doc__)
+vars(_replacement).update(
+    vars(recommendation) | {"ALS": ALS, "MatrixFactorizationModel": MatrixFactorizationModel}
 )
 
 
 def install() -> None:
-    """Make ``pyspark.mllib.recommendation`` give ours, however it is imported from now on.
+    """Make ``pyspark.mllib.recommendation`` provide the classes of rddals.
 
-    What was imported before stays what it was. `Rating` is PySpark's own in either case.
-    Installing twice is installing once.
+    The change affects imports made after this call; names that are already imported stay as they
+    are. `Rating` remains PySpark's own class. Calling this function twice has no further effect.
 
     Examples
     --------
@@ -35,14 +35,14 @@ def install() -> None:
     True
     >>> rddals.uninstall()
     """
-    _give(_ours)
+    _set_module(_replacement)
 
 
 def uninstall() -> None:
-    """Give ``pyspark.mllib.recommendation`` its own classes back."""
-    _give(mllibs)
+    """Make ``pyspark.mllib.recommendation`` provide MLlib's own classes again."""
+    _set_module(recommendation)
 
 
-def _give(module: ModuleType) -> None:
-    sys.modules[mllibs.__name__] = module
+def _set_module(module: ModuleType) -> None:
+    sys.modules[recommendation.__name__] = module
     mllib.recommendation = module

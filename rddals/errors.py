@@ -1,6 +1,6 @@
-"""What can go wrong, by name.
+"""Exceptions that rddals raises.
 
-Every message quotes the offending value and ends with what to do about it.
+Each message gives the offending value and a remedy.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = [
 
 
 class RddalsError(Exception):
-    """Base class of every error that rddals raises on purpose."""
+    """Base class of all rddals exceptions."""
 
 
 class SettingError(RddalsError, ValueError):
-    """A setting is out of its range; raised before any work starts."""
+    """An argument or setting is out of its range. Raised before any work starts."""
 
 
 class RatingError(RddalsError, ValueError):
@@ -40,11 +40,11 @@ class RatingError(RddalsError, ValueError):
 
 
 class RatingTypeError(RddalsError, TypeError):
-    """What should hold ratings, or be one, is something else."""
+    """An object has the wrong type for a rating or a collection of ratings."""
 
 
 class InconsistentRatingsError(RddalsError, RuntimeError):
-    """The ratings changed between two readings of the same RDD."""
+    """The ratings changed between two computations of the same RDD."""
 
 
 class SingularSystemError(RddalsError, ArithmeticError):
@@ -53,19 +53,21 @@ class SingularSystemError(RddalsError, ArithmeticError):
     Attributes
     ----------
     ids : tuple of int
-        The ids concerned, ascending.
+        Affected ids in ascending order.
     rank : int
+        Rank of the training.
     lambda_ : float
+        Weight of the penalty.
     """
 
     def __init__(self, ids: Iterable[int], rank: int, lambda_: float) -> None:
         self.ids = tuple(sorted(ids))
         self.rank = rank
         self.lambda_ = lambda_
-        named = ", ".join(map(str, self.ids[:10])) + (", ..." if len(self.ids) > 10 else "")
+        listed = ", ".join(map(str, self.ids[:10])) + (", ..." if len(self.ids) > 10 else "")
         super().__init__(
             f"{len(self.ids)} ids have too few independent ratings for rank {rank}, and "
-            f"lambda_={lambda_} does not make up for it: {named}. "
+            f"lambda_={lambda_} does not compensate: {listed}. "
             "Use a larger lambda_, a smaller rank or precision='double'."
         )
 
@@ -74,7 +76,7 @@ class SingularSystemError(RddalsError, ArithmeticError):
 
     @classmethod
     def joined(cls, errors: Iterable[SingularSystemError]) -> SingularSystemError:
-        """One error for the ids of several, of the same half-step."""
+        """Combine the errors of one half-step into a single error."""
         errors = list(errors)
         ids = [id_ for error in errors for id_ in error.ids]
         return cls(ids, errors[0].rank, errors[0].lambda_)
@@ -85,32 +87,32 @@ class OverflowingRatingsError(RddalsError, ArithmeticError):
 
 
 class SourceError(RddalsError, ValueError):
-    """Files do not hold ratings that can be read."""
+    """Input files do not contain readable ratings."""
 
 
 class UnknownIdError(RddalsError, LookupError):
-    """An id that the model was not trained on."""
+    """The model was not trained on an id."""
 
 
 class ModelExistsError(RddalsError, FileExistsError):
-    """There is a model already where one is to be saved."""
+    """A model already exists at the path of a save."""
 
 
 class ModelReleasedError(RddalsError, RuntimeError):
-    """The factors of a model are gone: it was unpersisted, or its SparkContext stopped."""
+    """A model or its ratings were unpersisted, or their SparkContext stopped."""
 
 
 class EventLogError(RddalsError, ValueError):
-    """A file holds no events of Spark."""
+    """A file is not a Spark event log."""
 
 
 class MeterError(RddalsError, RuntimeError):
-    """A meter cannot measure: it is on already, or has nothing to measure."""
+    """A meter cannot measure: it is running, was never started, or has no SparkContext."""
 
 
 class StudyError(RddalsError, ValueError):
-    """A folder cannot take a study: it holds something else, or another one."""
+    """A directory cannot store a study: it contains other files or a different study."""
 
 
 class ModelFormatError(RddalsError, ValueError):
-    """A directory does not hold a model that can be loaded."""
+    """A directory does not contain a model that can be loaded."""

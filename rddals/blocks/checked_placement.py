@@ -1,4 +1,4 @@
-"""Ids placed by a partitioner that may be anybody's."""
+"""Block numbers from a partitioner, checked against its contract."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ __all__ = ["checked_blocks"]
 
 
 def checked_blocks(partitioner: Partitioner, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The block of each id; a `SettingError` if the partitioner does not keep to its contract."""
+    """Return the block of each id; raise `SettingError` if the partitioner breaks its contract."""
     try:
         blocks = np.asarray(partitioner.block_of(ids))
-    except (TypeError, ValueError) as error:  # with which ours say what is wrong
+    except (TypeError, ValueError) as error:  # raised by rddals' own partitioners, with a remedy
         raise SettingError(f"{partitioner!r}: {error}") from error
     except Exception as error:
         raise SettingError(
-            f"{partitioner!r} raised {error!r}; block_of must place every id."
+            f"{partitioner!r} raised {error!r}. block_of must return a block for every id."
         ) from error
     if blocks.shape != ids.shape or blocks.dtype.kind not in "iu":
         raise SettingError(
-            f"{partitioner!r} gave {blocks.dtype} of shape {blocks.shape} for {len(ids)} ids; "
+            f"{partitioner!r} returned {blocks.dtype} of shape {blocks.shape} for {len(ids)} ids. "
             "block_of must return one integer per id."
         )
     outside = (blocks < 0) | (blocks >= partitioner.num_blocks)
     if outside.any():
         first = int(np.argmax(outside))
         raise SettingError(
-            f"{partitioner!r} placed id {ids[first]} in block {blocks[first]}; "
-            f"blocks are 0 to {partitioner.num_blocks - 1}."
+            f"{partitioner!r} placed id {ids[first]} in block {blocks[first]}. "
+            f"block_of must return blocks from 0 to {partitioner.num_blocks - 1}."
         )
     return blocks.astype(np.int32, copy=False)

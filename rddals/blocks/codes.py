@@ -1,4 +1,4 @@
-"""Ratings as one byte each: stars or counts, mostly, of which few different ones occur."""
+"""One-byte codes for ratings with at most 256 distinct values, such as stars or counts."""
 
 from __future__ import annotations
 
@@ -7,46 +7,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_CODES", "coded"]
+__all__ = ["MAX_CODES", "encode_ratings"]
 
-#: Values that a byte can tell apart.
-MOST_CODES = 256
-#: Ratings that are looked at for values not seen so far.
-SAMPLE = 4096
+#: Most distinct values that one byte can encode.
+MAX_CODES = 256
+#: Ratings sampled for new values in each pass.
+SAMPLE_SIZE = 4096
 
 
-def coded(ratings: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-    """`ratings` as one byte each and the values these stand for, if so few values occur.
+def encode_ratings(ratings: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    """Encode ratings as one byte each, if they have at most 256 distinct values.
 
     Returns
     -------
     codes : ndarray of uint8, shape (n,)
-        Places in `scale`; the ratings themselves if there is none.
+        Positions in `scale`, or the ratings themselves if `scale` is None.
     scale : ndarray of float32, shape (at most 256,), or None
-        The values that occur, by their bits.
+        Distinct values, in ascending order of their bits.
     """
-    bits = ratings.view(np.uint32)  # which tell -0.0 from 0.0, as the digest does
+    bits = ratings.view(np.uint32)  # -0.0 and 0.0 stay distinct, as in the digest
     if not (bits & 0xFFFF).any():
-        return _coded_by_table(ratings, (bits >> 16).astype(np.uint16))
-    scale = np.unique(bits[:SAMPLE])
-    while len(scale) <= MOST_CODES:
-        codes = np.searchsorted(scale[:-1], bits)  # what is above all values lands on the last
+        return _encode_by_table(ratings, (bits >> 16).astype(np.uint16))
+    scale = np.unique(bits[:SAMPLE_SIZE])
+    while len(scale) <= MAX_CODES:
+        codes = np.searchsorted(scale[:-1], bits)  # larger values map to the last code
         unknown = bits[scale.take(codes) != bits]
         if not len(unknown):
             return codes.astype(np.uint8), scale.view(np.float32)
-        scale = np.union1d(scale, unknown[:SAMPLE])
+        scale = np.union1d(scale, unknown[:SAMPLE_SIZE])
     return ratings, None
 
 
-def _coded_by_table(
-    ratings: NDArray[np.float32], halves: NDArray[np.uint16]
+def _encode_by_table(
+    ratings: NDArray[np.float32], high_halves: NDArray[np.uint16]
 ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-    """The same for ratings of few binary digits, such as halves of stars: five times as fast."""
-    occurs = np.zeros(1 << 16, dtype=bool)
-    occurs[halves] = True
-    scale = np.flatnonzero(occurs).astype(np.uint32)
-    if len(scale) > MOST_CODES:
+    """Encode ratings whose low 16 bits are zero, such as half stars: five times as fast."""
+    present = np.zeros(1 << 16, dtype=bool)
+    present[high_halves] = True
+    scale = np.flatnonzero(present).astype(np.uint32)
+    if len(scale) > MAX_CODES:
         return ratings, None
     code_of = np.zeros(1 << 16, dtype=np.uint8)
     code_of[scale] = np.arange(len(scale))
-    return code_of[halves], (scale << 16).view(np.float32)
+    return code_of[high_halves], (scale << 16).view(np.float32)

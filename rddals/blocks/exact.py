@@ -1,4 +1,4 @@
-"""Sums of floats without rounding, so that no order of adding them matters."""
+"""Exact sums of floats, independent of the order of addition."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ __all__ = ["exact_sum"]
 
 #: Bits of a float32's significand.
 SIGNIFICAND = 24
-#: Every float32 is an integer times 2 to this power.
-LEAST_EXPONENT = -148 - SIGNIFICAND
+#: Exponent e such that every float32 is an integer times 2^e.
+MIN_EXPONENT = -148 - SIGNIFICAND
 
 
 def exact_sum(values: NDArray[np.float32]) -> Fraction:
-    """The sum of finite float32 values, as it is.
+    """Return the exact sum of finite float32 values.
 
-    Numbers of equal exponent are integers of equal unit, and few exponents occur.
+    Values with the same exponent add up as integers, and few exponents occur.
     """
     fractions, exponents = np.frexp(values)
     integers = np.ldexp(fractions, SIGNIFICAND).astype(np.int64)
     total = 0
     for exponent in np.unique(exponents).tolist():
-        shift = exponent - SIGNIFICAND - LEAST_EXPONENT
+        shift = exponent - SIGNIFICAND - MIN_EXPONENT
         total += int(integers[exponents == exponent].sum()) << shift
-    return Fraction(total, 1 << -LEAST_EXPONENT)
+    return Fraction(total, 1 << -MIN_EXPONENT)

@@ -1,4 +1,4 @@
-"""Dense factor rows, by id."""
+"""Dense factor rows by id."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["FactorBlock"]
 
 @dataclass(frozen=True, slots=True)
 class FactorBlock:
-    """The factors of one block.
+    """Factor rows of one block.
 
     Attributes
     ----------
     ids : ndarray of int32, shape (n,)
-        Ascending.
+        Ids in ascending order.
     rows : ndarray of float32, shape (n, rank)
-        ``rows[i]`` is the factor of ``ids[i]``.
+        Factor rows; ``rows[i]`` belongs to ``ids[i]``.
     """
 
     ids: NDArray[np.int32]
@@ -33,7 +33,7 @@ class FactorBlock:
 
     @classmethod
     def merged(cls, blocks: Iterable[FactorBlock], rank: int) -> FactorBlock:
-        """All rows of some blocks that share no id."""
+        """Merge blocks that share no ids."""
         blocks = list(blocks)
         ids = np.concatenate([np.empty(0, np.int32), *(block.ids for block in blocks)])
         rows = np.concatenate([np.empty((0, rank), np.float32), *(block.rows for block in blocks)])
@@ -44,37 +44,37 @@ class FactorBlock:
     def latest(
         cls, blocks: Sequence[FactorBlock], ids: NDArray[Any], width: int
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Rows of `ids`, each from the last block that knows it, and which are known at all.
+        """Return the row of each id from the last block that has it, and a mask of known ids.
 
-        Those that are not are zeros.
+        Rows of unknown ids are zero.
         """
         rows = np.zeros((len(ids), width), dtype=np.float32)
         known = np.zeros(len(ids), dtype=bool)
         for block in reversed(blocks):
-            positions, here = block.find(ids)
-            here &= ~known
-            rows[here] = block.rows[positions[here]]
-            known |= here
+            positions, selected = block.find(ids)
+            selected &= ~known
+            rows[selected] = block.rows[positions[selected]]
+            known |= selected
         return rows, known
 
     def only(self, ids: NDArray[Any]) -> FactorBlock:
-        """The rows of those of some ids that are here."""
-        here = np.isin(self.ids, ids)
-        return FactorBlock(self.ids[here], self.rows[here])
+        """Return the rows of the given ids; ids without a row are ignored."""
+        selected = np.isin(self.ids, ids)
+        return FactorBlock(self.ids[selected], self.rows[selected])
 
     def without(self, ids: NDArray[Any]) -> FactorBlock:
-        """The rows of all ids but some."""
-        left = np.isin(self.ids, ids, invert=True)
-        return FactorBlock(self.ids[left], self.rows[left])
+        """Return the rows of all ids except the given ones."""
+        selected = np.isin(self.ids, ids, invert=True)
+        return FactorBlock(self.ids[selected], self.rows[selected])
 
     def unit(self) -> FactorBlock:
-        """These rows scaled to length 1; zeros stay."""
+        """Return the rows scaled to length 1; zero rows stay zero."""
         lengths = np.linalg.norm(self.rows.astype(np.float64), axis=1, keepdims=True)
         lengths[lengths == 0] = 1
         return FactorBlock(self.ids, (self.rows / lengths).astype(np.float32))
 
     def find(self, ids: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """Positions of `ids` in this block, and which of them are here at all."""
+        """Return the positions of `ids` in this block, and a mask of known ids."""
         positions = np.searchsorted(self.ids, ids)
         if not len(self.ids):
             return positions, np.zeros(len(ids), dtype=bool)

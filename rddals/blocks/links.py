@@ -1,12 +1,12 @@
-"""In- and out-links: who needs which factor row, as flat arrays.
+"""In-blocks and out-blocks: which block needs which factor rows, as flat arrays.
 
 A half-step solves the *destination* side from the factors of the *source* side. Each block of
-ids has an `InBlock` for when it is solved and an `OutBlock` for when it sends. Both follow from
-the ratings of the block's own ids alone, so two blocks agree on what travels between them
-without ever talking to each other: what block s holds for block d is "the ids of s that rate, or
-are rated by, an id of d", seen from either end.
+ids has an `InBlock`, used when it is solved, and an `OutBlock`, used when it sends rows. Each block
+builds both from the ratings of its own ids, without communication. Source block s and destination
+block d agree on the rows that move between them: those of the ids of s that share a rating with an
+id of d.
 
-Rows arrive in one canonical order: by source block, and by id within it.
+Source rows are in canonical order: by source block, then by id.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partitioners import Partitioner
-from rddals.blocks.codes import coded
+from rddals.blocks.codes import encode_ratings
 from rddals.blocks.ratings import RatingBlock
 
 __all__ = [
@@ -32,16 +32,16 @@ __all__ = [
     "ratings_digest",
 ]
 
-#: Rows whose degrees lie this close together are solved as one padded batch.
+#: Largest relative difference between the degrees of a padded batch.
 PADDING = 0.04
-#: Ratings whose digest is made at a time: they stay in a cache.
-DIGESTED = 1 << 15
+#: Ratings hashed at a time, so that they fit the CPU cache.
+DIGEST_CHUNK = 1 << 15
 
 
 class Group(NamedTuple):
-    """Rows `start` to `stop`, of at most `width` ratings each, to be solved in batches."""
+    """Rows `start` to `stop`, with at most `width` ratings each, solved in batches."""
 
-    # No dataclass: a block has dozens, and a tuple is unpickled in a tenth of the time.
+    # Not a dataclass: a block has dozens of groups, and a tuple unpickles ten times faster.
 
     start: int
     stop: int
@@ -50,34 +50,37 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InBlock:
-    """What one block solves.
+    """Ratings of one block, laid out for solving.
 
-    Rows are kept by rising degree, so that rows of equal degree are neighbours and batch by a
-    reshape. Row ``i`` belongs to ``ids[order[i]]`` and holds entries
+    Rows are in ascending order of degree, so that rows of equal degree are contiguous and a reshape
+    makes a batch of them. Row ``i`` belongs to ``ids[order[i]]`` and holds entries
     ``pointers[i]:pointers[i + 1]`` of `sources` and `ratings`.
 
-    Ratings are mostly stars or counts: where a block has no more than 256 different ones, each
-    takes a byte, its place in `scale`. Every half-step reads them from Spark's cache again.
+    If a block has at most 256 distinct ratings, each is stored as one byte, its position in
+    `scale`, because every half-step reads the ratings from Spark's cache.
 
     Attributes
     ----------
     ids : ndarray of int32, shape (n,)
-        The ids of this block, ascending.
+        Ids of this block, in ascending order.
     order : ndarray of int32, shape (n,)
+        Position in `ids` of the id of each row.
     pointers : ndarray of int64, shape (n + 1,)
+        First entry of each row, and the number of entries.
     sources : ndarray of uint16 or int32, shape (nnz,)
-        Positions into the source rows this block receives.
+        Positions in the source rows that this block receives.
     codes : ndarray of uint8 or float32, shape (nnz,)
-        Positions into `scale`, or the ratings themselves if there is none.
+        Positions in `scale`, or the ratings themselves if `scale` is None.
     scale : ndarray of float32, shape (at most 256,), or None
+        Distinct ratings.
     positives : ndarray of int32, shape (n,)
-        How many ratings of row ``i`` are above zero: the count that weighs the implicit penalty.
+        Ratings above zero per row, which weight the implicit penalty.
     source_ids : ndarray of int32, shape (m,)
-        The ids whose rows this block receives, in canonical order.
+        Ids whose rows this block receives, in canonical order.
     source_counts : ndarray of int32, shape (source blocks,)
-        How many of them come from each source block.
+        Rows received from each source block.
     groups : tuple of Group
-        The batches' boundaries; they depend on the degrees alone.
+        Rows solved together, determined by the degrees.
     """
 
     ids: NDArray[np.int32]
@@ -93,7 +96,7 @@ class InBlock:
 
     @property
     def degrees(self) -> NDArray[np.int64]:
-        """Ratings per row, ascending; shape (n,)."""
+        """Ratings per row, in ascending order; shape (n,)."""
         return np.diff(self.pointers)
 
     @property
@@ -102,47 +105,47 @@ class InBlock:
         return self.ratings_of(slice(None))
 
     def ratings_of(self, entries: slice) -> NDArray[np.float32]:
-        """The ratings of some entries."""
+        """Return the ratings of a slice of entries."""
         codes: NDArray[Any] = self.codes[entries]
         return codes if self.scale is None else self.scale.take(codes)
 
 
 @dataclass(frozen=True, slots=True)
 class OutBlock:
-    """Which rows of a block each destination block needs.
+    """Rows of a block that each destination block needs.
 
-    Destination block ``d`` needs rows ``positions[pointers[d]:pointers[d + 1]]``, ascending.
+    Destination block ``d`` needs rows ``positions[pointers[d]:pointers[d + 1]]``, which ascend.
     """
 
     pointers: NDArray[np.int64]
     positions: NDArray[np.int32]
 
     def rows_for(self, destination: int) -> NDArray[np.int32]:
-        """Local positions of the rows that block `destination` needs."""
+        """Return the local positions of the rows that block `destination` needs."""
         return self.positions[self.pointers[destination] : self.pointers[destination + 1]]
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Rows needed by each destination block."""
+        """Number of rows that each destination block needs."""
         return np.diff(self.pointers)
 
 
 @dataclass(frozen=True, slots=True)
 class LinkBlock:
-    """All that one block knows.
+    """In-block, out-block and digest of one block.
 
     Attributes
     ----------
     block : int
-        Its number.
+        Block number.
     side : int
-        0 if its ids are users, 1 if products.
+        0 for users, 1 for products.
     in_block : InBlock
     out_block : OutBlock
     digest : int
-        A sum over the ratings that are solved, whatever their order.
+        Order-independent sum over the ratings of `in_block`.
     sending : InBlock, optional
-        The ratings that are sent for, by id, where these are not those that are solved.
+        Ratings whose ids send rows, if they differ from those of `in_block`.
     """
 
     block: int
@@ -154,36 +157,35 @@ class LinkBlock:
 
     @property
     def sender(self) -> InBlock:
-        """The ratings whose ids' rows are sent."""
+        """In-block of the ids whose rows are sent."""
         return self.in_block if self.sending is None else self.sending
 
     @property
     def ids(self) -> NDArray[np.int32]:
-        """The ids whose rows are sent, ascending; `out_block` counts among them."""
+        """Ids whose rows are sent, in ascending order; `out_block` holds positions in them."""
         return self.sender.ids
 
 
 def link(block: int, own: RatingBlock, side: int, other_partitioner: Partitioner) -> LinkBlock:
-    """The links of one block, from the ratings of its ids.
-
-    The result does not depend on the order of the ratings.
+    """Build the links of one block from the ratings of its ids, in any order.
 
     Parameters
     ----------
     block : int
+        Block number.
     own : RatingBlock
-        Every rating of every id of this block, and no other.
+        All ratings of all ids of this block, and no others.
     side : int
-        0 if the block holds users, 1 if products.
+        0 for users, 1 for products.
     other_partitioner : Partitioner
-        Places the ids of the other side.
+        Partitioner of the other side.
     """
-    mine, others = (own.users, own.products) if side == 0 else (own.products, own.users)
-    ids, row_of = distinct(mine)
-    other_ids, other_of = distinct(others)
+    own_column, other_column = (own.users, own.products) if side == 0 else (own.products, own.users)
+    ids, row_of = distinct(own_column)
+    other_ids, other_of = distinct(other_column)
     other_blocks = other_partitioner.block_of(other_ids)
 
-    canonical = np.argsort(other_blocks, kind="stable")  # ids ascend within a block already
+    canonical = np.argsort(other_blocks, kind="stable")  # ids already ascend within a block
     position_of = np.empty(len(canonical), dtype=np.int64)
     position_of[canonical] = np.arange(len(canonical))
 
@@ -199,12 +201,12 @@ def link(block: int, own: RatingBlock, side: int, other_partitioner: Partitioner
         positives[:] = degrees[order]
     else:
         positives[:] = np.add.reduceat(ratings > 0, pointers[:-1], dtype=np.int32)
-    codes, scale = coded(ratings)
+    codes, scale = encode_ratings(ratings)
     in_block = InBlock(
         ids=ids,
         order=order.astype(np.int32),
         pointers=pointers,
-        # An index one past the last stands for padding, so that must fit too.
+        # The index after the last one is used for padding, so it must fit too.
         sources=sources.astype(np.uint16 if len(other_ids) < 2**16 else np.int32),
         codes=codes,
         scale=scale,
@@ -220,14 +222,14 @@ def link(block: int, own: RatingBlock, side: int, other_partitioner: Partitioner
 
 
 def ratings_digest(ratings: RatingBlock) -> int:
-    """A 64-bit sum over the ratings that is the same in any order and for any split.
+    """Return a 64-bit sum over the ratings, the same in any order and for any split.
 
-    Each rating is mixed by the finaliser of splitmix64 (Steele, Lea and Flood, 2014), so that
-    two different multisets of ratings agree only by a chance of 2^-64.
+    Each rating is mixed by the finaliser of splitmix64 (Steele, Lea and Flood, 2014), so two
+    different multisets of ratings agree with probability 2^-64.
     """
     total = 0
-    for start in range(0, len(ratings), DIGESTED):
-        part = slice(start, start + DIGESTED)
+    for start in range(0, len(ratings), DIGEST_CHUNK):
+        part = slice(start, start + DIGEST_CHUNK)
         mixed = ratings.users[part].astype(np.int64).view(np.uint64) << np.uint64(32)
         mixed |= ratings.products[part].view(np.uint32)
         for word in (ratings.ratings[part].view(np.uint32), np.uint64(0x9E3779B97F4A7C15)):
@@ -242,14 +244,14 @@ def ratings_digest(ratings: RatingBlock) -> int:
 
 
 def distinct(ids: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Distinct ids, ascending, and the position of every entry among them."""
+    """Return the distinct ids in ascending order, and the position of every entry in them."""
     if not len(ids):
         return ids, np.empty(0, dtype=np.int64)
     low, high = int(ids.min()), int(ids.max())
     if high - low > 8 * len(ids):
         distinct, inverse = np.unique(ids, return_inverse=True)
         return distinct, inverse.astype(np.int64, copy=False)
-    # Ids that lie close together need no sort: a table of the range tells which there are.
+    # Dense ids need no sort: a table over their range marks those that are present.
     offsets = ids.astype(np.int64) - low
     present = np.zeros(high - low + 1, dtype=bool)
     present[offsets] = True
@@ -264,15 +266,15 @@ def _sorted_entries(
     other_of: NDArray[np.int64],
     ratings: NDArray[np.float32],
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Positions and ratings of all entries, sorted by slot, position and rating.
+    """Return the positions and ratings of all entries, sorted by slot, position and rating.
 
     An entry has slot ``slot_of[row_of]`` and position ``position_of[other_of]``.
     """
     bits = ratings.view(np.uint32)
     width = max(len(position_of) - 1, 1).bit_length()
     if len(slot_of) <= 1 << (32 - width):
-        # One sort of plain integers carries the rating along in the low half: about ten times
-        # faster than sorting an index.
+        # Sorting integers with the rating in their low half is about ten times faster than sorting
+        # an index.
         packed = (slot_of.astype(np.uint64) << np.uint64(32 + width)).take(row_of)
         packed |= (position_of.astype(np.uint64) << np.uint64(32)).take(other_of)
         packed |= bits
@@ -293,21 +295,21 @@ def needed_rows(
     rows: int,
     blocks: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which rows which blocks need: every such pair once, by block and then by row.
+    """Return every distinct pair of a row and a block that needs it, by block and then by row.
 
     Parameters
     ----------
     row_of, other_of : ndarray of int64, shape (nnz,)
-        The row of every rating, and where its other id is among `other_blocks`.
+        Row of every rating, and position of its other id in `other_blocks`.
     other_blocks : ndarray of int, shape (ids of the other side,)
-        The block of each.
+        Block of each id of the other side.
     rows, blocks : int
-        How many there are.
+        Number of rows, and of blocks of the other side.
 
     Returns
     -------
     tuple of ndarray of int64
-        Rows, and the blocks that need them.
+        Rows, and the block that needs each of them.
     """
     pairs = (other_blocks.astype(np.int64) * rows).take(other_of)
     pairs += row_of
@@ -336,7 +338,7 @@ def _out_block(
 
 
 def _groups(degrees: NDArray[Any]) -> tuple[Group, ...]:
-    """Boundaries of rows that batch together; `degrees` ascend."""
+    """Return the groups of rows that are solved together; `degrees` are ascending."""
     groups = []
     start = 0
     while start < len(degrees):

@@ -1,4 +1,4 @@
-"""Ratings in few bytes, for when they move."""
+"""Compact ratings for a shuffle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rddals.blocks.codes import coded
+from rddals.blocks.codes import encode_ratings
 from rddals.blocks.ratings import RatingBlock
 
 __all__ = ["PackedRatings"]
@@ -16,20 +16,20 @@ __all__ = ["PackedRatings"]
 
 @dataclass(frozen=True, slots=True)
 class PackedRatings:
-    """A batch of ratings: of ids what they are above the lowest, and ratings as codes.
+    """Batch of ratings, with ids as offsets from the lowest id and ratings as codes.
 
-    Five bytes a rating where ids lie within 65536 of each other and few ratings differ, instead
-    of twelve.
+    A rating takes five bytes instead of twelve if ids span less than 65536 and at most 256 ratings
+    are distinct.
 
     Attributes
     ----------
     lowest : pair of int
-        Of the users, and of the products.
+        Lowest user id and lowest product id.
     users, products : ndarray of uint16, shape (n,)
-        Of int32 and from 0 if the range is longer.
+        Offsets from the lowest id. If ids span 65536 or more: the ids themselves, as int32.
     codes : ndarray of uint8 or float32, shape (n,)
     scale : ndarray of float32, or None
-        As `rddals.blocks.codes.coded` gives them.
+        Encoded ratings, as returned by `rddals.blocks.codes.encode_ratings`.
     """
 
     lowest: tuple[int, int]
@@ -41,12 +41,12 @@ class PackedRatings:
     @classmethod
     def of(cls, batch: RatingBlock) -> PackedRatings:
         """Pack a batch."""
-        lowest_user, users = _above(batch.users)
-        lowest_product, products = _above(batch.products)
-        return cls((lowest_user, lowest_product), users, products, *coded(batch.ratings))
+        lowest_user, users = _offsets(batch.users)
+        lowest_product, products = _offsets(batch.products)
+        return cls((lowest_user, lowest_product), users, products, *encode_ratings(batch.ratings))
 
     def take(self, rows: NDArray[np.intp]) -> PackedRatings:
-        """Some of them."""
+        """Return the ratings at positions `rows`."""
         return PackedRatings(
             self.lowest,
             self.users.take(rows),
@@ -56,7 +56,7 @@ class PackedRatings:
         )
 
     def unpacked(self) -> RatingBlock:
-        """The batch, as it was."""
+        """Unpack the batch."""
         users, products = (
             np.add(ids, lowest, dtype=np.int32)
             for ids, lowest in zip((self.users, self.products), self.lowest, strict=True)
@@ -65,8 +65,8 @@ class PackedRatings:
         return RatingBlock(users, products, ratings)
 
 
-def _above(ids: NDArray[np.int32]) -> tuple[int, NDArray[Any]]:
-    """The lowest id, and what all are above it."""
+def _offsets(ids: NDArray[np.int32]) -> tuple[int, NDArray[Any]]:
+    """Return the lowest id and the offsets from it, or 0 and the ids if they span too much."""
     if not len(ids):
         return 0, ids
     lowest = int(ids.min())

@@ -1,4 +1,4 @@
-"""A counter-based random number generator: any number of the stream, without those before it."""
+"""Philox, a counter-based random number generator with random access to its stream."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["philox4x32"]
 
 
 def philox4x32(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint32]:
-    """Philox4x32-10, a counter-based random number generator, vectorised.
+    """Generate random words with Philox4x32-10, vectorised over counters.
 
     Parameters
     ----------
     counter : ndarray of uint32, shape (4, ...)
     key : pair of int
-        Each below 2^32.
+        Two numbers below 2^32.
 
     Returns
     -------
@@ -29,13 +29,13 @@ def philox4x32(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     k0, k1 = key
     for _ in range(10):
-        left = c0 * np.uint64(0xD2511F53)
-        right = c2 * np.uint64(0xCD9E8D57)
+        product_0 = c0 * np.uint64(0xD2511F53)
+        product_2 = c2 * np.uint64(0xCD9E8D57)
         c0, c1, c2, c3 = (
-            (right >> half) ^ c1 ^ np.uint64(k0),
-            right & low,
-            (left >> half) ^ c3 ^ np.uint64(k1),
-            left & low,
+            (product_2 >> half) ^ c1 ^ np.uint64(k0),
+            product_2 & low,
+            (product_0 >> half) ^ c3 ^ np.uint64(k1),
+            product_0 & low,
         )
         k0 = (k0 + 0x9E3779B9) & 0xFFFFFFFF
         k1 = (k1 + 0xBB67AE85) & 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""Which ids have the most ratings."""
+"""The ids with the most ratings."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST", "Popularity"]
+__all__ = ["MAX_POPULAR", "Popularity"]
 
-#: Ids that are remembered.
-MOST = 1000
+#: Most ids stored per side.
+MAX_POPULAR = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Popularity:
-    """The ids of one side with the most ratings above zero, most first, then by id.
+    """Ids of one side with the most ratings above zero, in descending order of count, then by id.
 
     Attributes
     ----------
-    ids : ndarray of int32, shape (at most `MOST`,)
+    ids : ndarray of int32, shape (at most `MAX_POPULAR`,)
     counts : ndarray of int32, same shape
-        How many ratings above zero each has; at least one.
+        Ratings above zero of each id, at least one.
     """
 
     ids: NDArray[np.int32]
@@ -30,19 +30,19 @@ class Popularity:
 
     @classmethod
     def none(cls) -> Popularity:
-        """Nothing known."""
+        """Return an empty instance."""
         return cls(np.empty(0, np.int32), np.empty(0, np.int32))
 
     @classmethod
     def of(cls, ids: NDArray[np.int32], counts: NDArray[np.int32]) -> Popularity:
-        """The most popular of some ids."""
-        order = np.lexsort((ids, -counts))[:MOST]
+        """Select the most popular of the given ids."""
+        order = np.lexsort((ids, -counts))[:MAX_POPULAR]
         order = order[counts[order] > 0]
         return cls(ids[order], counts[order])
 
     @classmethod
     def merged(cls, parts: Sequence[Popularity]) -> Popularity:
-        """The most popular of all; no id is in two parts."""
+        """Select the most popular ids of all parts, which share no ids."""
         ids = np.concatenate([np.empty(0, np.int32), *(part.ids for part in parts)])
         counts = np.concatenate([np.empty(0, np.int32), *(part.counts for part in parts)])
         return cls.of(ids, counts)

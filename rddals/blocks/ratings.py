@@ -1,6 +1,6 @@
 """Ratings as columns, validated once.
 
-Past this module nothing is a Python object per rating.
+After this module, no Python object is made per rating.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _ROW_REMEDY = "Pass Rating(user, product, rating) or a tuple/list of these three
 
 @dataclass(frozen=True, slots=True)
 class RatingBlock:
-    """A batch of ratings in columns.
+    """Batch of ratings in columns.
 
     Attributes
     ----------
     users, products : ndarray of int32, shape (n,)
     ratings : ndarray of float32, shape (n,)
-        Finite.
+        Finite values.
     """
 
     users: NDArray[np.int32]
@@ -42,13 +42,13 @@ class RatingBlock:
 
     @classmethod
     def empty(cls) -> RatingBlock:
-        """A batch of no ratings."""
+        """Return a batch without ratings."""
         ids = np.empty(0, dtype=np.int32)
         return cls(ids, ids, np.empty(0, dtype=np.float32))
 
     @classmethod
     def concatenate(cls, blocks: Sequence[RatingBlock]) -> RatingBlock:
-        """One batch out of several, in their order."""
+        """Concatenate batches in the given order."""
         if not blocks:
             return cls.empty()
         if len(blocks) == 1:
@@ -60,13 +60,13 @@ class RatingBlock:
         )
 
     def combined(self, duplicates: str) -> RatingBlock:
-        """These ratings, each user and product once; for "keep" as they are.
+        """Combine duplicates, so that each user and product has one rating.
 
         Parameters
         ----------
         duplicates : {"keep", "last", "mean", "sum"}
-            What stands for several ratings of a product by a user: the last of the batch, or
-            their mean or sum, added up in the order of the batch.
+            How to combine the ratings of a product by a user: the last in the batch, or their mean
+            or sum, added in the order of the batch. "keep" returns all ratings unchanged.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class RatingBlock:
             first = firsts[np.argmin(np.isfinite(ratings))]
             raise RatingError(
                 f"The ratings of product {self.products[first]} by user {self.users[first]} add up "
-                "to more than a 32-bit float holds; scale the ratings down."
+                "to more than a 32-bit float can hold. Scale the ratings down."
             )
         return RatingBlock(self.users[firsts], self.products[firsts], ratings)
 
@@ -100,30 +100,30 @@ class RatingBlock:
     def from_columns(
         cls, users: Any, products: Any, ratings: Any, *, origin: str = "the batch"
     ) -> RatingBlock:
-        """Validated columns.
+        """Validate columns and return them as a batch.
 
-        Ids may be of any real type and are truncated to integers, as MLlib's ``Rating`` does.
+        Ids of any real type are truncated to integers, as MLlib's ``Rating`` does.
 
         Parameters
         ----------
         users, products, ratings : array_like, shape (n,)
         origin : str
-            Where the columns came from, for error messages.
+            Origin of the columns, for error messages.
 
         Raises
         ------
         RatingError
-            If the columns differ in length or shape, are not numeric, hold an id outside int32
-            or a rating that is not finite in float32. The message names the first such value.
+            If columns differ in length or shape, are not numeric, hold an id outside int32 or a
+            rating that is not finite in float32. The message gives the first such value.
         """
         columns = [np.asarray(column) for column in (users, products, ratings)]
         if any(np.ma.is_masked(column) for column in (users, products, ratings)):
-            raise RatingError(f"{origin}: some values are masked; drop these ratings first.")
+            raise RatingError(f"{origin}: some values are masked. Drop these ratings first.")
         shapes = [column.shape for column in columns]
         if any(len(shape) != 1 for shape in shapes) or len(set(shapes)) != 1:
             raise RatingError(
-                f"{origin}: users, products and ratings have shapes {shapes}; "
-                "pass three one-dimensional arrays of equal length."
+                f"{origin}: users, products and ratings have shapes {shapes}. "
+                "Pass three one-dimensional arrays of equal length."
             )
         return cls(
             _id_column("user", columns[0], origin),
@@ -135,22 +135,23 @@ class RatingBlock:
     def from_rows(
         cls, rows: Sequence[Any], *, origin: str = "the ratings", first_row: int = 0
     ) -> RatingBlock:
-        """Columns from ``Rating`` rows, tuples or lists of (user, product, rating).
+        """Convert ``Rating`` rows, tuples or lists of (user, product, rating) to columns.
 
         Parameters
         ----------
         rows : sequence
+            ``Rating`` objects, tuples or lists.
         origin : str
-            Where the rows came from, for error messages.
+            Origin of the rows, for error messages.
         first_row : int
             Number of the first row within `origin`.
 
         Raises
         ------
         RatingError
-            If a row is not three numbers, or as in `from_columns`; it names row and value.
+            If a row is not three numbers, or as in `from_columns`. The message gives row and value.
         RatingTypeError
-            If a row is no row at all.
+            If a row is not a ``Rating``, tuple, list or array.
         """
         if not rows:
             return cls.empty()
@@ -159,10 +160,9 @@ class RatingBlock:
                 raise TypeError
             if set(map(len, rows)) != {3}:
                 raise ValueError
-            # Column by column: zip(*rows) would make an iterator of every row, and set off
-            # Python's garbage collector on them.
+            # Not zip(*rows): it makes an iterator per row, which triggers the garbage collector.
             users, products, ratings = ([row[i] for row in rows] for i in range(3))
-            # For Python numbers and numeric strings this is int() and float() in one pass.
+            # Converts Python numbers and numeric strings as int() and float() do, in one pass.
             block = cls.from_columns(
                 np.array(users, dtype=np.int64),
                 np.array(products, dtype=np.int64),
@@ -178,84 +178,84 @@ def _id_column(name: str, column: NDArray[Any], origin: str) -> NDArray[np.int32
         return column
     if column.dtype.kind not in "iuf":
         raise RatingError(
-            f"{origin}: {name} ids are of type {column.dtype}; pass integers (map other keys "
+            f"{origin}: {name} ids are of type {column.dtype}. Pass integers (map other keys "
             "to integers first)."
         )
     wide = column.astype(np.float64) if column.dtype.kind == "f" else column
-    fits = (wide > INT32_MIN - 1) & (wide < INT32_MAX + 1)  # NaN fits neither
+    fits = (wide > INT32_MIN - 1) & (wide < INT32_MAX + 1)  # false for NaN
     if not fits.all():
         row = int(np.argmin(fits))
-        raise RatingError(f"{origin}, row {row}: {_id_complaint(name, column[row].item())}")
+        raise RatingError(f"{origin}, row {row}: {_id_error(name, column[row].item())}")
     return wide.astype(np.int32)
 
 
 def _rating_column(column: NDArray[Any], origin: str) -> NDArray[np.float32]:
     if column.dtype.kind not in "iufb":
-        raise RatingError(f"{origin}: ratings are of type {column.dtype}; pass numbers.")
+        raise RatingError(f"{origin}: ratings are of type {column.dtype}. Pass numbers.")
     with np.errstate(over="ignore"):
         ratings = column.astype(np.float32, copy=False)
     finite = np.isfinite(ratings)
     if not finite.all():
         row = int(np.argmin(finite))
-        raise RatingError(f"{origin}, row {row}: {_rating_complaint(column[row].item())}")
+        raise RatingError(f"{origin}, row {row}: {_rating_error(column[row].item())}")
     return ratings
 
 
-def _id_complaint(name: str, value: Any) -> str:
+def _id_error(name: str, value: Any) -> str:
     if value != value:
-        return f"{name} id is {value}; every rating needs one."
+        return f"{name} id is {value}. Every rating needs a user id and a product id."
     if value > INT32_MAX:
         return (
-            f"Ratings id {value} exceeds max integer value of {INT32_MAX} ({name}); "
-            "map such ids to smaller integers first."
+            f"Ratings id {value} exceeds max integer value of {INT32_MAX} ({name}). "
+            "Map such ids to smaller integers first."
         )
     return (
-        f"Ratings id {value} is below min integer value of {INT32_MIN} ({name}); "
-        "map such ids to smaller integers first."
+        f"Ratings id {value} is below min integer value of {INT32_MIN} ({name}). "
+        "Map such ids to smaller integers first."
     )
 
 
-def _rating_complaint(value: Any) -> str:
+def _rating_error(value: Any) -> str:
     return (
-        f"rating {value!r} is not a finite 32-bit float; drop or repair it, "
-        "or no factor it touches would be finite."
+        f"rating {value!r} is not a finite 32-bit float, so no factor computed from it would be "
+        "finite. Drop or correct it."
     )
 
 
 def _first_bad_row(
     rows: Sequence[Any], origin: str, first_row: int
 ) -> RatingError | RatingTypeError:
-    """The error for the first row that one cannot train on; only ever called when there is one."""
+    """Return the error for the first invalid row; at least one row is invalid."""
     for number, row in enumerate(rows, start=first_row):
-        where = f"{origin}, row {number}"
+        position = f"{origin}, row {number}"
         if not isinstance(row, _ROW_TYPES):
             return RatingTypeError(
-                f"Expect a Rating or a tuple/list, but got {type(row)} ({where}). "
+                f"Expect a Rating or a tuple/list, but got {type(row)} ({position}). "
                 "Batches are a RatingBlock or a tuple of three NumPy arrays."
             )
         try:
             user, product, rating = row
         except (TypeError, ValueError):
-            return RatingError(f"{where}: {row!r} is not a rating. {_ROW_REMEDY}")
+            return RatingError(f"{position}: {row!r} is not a rating. {_ROW_REMEDY}")
         for name, value in (("user", user), ("product", product)):
             try:
                 id_ = int(value)
             except (TypeError, ValueError, OverflowError):
                 return RatingError(
-                    f"{where}: {name} id {value!r} is not an integer; "
-                    "map other keys to integers first."
+                    f"{position}: {name} id {value!r} is not an integer. "
+                    "Map other keys to integers first."
                 )
             if not INT32_MIN <= id_ <= INT32_MAX:
-                return RatingError(f"{where}: {_id_complaint(name, id_)}")
+                return RatingError(f"{position}: {_id_error(name, id_)}")
         try:
             with np.errstate(over="ignore"):
                 finite = np.ndim(rating) == 0 and np.isfinite(np.float32(float(rating)))
         except OverflowError:
             finite = False
         except (TypeError, ValueError):
-            return RatingError(f"{where}: rating {rating!r} is not a number. {_ROW_REMEDY}")
+            return RatingError(f"{position}: rating {rating!r} is not a number. {_ROW_REMEDY}")
         if np.ndim(rating) != 0:
-            return RatingError(f"{where}: rating {rating!r} is not a number. {_ROW_REMEDY}")
+            return RatingError(f"{position}: rating {rating!r} is not a number. {_ROW_REMEDY}")
         if not finite:
-            return RatingError(f"{where}: {_rating_complaint(rating)}")
-    return RatingError(f"{origin}: rows from {first_row} on cannot be read. {_ROW_REMEDY}")
+            return RatingError(f"{position}: {_rating_error(rating)}")
+    return RatingError(f"{origin}: rows from row {first_row} on cannot be read. {_ROW_REMEDY}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["ID_NAMES", "PRODUCTS", "SIDE_NAMES", "USERS"]
 
 USERS, PRODUCTS = 0, 1
-#: What the sides are called.
+#: Name of each side.
 SIDE_NAMES = ("users", "products")
-#: What an id of each side is called.
+#: Name of an id of each side.
 ID_NAMES = ("user", "product")

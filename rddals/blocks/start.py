@@ -1,8 +1,8 @@
-"""The rows that training starts from: independent normals, scaled to unit length.
+"""Initial factor rows: independent normals, scaled to unit length.
 
-Both starts draw what Spark's ALS draws, from different generators. The one of MLlib is a stream
-per block, so that a row depends on the ids that share its block; the other is counted, so that a
-row depends on its own id alone.
+Both functions draw from the same distribution as Spark's ALS. MLlib's generator is a stream per
+block, so a row depends on the ids that share its block. The other generator is counter-based, so a
+row depends on its own id only.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ __all__ = ["id_start", "mllib_start"]
 
 
 def id_start(ids: NDArray[np.int32], *, rank: int, seed: int, side: int) -> NDArray[np.float32]:
-    """Starting factors that depend on nothing but the seed, the side and each id.
+    """Return initial factors that depend only on the seed, the side and each id.
 
-    An id starts in the same place whichever block it lives in and however many blocks there are.
+    An id has the same row in any block, for any number of blocks.
 
     Parameters
     ----------
     ids : ndarray of int32, shape (n,)
     rank : int
     seed : int
-        Taken modulo 2^64; the generator's key.
+        Key of the generator, modulo 2^64.
     side : int
         0 for users, 1 for products.
 
@@ -56,19 +56,19 @@ def id_start(ids: NDArray[np.int32], *, rank: int, seed: int, side: int) -> NDAr
 def mllib_start(
     ids: NDArray[np.int32], *, rank: int, seed: int, side: int, blocks: int
 ) -> NDArray[np.float32]:
-    """The starting factors that MLlib draws, block by block.
+    """Return the initial factors that MLlib draws, block by block.
 
     Parameters
     ----------
     ids : ndarray of int32, shape (n,)
-        All ids of some hash blocks, ascending.
+        All ids of one or more hash blocks, in ascending order.
     rank : int
     seed : int
-        As MLlib takes it, modulo 2^64.
+        Seed of MLlib, modulo 2^64.
     side : int
         0 for users, 1 for products.
     blocks : int
-        Blocks of this side, of MLlib's `HashPartitioner`.
+        Number of blocks of this side in MLlib's `HashPartitioner`.
 
     Returns
     -------
@@ -77,9 +77,9 @@ def mllib_start(
     rows = np.empty((len(ids), rank), dtype=np.float32)
     block_of = HashPartitioner(blocks).block_of(ids)
     for block in np.unique(block_of).tolist():
-        here = block_of == block
-        own_seed = byteswap64(longs(seed, 2)[side] ^ block)
-        rows[here] = gaussians(own_seed, int(here.sum()) * rank).reshape(-1, rank)
+        mask = block_of == block
+        block_seed = byteswap64(longs(seed, 2)[side] ^ block)
+        rows[mask] = gaussians(block_seed, int(mask.sum()) * rank).reshape(-1, rank)
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     rows *= 1 / lengths.astype(np.float32)
     return rows

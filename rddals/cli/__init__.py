@@ -1,4 +1,4 @@
-"""The command line, ``rddals``; needs the extra ``rddals[cli]``."""
+"""The ``rddals`` command line; requires the extra ``rddals[cli]``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; the entry point of the ``rddals`` script."""
+    """Run the command line: the entry point of the ``rddals`` script."""
     try:
         from rddals.cli.app import app
     except ModuleNotFoundError as error:

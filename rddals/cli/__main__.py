@@ -1,4 +1,4 @@
-"""``python -m rddals.cli`` does what ``rddals`` does."""
+"""Run the ``rddals`` command with ``python -m rddals.cli``."""
 
 from rddals.cli import main
 

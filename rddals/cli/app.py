@@ -1,4 +1,4 @@
-"""The commands and their options; what they do is in `commands` and `demo`."""
+"""Commands and options of ``rddals``; other modules of this package implement the commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rddals.cli.options import (
     SparkOptions,
     Training,
     column_names,
-    needs_implicit,
+    require_implicit,
 )
 from rddals.cli.output import Output
 from rddals.cli.parameters import (
@@ -52,12 +52,12 @@ from rddals.study.runs import Settings
 
 __all__ = ["app"]
 
-#: Of options, in the help.
-WITHOUT = "Without ratings"
+#: Help panel of the options that replace RATINGS.
+SIZES_PANEL = "Without RATINGS"
 
 EXIT_CODES = (
-    "Exit codes: 0 it worked; 1 it failed while running; 2 an option or the input is wrong; "
-    "130 interrupted by Ctrl-C. Errors are one line on stderr."
+    "Exit codes: 0 success; 1 failure while running; 2 invalid option or input; "
+    "130 interrupted by Ctrl-C. An error is one line on stderr."
 )
 
 app = typer.Typer(
@@ -71,14 +71,14 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"rddals {rddals_version()}, kernels: {native.described()}")
+def _version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"rddals {rddals_version()}, kernels: {native.describe()}")
         raise typer.Exit
 
 
 def rddals_version() -> str:
-    """The version of the installed distribution."""
+    """Return the version of the installed distribution."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -100,7 +100,7 @@ def root(
 def demo_command(
     as_json: Json = False, master: Master = None, conf: Conf = None, verbose: Verbose = False
 ) -> None:
-    """Train on the ratings inside PySpark's own package and look at every step."""
+    """Train on PySpark's sample ratings and show every step."""
     with exit_codes(verbose):
         demo.run(SparkOptions.checked(master, conf, verbose), Output(as_json))
 
@@ -109,47 +109,47 @@ def demo_command(
 def train_command(
     ratings: RatingsPaths,
     out: Annotated[
-        str, typer.Option(metavar="DIR", show_default=False, help="Save the model here.")
+        str, typer.Option(metavar="DIR", show_default=False, help="Directory for the model.")
     ],
     rank: Rank = 10,
-    iterations: Annotated[int, typer.Option(min=0, help="Rounds of products, then users.")] = 10,
+    iterations: Annotated[int, typer.Option(min=0, help="Number of iterations.")] = 10,
     lambda_: Annotated[float, typer.Option("--lambda", min=0.0, help="Weight of the penalty.")] = (
         0.1
     ),
     implicit: Annotated[
-        bool, typer.Option("--implicit", help="The ratings are counts, of plays say.")
+        bool, typer.Option("--implicit", help="Treat ratings as counts, such as plays.")
     ] = False,
     alpha: Annotated[
         float | None,
         typer.Option(
             min=0.0,
             show_default="1",
-            help="With --implicit: weight of a count in its confidence.",
+            help="With --implicit: confidence added per count.",
         ),
     ] = None,
     nonnegative: Annotated[
-        bool, typer.Option("--nonnegative", help="Keep every factor nonnegative.")
+        bool, typer.Option("--nonnegative", help="Constrain all factors to be nonnegative.")
     ] = False,
     exchange: OneExchange = Exchange.auto,
     partitioner: OnePartitioner = Partitioner.hash,
     blocks: Annotated[
-        int, typer.Option(min=-1, help="Blocks of either side; -1 goes by cores and partitions.")
+        int, typer.Option(min=-1, help="Blocks per side; -1 derives it from cores and partitions.")
     ] = -1,
     holdout: Annotated[
-        float, typer.Option(min=0.0, help="Fraction of the ratings to keep for a test, below 1.")
+        float, typer.Option(min=0.0, help="Fraction of the ratings held out for a test, below 1.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="For the starting factors and the held-out part.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of initial factors and held-out ratings.")] = 0,
     precision: OnePrecision = Precision.double,
     kernels: OneKernels = Kernels.auto,
     tol: Annotated[
         float,
         typer.Option(
-            min=0.0, help="Stop when an iteration lowers the loss by less than this fraction of it."
+            min=0.0, help="Stop when an iteration reduces the loss by less than this fraction."
         ),
     ] = 0.0,
     columns: Columns = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the model at DIR, if there is one.")
+        bool, typer.Option("--overwrite", help="Replace an existing model at DIR.")
     ] = False,
     as_json: Json = False,
     master: Master = None,
@@ -158,7 +158,7 @@ def train_command(
 ) -> None:
     """Train a model on ratings and save it."""
     with exit_codes(verbose):
-        needs_implicit(implicit, alpha=alpha)
+        require_implicit(implicit, alpha=alpha)
         training = Training(
             rank=rank,
             iterations=iterations,
@@ -187,15 +187,15 @@ def recommend_command(
         int | None, typer.Option(show_default=False, help="Recommend products to this user.")
     ] = None,
     product: Annotated[
-        int | None, typer.Option(show_default=False, help="Find users for this product.")
+        int | None, typer.Option(show_default=False, help="Recommend users for this product.")
     ] = None,
-    num: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
+    num: Annotated[int, typer.Option(min=1, help="Number of recommendations.")] = 10,
     as_json: Json = False,
     master: Master = None,
     conf: Conf = None,
     verbose: Verbose = False,
 ) -> None:
-    """Recommend products to a user, or users to a product."""
+    """Recommend products to a user, or users for a product."""
     with exit_codes(verbose):
         spark = SparkOptions.checked(master, conf, verbose)
         commands.recommend(spark, Output(as_json), model, user, product, num)
@@ -206,21 +206,21 @@ def evaluate_command(
     model: ModelPath,
     ratings: RatingsPaths,
     implicit: Annotated[
-        bool, typer.Option("--implicit", help="Also rank: NDCG and precision of the first.")
+        bool, typer.Option("--implicit", help="Evaluate the ranking: NDCG and precision.")
     ] = False,
     top: Annotated[
         int | None,
         typer.Option(
             min=1,
             show_default="10",
-            help="With --implicit: how many recommendations to look at.",
+            help="With --implicit: number of recommendations per user.",
         ),
     ] = None,
     seen: Annotated[
         str | None,
         typer.Option(
             metavar="RATINGS",
-            help="With --implicit: ratings, of the training say, not to be recommended again.",
+            help="With --implicit: training ratings, excluded from recommendations.",
         ),
     ] = None,
     columns: Columns = None,
@@ -231,7 +231,7 @@ def evaluate_command(
 ) -> None:
     """Compare a model's predictions with ratings."""
     with exit_codes(verbose):
-        needs_implicit(implicit, top=top, seen=seen)
+        require_implicit(implicit, top=top, seen=seen)
         spark = SparkOptions.checked(master, conf, verbose)
         evaluation = Evaluation((top or 10) if implicit else None, seen, column_names(columns))
         commands.evaluate(spark, Output(as_json), model, ratings, evaluation)
@@ -244,43 +244,52 @@ def plan_command(
         typer.Argument(
             metavar="RATINGS",
             show_default=False,
-            help="Files, directories or globs, as for train; or none, with --users, --products "
-            "and --ratings.",
+            help="Files, directories or globs, as for train. Omit them to plan from --users, "
+            "--products and --ratings.",
         ),
     ] = None,
     rank: Rank = 10,
     exchange: Exchanges = "all",
     partitioner: Partitioners = "hash",
     blocks: Annotated[
-        str, typer.Option(metavar="NUMBERS", help="Blocks of either side: 4,8,16 for three plans.")
+        str, typer.Option(metavar="NUMBERS", help="Blocks per side, one number or several: 4,8,16.")
     ] = "-1",
     executors: Annotated[
         float | None,
-        typer.Option(min=1, show_default=False, help="Executors that a broadcast would go to."),
+        typer.Option(min=1, show_default=False, help="Executors that receive a broadcast."),
     ] = None,
     users: Annotated[
         float | None,
         typer.Option(
-            min=1, rich_help_panel=WITHOUT, show_default=False, help="How many; 1e9 is understood."
+            min=1,
+            rich_help_panel=SIZES_PANEL,
+            show_default=False,
+            help="Number of users; 1e9 is accepted.",
         ),
     ] = None,
     products: Annotated[
         float | None,
-        typer.Option(min=1, rich_help_panel=WITHOUT, show_default=False, help="How many."),
+        typer.Option(
+            min=1, rich_help_panel=SIZES_PANEL, show_default=False, help="Number of products."
+        ),
     ] = None,
     count: Annotated[
         float | None,
         typer.Option(
-            "--ratings", min=1, rich_help_panel=WITHOUT, show_default=False, help="How many."
+            "--ratings",
+            min=1,
+            rich_help_panel=SIZES_PANEL,
+            show_default=False,
+            help="Number of ratings.",
         ),
     ] = None,
     degrees: Annotated[
         str | None,
         typer.Option(
             metavar="SHAPE",
-            rich_help_panel=WITHOUT,
+            rich_help_panel=SIZES_PANEL,
             show_default="lognormal:1",
-            help="How ratings are spread over ids: constant, lognormal:SIGMA or pareto:EXPONENT.",
+            help="Distribution of ratings per id: constant, lognormal:SIGMA or pareto:EXPONENT.",
         ),
     ] = None,
     columns: Columns = None,
@@ -289,12 +298,12 @@ def plan_command(
     conf: Conf = None,
     verbose: Verbose = False,
 ) -> None:
-    """Count what trainings would move, without training."""
+    """Compute what trainings would move between blocks, without training."""
     with exit_codes(verbose):
         grid = plans.Grid.checked(rank, exchange, partitioner, blocks)
         sizes = {"users": users, "products": products, "ratings": count, "executors": executors}
         if ratings:
-            plans.only_without_data(users=users, products=products, ratings=count, degrees=degrees)
+            plans.reject_sizes(users=users, products=products, ratings=count, degrees=degrees)
             spark = SparkOptions.checked(master, conf, verbose)
             plans.plan(
                 spark,
@@ -305,7 +314,7 @@ def plan_command(
                 column_names(columns),
             )
         else:
-            plans.expect(Output(as_json), grid, sizes, degrees or "lognormal:1")
+            plans.plan_from_sizes(Output(as_json), grid, sizes, degrees or "lognormal:1")
 
 
 @app.command("measure", epilog=EXIT_CODES)
@@ -315,14 +324,14 @@ def measure_command(
         typer.Argument(
             metavar="EVENT_LOG",
             show_default=False,
-            help="What a program wrote that ran with spark.eventLog.enabled: a file, or the "
-            "directory of a log that is rolled.",
+            help="Event log of a program run with spark.eventLog.enabled: a file, or the directory "
+            "of a rolled log.",
         ),
     ],
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Say what a program has moved, from the log of its events."""
+    """Report what a program moved, from its Spark event log."""
     with exit_codes(verbose):
         plans.measure(Output(as_json), log)
 
@@ -337,27 +346,28 @@ def study_command(
             "-o",
             metavar="DIR",
             show_default=False,
-            help="Where the report goes; a study that was interrupted goes on there.",
+            help="Directory for the report; an interrupted study in it is resumed.",
         ),
     ],
     exchange: Exchanges = "all",
     partitioner: Partitioners = "all",
     blocks: Annotated[
-        str, typer.Option(metavar="NUMBERS", help="Blocks of either side, one number or several.")
+        str, typer.Option(metavar="NUMBERS", help="Blocks per side, one number or several.")
     ] = "4,8,16",
     rank: Annotated[
-        str, typer.Option(metavar="NUMBERS", help="Length of a factor, one number or several.")
+        str, typer.Option(metavar="NUMBERS", help="Length of a factor row, one number or several.")
     ] = "10",
     mllib: Annotated[
-        bool, typer.Option("--mllib", help="Train with MLlib's own ALS too, for comparison.")
+        bool, typer.Option("--mllib", help="Also train with MLlib's ALS, for comparison.")
     ] = False,
     iterations: Annotated[
-        int, typer.Option(min=3, help="Of every training; the first and the last are not measured.")
+        int,
+        typer.Option(min=3, help="Iterations per training; the first and last are not measured."),
     ] = 5,
     lambda_: Annotated[float, typer.Option("--lambda", min=0.0, help="Weight of the penalty.")] = (
         0.1
     ),
-    seed: Annotated[int, typer.Option(help="For the starting factors.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the initial factors.")] = 0,
     precision: OnePrecision = Precision.double,
     columns: Columns = None,
     as_json: Json = False,
@@ -365,7 +375,7 @@ def study_command(
     conf: Conf = None,
     verbose: Verbose = False,
 ) -> None:
-    """Train with every combination, measure what moves, and write a report."""
+    """Train with every combination of settings, measure what moves, and write a report."""
     with exit_codes(verbose):
         grid = Grid(
             words("--exchange", exchange, NAMES),
@@ -395,7 +405,7 @@ def stream_command(
         typer.Argument(
             metavar="DIR",
             show_default=False,
-            help="A folder that files of ratings are moved into; formats as for train.",
+            help="Directory that files of ratings are moved into; formats as for train.",
         ),
     ],
     out: Annotated[
@@ -403,28 +413,26 @@ def stream_command(
         typer.Option(
             metavar="MODEL",
             show_default=False,
-            help="Save the model here in the end; a stream that was kept here goes on.",
+            help="Directory for the model, saved at the end; a stream stored in it is resumed.",
         ),
     ],
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="What the files are; by default told from name and content."),
+        typer.Option("--format", help="Format of the files; detected by default."),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Learn all that is there, and end.")] = False,
-    every: Annotated[float, typer.Option(help="Seconds between two looks for new files.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Learn present files and exit.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two scans for new files.")] = 1.0,
     per_batch: Annotated[
         int | None,
         typer.Option(
             "--files-per-batch",
             min=1,
-            show_default="all that are there",
-            help="How many files make a batch at most.",
+            show_default="all new files",
+            help="Maximum number of files per batch.",
         ),
     ] = None,
     rank: Rank = 10,
-    iterations: Annotated[
-        int, typer.Option(min=1, help="How often each batch is gone through.")
-    ] = 1,
+    iterations: Annotated[int, typer.Option(min=1, help="Passes over each batch.")] = 1,
     lambda_: Annotated[
         float | None,
         typer.Option(
@@ -439,24 +447,26 @@ def stream_command(
     ] = None,
     update: Annotated[
         Update,
-        typer.Option(help="Steps along a batch's gradient, or rows solved from all their ratings."),
+        typer.Option(
+            help="sgd: gradient steps on a batch; als: rows solved from all their ratings."
+        ),
     ] = Update.sgd,
     bad_ratings: Annotated[
-        BadRatings, typer.Option(help="What to do about lines that cannot be learned from.")
+        BadRatings, typer.Option(help="How to handle lines that are not valid ratings.")
     ] = BadRatings.refuse,
     exchange: OneExchange = Exchange.auto,
     partitioner: OnePartitioner = Partitioner.hash,
     blocks: Annotated[
-        int, typer.Option(min=-1, help="Blocks of either side; -1 goes by the first batch.")
+        int, typer.Option(min=-1, help="Blocks per side; -1 derives it from the first batch.")
     ] = -1,
-    seed: Annotated[int, typer.Option(help="For new products' factors.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the factors of new products.")] = 0,
     columns: Columns = None,
     as_json: Json = False,
     master: Master = None,
     conf: Conf = None,
     verbose: Verbose = False,
 ) -> None:
-    """Learn from files as they come, batch by batch; SIGTERM and Ctrl-C end it after a batch."""
+    """Learn new files batch by batch; SIGTERM or Ctrl-C stops after the current batch."""
     with exit_codes(verbose):
         source = Files(
             folder=folder,
@@ -485,10 +495,10 @@ def stream_command(
 @app.command("package", epilog=EXIT_CODES)
 def package_command(
     path: Annotated[
-        Path, typer.Argument(metavar="[ZIP]", help="Where to; an older one is replaced.")
+        Path, typer.Argument(metavar="[ZIP]", help="Output file; an existing one is replaced.")
     ] = Path("rddals.zip"),
     as_json: Json = False,
 ) -> None:
-    """Write the zip that spark-submit --py-files takes."""
+    """Write a zip of rddals for spark-submit --py-files."""
     with exit_codes(verbose=False):
         commands.package(Output(as_json), path)

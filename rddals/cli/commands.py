@@ -1,4 +1,4 @@
-"""What the commands train, recommend and evaluate do."""
+"""The commands train, recommend, evaluate and package."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ __all__ = [
     "train",
 ]
 
-#: Recommendations that the ranking of a held-out part looks at.
+#: Recommendations per user when held-out ratings are ranked.
 TOP = 10
 
 
 def fit(
     source: RDD[Any], training: Training, listeners: Sequence[Listener]
 ) -> MatrixFactorizationModel:
-    """Train as the settings say."""
+    """Train a model with the given settings."""
     options: dict[str, Any] = {
         "rank": training.rank,
         "iterations": training.iterations,
@@ -69,17 +69,17 @@ def fit(
 
 
 def train(
-    where: SparkOptions,
+    spark_options: SparkOptions,
     output: Output,
     paths: Sequence[str],
     training: Training,
     out: str,
     overwrite: bool,
 ) -> None:
-    """Train a model, test it on what was held out, save it."""
-    with where.session(output) as spark:
+    """Train a model, test it on the held-out ratings, and save it."""
+    with spark_options.session(output) as spark:
         check_destination(spark, out, overwrite)
-        with output.busy("looking at the ratings"):
+        with output.busy("detecting the format of the ratings"):
             ratings = read_ratings(spark, paths, training.columns)
         output.fact("ratings", f"{ratings.name} ({ratings.description})")
         output.fact("settings", training.describe())
@@ -87,18 +87,18 @@ def train(
         held_out = None
         if training.holdout:
             source, held_out = split(source, training.holdout, training.seed)
-            output.fact("held out", f"{training.holdout:.0%} of all pairs of user and product")
+            output.fact("held out", f"{training.holdout:.0%} of all user-product pairs")
         links: list[LinksBuilt] = []
 
-        def linked(event: Any) -> None:
+        def report_links(event: Any) -> None:
             if isinstance(event, LinksBuilt):
                 links.append(event)
                 print_links(output, event)
 
-        began = perf_counter()
+        start = perf_counter()
         with ratings.locating_faults(), output.progress(training.iterations) as progress:
-            model = fit(source, training, (linked, progress))
-        seconds = perf_counter() - began
+            model = fit(source, training, (report_links, progress))
+        seconds = perf_counter() - start
         print_kernels(output, model.history)
         quality = None
         if held_out is not None:
@@ -124,48 +124,48 @@ def train(
 
 
 def recommend(
-    where: SparkOptions,
+    spark_options: SparkOptions,
     output: Output,
     path: str,
     user: int | None,
     product: int | None,
     num: int,
 ) -> None:
-    """The best products for a user, or users for a product."""
+    """Print the best products for a user, or users for a product."""
     if (user is None) == (product is None):
-        raise InputError("pass --user ID for products, or --product ID for users; one of the two")
-    with where.session(output) as spark:
+        raise InputError("pass either --user ID to get products, or --product ID to get users")
+    with spark_options.session(output) as spark:
         model = load_model(spark, path)
         with output.busy("recommending"):
             if user is not None:
                 best = model.recommendProducts(user, num)
-                asked, found = {"user": user}, "product"
+                query, kind = {"user": user}, "product"
             else:
                 assert product is not None
                 best = model.recommendUsers(product, num)
-                asked, found = {"product": product}, "user"
-        ids = [int(getattr(rating, found)) for rating in best]
-        output.fact(*next((key, str(value)) for key, value in asked.items()))
+                query, kind = {"product": product}, "user"
+        ids = [int(getattr(rating, kind)) for rating in best]
+        output.fact(*next((key, str(value)) for key, value in query.items()))
         output.table(
-            (found, "prediction"),
+            (kind, "prediction"),
             [(str(id_), f"{r.rating:.4f}") for id_, r in zip(ids, best, strict=True)],
         )
         recommended = [
-            {found: id_, "prediction": r.rating} for id_, r in zip(ids, best, strict=True)
+            {kind: id_, "prediction": r.rating} for id_, r in zip(ids, best, strict=True)
         ]
-        output.result({"model": path, **asked, "recommendations": recommended})
+        output.result({"model": path, **query, "recommendations": recommended})
 
 
 def evaluate(
-    where: SparkOptions,
+    spark_options: SparkOptions,
     output: Output,
     path: str,
     paths: Sequence[str],
     evaluation: Evaluation,
 ) -> None:
-    """Errors of a model's predictions, and how well it ranks if asked."""
-    with where.session(output) as spark, contextlib.ExitStack() as stack:
-        with output.busy("looking at the ratings"):
+    """Print the errors of a model's predictions, or its ranking quality."""
+    with spark_options.session(output) as spark, contextlib.ExitStack() as stack:
+        with output.busy("detecting the format of the ratings"):
             ratings = read_ratings(spark, paths, evaluation.columns)
             seen: Ratings | None = None
             if evaluation.seen is not None:
@@ -183,13 +183,13 @@ def evaluate(
                 seen=None if seen is None else rating_source(seen.frame),
             )
         if not quality.errors.known + quality.errors.unknown:
-            raise InputError(f"{ratings.name} holds no rating")
+            raise InputError(f"{ratings.name} contains no ratings")
         print_quality(output, quality, "")
         output.result({"model": path, "rank": model.rank, **quality_document(quality)})
 
 
 def package(output: Output, path: Path) -> None:
-    """Write this package's sources as a zip."""
+    """Write the sources of rddals as a zip."""
     try:
         write_package(path)
     except OSError as error:

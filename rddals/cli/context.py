@@ -1,4 +1,4 @@
-"""A Spark session for one command: quiet, and with workers that can import what they need."""
+"""Spark session of one command: quiet, with workers that can import rddals."""
 
 from __future__ import annotations
 
@@ -30,33 +30,31 @@ __all__ = ["RunError", "spark_is_configured", "spark_session"]
 
 
 class RunError(RddalsError, RuntimeError):
-    """Spark failed; the message names the file that holds its log."""
+    """Failure of Spark; the message names the log file."""
 
 
 @contextmanager
 def spark_session(
     master: str | None = None, conf: Mapping[str, str] | None = None, verbose: bool = False
 ) -> Iterator[SparkSession]:
-    """A session that ends with the block; one that runs already is used and left running.
+    """Start a session and stop it after the block; use a running session and leave it running.
 
     Parameters
     ----------
     master : str, optional
-        The cluster. By default what Spark's own configuration says, which is ``local[*]`` where
-        it says nothing.
+        Cluster to run on. By default the one in Spark's configuration, else ``local[*]``.
     conf : mapping, optional
-        Further settings of Spark.
+        Additional Spark settings.
     verbose : bool
-        Let Spark write its log to stderr. Otherwise the log goes to a file that is deleted,
-        unless something fails.
+        Whether Spark logs to stderr. Otherwise it logs to a file, which is deleted unless
+        something fails.
 
     Raises
     ------
     RunError
-        If Spark does not start, or in place of what fails in the block and isn't the fault of
-        the input.
+        If Spark does not start, or if the block raises an error that the input did not cause.
     """
-    # PySpark warns of pandas 3 at every use of Arrow; rddals does not use pandas.
+    # PySpark warns about pandas 3 at every use of Arrow; rddals does not use pandas.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"pyspark\.")
     if SparkContext._active_spark_context is not None:
         yield SparkSession.builder.getOrCreate()
@@ -66,9 +64,9 @@ def spark_session(
     log = Path(name)
     try:
         session = _start(master, conf or {}, None if verbose else log)
-        _take_ctrl_c(quietly=not verbose)
+        _handle_ctrl_c(quietly=not verbose)
         try:
-            _equip_local_workers(session.sparkContext)
+            _configure_local_workers(session.sparkContext)
             yield session
         finally:
             session.stop()
@@ -87,7 +85,7 @@ def spark_session(
 
 
 def spark_is_configured() -> bool:
-    """Whether Spark runs already, or is configured by anything but options."""
+    """Return whether Spark is running, or is configured outside the command line."""
     environment = {
         "HADOOP_CONF_DIR",
         "MASTER",
@@ -114,7 +112,7 @@ def _start(master: str | None, conf: Mapping[str, str], log: Path | None) -> Spa
     builder = SparkSession.builder.appName("rddals").config("spark.ui.enabled", "false")
     builder = builder.config("spark.ui.showConsoleProgress", "false")
     if _version() >= (4, 1):
-        # Spares small tasks the delays of TCP between Spark and its Python workers.
+        # Avoids the delays of TCP between Spark and its Python workers on small tasks.
         builder = builder.config("spark.python.unix.domain.socket.enabled", "true")
     for name, value in conf.items():
         builder = builder.config(name, value)
@@ -126,34 +124,34 @@ def _start(master: str | None, conf: Mapping[str, str], log: Path | None) -> Spa
         with _output_to(log):
             session = builder.getOrCreate()
     except PySparkRuntimeError as error:
-        where = "" if master is None else f" with --master {master}"
-        raise RunError(f"Spark did not start{where}: {_reason(log) or summary(error)}") from error
+        option = "" if master is None else f" with --master {master}"
+        raise RunError(f"Spark did not start{option}: {_reason(log) or summary(error)}") from error
     session.sparkContext.setLogLevel("ERROR")
     return session
 
 
 def _reason(log: Path) -> str:
-    """Why Spark did not start, from what it said."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-    told = [line for line in lines if line and not line.startswith("at ")]
-    if not told:
+    """Return why Spark did not start, from its log."""
+    log_lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    lines = [line for line in log_lines if line and not line.startswith("at ")]
+    if not lines:
         return ""
-    thrown = next((line for line in told if line.startswith("Exception in thread")), None)
-    if thrown is not None and "UnsupportedClassVersionError" not in thrown:
-        return re.sub(r'^Exception in thread "\S+" (?:[\w.$]+: )?', "", thrown)
+    exception = next((line for line in lines if line.startswith("Exception in thread")), None)
+    if exception is not None and "UnsupportedClassVersionError" not in exception:
+        return re.sub(r'^Exception in thread "\S+" (?:[\w.$]+: )?', "", exception)
     java = "17 or later" if _version() >= (4, 0) else "8, 11 or 17"
     return (
-        f"{told[-1] if thrown is None else thrown} (PySpark {pyspark.__version__} needs Java "
-        f"{java}, on the PATH or in JAVA_HOME)"
+        f"{lines[-1] if exception is None else exception} (PySpark {pyspark.__version__} needs "
+        f"Java {java}, on the PATH or in JAVA_HOME)"
     )
 
 
 @contextmanager
 def _output_to(log: Path) -> Iterator[None]:
-    """Let processes that are started meanwhile write to `log` what they would write to ours.
+    """Redirect stdout and stderr to `log`, for processes that start in the block as well.
 
-    Much of what the JVM says when it starts comes before any of Spark's own settings of its log
-    are in force, and some of it (a warning of incubator modules) cannot be turned off.
+    The JVM prints much of its output before Spark's log settings apply, and some of it (a warning
+    about incubator modules) cannot be turned off.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -171,24 +169,24 @@ def _output_to(log: Path) -> Iterator[None]:
             os.close(copy)
 
 
-def _take_ctrl_c(quietly: bool) -> None:
-    """Let Ctrl-C raise `KeyboardInterrupt` here, and nothing else.
+def _handle_ctrl_c(quietly: bool) -> None:
+    """Make Ctrl-C raise `KeyboardInterrupt` only.
 
-    PySpark's own handler calls into the JVM in the middle of whatever call is going on, which
-    fails, and logs so. The jobs are cancelled when the session stops.
+    PySpark's own handler calls the JVM in the middle of another call, which fails and logs an
+    error. Stopping the session cancels the jobs.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if quietly:
-        # Py4J logs the call that was interrupted; without any handler Python would print that.
+        # Py4J logs the interrupted call; without any handler Python would print it.
         logging.getLogger().addHandler(logging.NullHandler())
 
 
-def _equip_local_workers(sc: SparkContext) -> None:
-    """See to it that the workers of a local master run this interpreter and this rddals."""
+def _configure_local_workers(sc: SparkContext) -> None:
+    """Make the workers of a local master use this interpreter and this rddals."""
     if sc.master != "local" and not sc.master.startswith("local["):
         return
-    if "PYSPARK_PYTHON" not in os.environ:  # PySpark would run whatever python3 is on the PATH
+    if "PYSPARK_PYTHON" not in os.environ:  # PySpark would run the python3 on the PATH
         sc.pythonExec = sys.executable
     roots = dict.fromkeys(
         str(Path(module.__file__ or "").parents[1]) for module in (rddals, partitioners)

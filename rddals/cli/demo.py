@@ -1,4 +1,4 @@
-"""The demo: the story of a rating, on the ratings inside PySpark's own package."""
+"""The command demo: a training on PySpark's sample ratings, step by step."""
 
 from __future__ import annotations
 
@@ -31,34 +31,38 @@ from rddals.sources.readers import read_ratings
 __all__ = ["run"]
 
 TRAINING = Training(rank=8, iterations=10, lambda_=0.1, blocks=4, holdout=0.2, seed=1)
-#: Characters of the longest bar.
-BAR = 40
+#: Width of the longest bar, in characters.
+BAR_WIDTH = 40
 
 
-def run(where: SparkOptions, output: Output) -> None:
-    """Tell the story of a rating."""
+def run(spark_options: SparkOptions, output: Output) -> None:
+    """Train on the sample ratings and print every step."""
     sample = Path(pyspark.__file__).parent / "data/mllib/als/sample_movielens_ratings.txt"
     if not sample.exists():
-        raise InputError(f"{sample}: this PySpark comes without sample data; PyPI's has it")
-    with where.session(output) as spark:
-        output.result(_story(spark, output, sample))
+        raise InputError(f"{sample} does not exist; install PySpark from PyPI, which has it")
+    with spark_options.session(output) as spark:
+        output.result(_run(spark, output, sample))
 
 
-def _story(spark: SparkSession, output: Output, sample: Path) -> dict[str, Any]:
+def _run(spark: SparkSession, output: Output, sample: Path) -> dict[str, Any]:
     with output.busy("reading the ratings"):
         ratings = read_ratings(spark, [f"file://{sample}"])
-        # The sample is small enough to be looked at here; no other command collects ratings.
+        # The sample fits on the driver; no other command collects ratings.
         batches = rating_source(ratings.frame).mapPartitionsWithIndex(read_batches).collect()
-        everything = RatingBlock.concatenate(batches)
-        rows = held_out(everything.users, everything.products, TRAINING.holdout, TRAINING.seed)
-        trained, tested = select(everything, ~rows), select(everything, rows)
-        training, testing = (spark.sparkContext.parallelize([side]) for side in (trained, tested))
-    output.section("1 Ratings", "A user, a product, a number: read once, kept in columns.")
+        sample_ratings = RatingBlock.concatenate(batches)
+        mask = held_out(
+            sample_ratings.users, sample_ratings.products, TRAINING.holdout, TRAINING.seed
+        )
+        train_block, test_block = select(sample_ratings, ~mask), select(sample_ratings, mask)
+        training, testing = (
+            spark.sparkContext.parallelize([block]) for block in (train_block, test_block)
+        )
+    output.section("1 Ratings", "Each rating is a user, a product and a number, stored in columns.")
     output.fact("read from", f"pyspark/data/mllib/als/{sample.name}")
     output.fact("format", ratings.description)
-    output.fact("to train on", _counted(trained))
-    output.fact("held out", f"{_counted(tested)}, by a hash of user and product")
-    blocks = _link_blocks(trained)
+    output.fact("training", _counted(train_block))
+    output.fact("held out", f"{_counted(test_block)}, by a hash of user and product")
+    blocks = _link_blocks(train_block)
     _print_blocks(output, blocks)
 
     events: list[Any] = []
@@ -68,8 +72,8 @@ def _story(spark: SparkSession, output: Output, sample: Path) -> dict[str, Any]:
     _print_bytes(output, links)
     _print_losses(output, model.history)
 
-    with output.busy("training MLlib's on the same ratings"):
-        peer = MLlibALS.train(
+    with output.busy("training MLlib on the same ratings"):
+        mllib_model = MLlibALS.train(
             training.flatMap(_as_ratings),
             TRAINING.rank,
             TRAINING.iterations,
@@ -78,56 +82,56 @@ def _story(spark: SparkSession, output: Output, sample: Path) -> dict[str, Any]:
             seed=TRAINING.seed,
         )
         rmse = {
-            name: measure(trained, testing).errors.rmse
-            for name, trained in (("MLlib", peer), ("rddals", model))
+            name: measure(trained_model, testing).errors.rmse
+            for name, trained_model in (("MLlib", mllib_model), ("rddals", model))
         }
-    average = float(np.sqrt(np.mean((tested.ratings - trained.ratings.mean()) ** 2)))
+    mean_rmse = float(np.sqrt(np.mean((test_block.ratings - train_block.ratings.mean()) ** 2)))
     output.section(
         "5 Held-out error",
-        f"RMSE of {len(tested)} ratings, after training on the same others with the same\n"
-        "settings. The same seed and blocks give MLlib's own model, to rounding.",
+        f"RMSE of {len(test_block)} held-out ratings. Both models have the same training ratings\n"
+        "and settings; the same seed and blocks give the same model, up to rounding.",
     )
     output.table(
         ("predicted by", "RMSE"),
         [
-            ("the mean rating, for every pair", number(average)),
+            ("mean of the training ratings", number(mean_rmse)),
             *((name, number(error)) for name, error in rmse.items()),
         ],
     )
 
-    user = int(np.bincount(tested.users).argmax())
+    user = int(np.bincount(test_block.users).argmax())
     with output.busy("recommending"):
         best = model.recommendProducts(user, 10)
-    _print_recommendations(output, user, best, trained, tested)
+    _print_recommendations(output, user, best, train_block, test_block)
     return {
         "input": str(sample),
         "settings": TRAINING.describe(),
         **links_document(links),
-        "held_out_ratings": len(tested),
+        "held_out_ratings": len(test_block),
         "blocks": blocks,
         "kernels": kernels_document(model.history),
         "history": history_document(model.history),
-        "held_out_rmse": {**rmse, "mean rating": average},
+        "held_out_rmse": {**rmse, "mean rating": mean_rmse},
         "user": user,
         "recommendations": [{"product": r.product, "prediction": r.rating} for r in best],
     }
 
 
 def _link_blocks(ratings: RatingBlock) -> list[dict[str, Any]]:
-    """Sizes of the link blocks, made here as the workers make them."""
-    place = HashPartitioner(TRAINING.blocks)
+    """Compute the sizes of the link blocks, which the driver builds as the workers do."""
+    partitioner = HashPartitioner(TRAINING.blocks)
     sizes = []
     for side, name in enumerate(("users", "products")):
-        placed = place.block_of(ratings.users if side == USERS else ratings.products)
+        blocks = partitioner.block_of(ratings.users if side == USERS else ratings.products)
         for block in range(TRAINING.blocks):
-            linked = link(block, select(ratings, placed == block), side, place)
+            links = link(block, select(ratings, blocks == block), side, partitioner)
             sizes.append(
                 {
                     "block": f"{name} {block}",
-                    "ids": len(linked.in_block.ids),
-                    "ratings": len(linked.in_block.ratings),
-                    "rows received": len(linked.in_block.source_ids),
-                    "rows sent": int(linked.out_block.counts.sum()),
+                    "ids": len(links.in_block.ids),
+                    "ratings": len(links.in_block.ratings),
+                    "rows received": len(links.in_block.source_ids),
+                    "rows sent": int(links.out_block.counts.sum()),
                 }
             )
     return sizes
@@ -136,8 +140,8 @@ def _link_blocks(ratings: RatingBlock) -> list[dict[str, Any]]:
 def _print_blocks(output: Output, blocks: Sequence[dict[str, Any]]) -> None:
     output.section(
         "2 Link blocks",
-        "A block's in-block says what it solves and which rows of the other side it receives;\n"
-        "its out-block says which of its own rows each block over there needs.",
+        "An in-block lists the ids that a block solves and the rows that it receives;\n"
+        "an out-block lists the rows that it sends to each block of the other side.",
     )
     output.table(list(blocks[0]), [[str(value) for value in block.values()] for block in blocks])
 
@@ -145,48 +149,55 @@ def _print_blocks(output: Output, blocks: Sequence[dict[str, Any]]) -> None:
 def _print_bytes(output: Output, links: LinksBuilt) -> None:
     output.section(
         "3 Exchange",
-        "Each half-step brings every block the factor rows it needs, in one of four ways.\n"
-        "The model is the same with each; the bytes are not.",
+        "In each half-step an exchange brings every block the factor rows that it needs.\n"
+        "All exchanges give the same model; they differ in the bytes that they move.",
     )
-    moved = [bytes_moved(sizes) for sizes in links.sizes]
-    ways = list(moved[0])
+    bytes_sent = [bytes_moved(sizes) for sizes in links.sizes]
+    exchanges = list(bytes_sent[0])
     rows = [
-        (half_step, *(readable_bytes(sent[way]) for way in ways))
-        for half_step, sent in zip(("users send", "products send"), moved, strict=True)
+        (half_step, *(readable_bytes(sent[exchange]) for exchange in exchanges))
+        for half_step, sent in zip(("users send", "products send"), bytes_sent, strict=True)
     ]
     rows.append(
-        ("an iteration", *(readable_bytes(sum(sent[way] for sent in moved)) for way in ways))
+        (
+            "iteration",
+            *(readable_bytes(sum(sent[exchange] for sent in bytes_sent)) for exchange in exchanges),
+        )
     )
-    output.table(("half-step", *ways), rows)
+    output.table(("half-step", *exchanges), rows)
     output.fact("chosen", f"{links.exchange.exchange}: {links.exchange.reason}")
 
 
 def _print_losses(output: Output, history: Sequence[HalfStepDone]) -> None:
     output.section(
         "4 Alternate",
-        "Products are solved from the users' factors, then users from the products'.",
+        "An iteration solves products from the users' factors, then users from the products'.",
     )
-    done = history_document(history)
+    iterations = history_document(history)
     full = "\u2501" if output.terminal else "#"
     rows = [
         (
             str(step["iteration"]),
             f"{step['loss']:,.1f}",
             f"{step['seconds']:.2f} s",
-            full * round(BAR * step["loss"] / done[0]["loss"]),
+            full * round(BAR_WIDTH * step["loss"] / iterations[0]["loss"]),
         )
-        for step in done
+        for step in iterations
     ]
     output.table(("iteration", "loss", "time", ""), rows, left=(3,), style={3: "cyan"})
 
 
 def _print_recommendations(
-    output: Output, user: int, best: Sequence[Rating], trained: RatingBlock, tested: RatingBlock
+    output: Output,
+    user: int,
+    best: Sequence[Rating],
+    train_block: RatingBlock,
+    test_block: RatingBlock,
 ) -> None:
     output.section("6 Recommend", f"The ten products with the highest predictions for user {user}.")
     known = {
         product: f"{rating:g}{note}"
-        for block, note in ((trained, ""), (tested, ", held out"))
+        for block, note in ((train_block, ""), (test_block, ", held out"))
         for product, rating in zip(
             block.products[block.users == user].tolist(),
             block.ratings[block.users == user].tolist(),

@@ -1,4 +1,4 @@
-"""Errors as one line, and exit codes that mean something."""
+"""One-line errors and exit codes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 class InputError(RddalsError, ValueError):
-    """What was passed on the command line cannot be used."""
+    """Command-line argument that cannot be used."""
 
 
 _INPUT_ERRORS = (
@@ -48,7 +48,7 @@ _INPUT_ERRORS = (
 
 @contextmanager
 def exit_codes(verbose: bool) -> Iterator[None]:
-    """Run a command; an error becomes one line on stderr and the process's exit code."""
+    """Run a command; on an error, print one line on stderr and exit with its code."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
@@ -63,12 +63,12 @@ def exit_codes(verbose: bool) -> Iterator[None]:
 
 
 def _interrupted(error: BaseException) -> bool:
-    """Whether an error came of Ctrl-C: Py4J raises others while it handles that."""
+    """Return whether Ctrl-C caused an error, which Py4J may hide behind another one."""
     context = error.__context__
     return isinstance(error, KeyboardInterrupt) or (context is not None and _interrupted(context))
 
 
 def describe(error: BaseException) -> tuple[int, str]:
-    """The exit code for an error, and the error in one line."""
+    """Return the exit code and the one-line message of an error."""
     code = BAD_INPUT if isinstance(error, _INPUT_ERRORS) else FAILED
     return code, " ".join(summary(error).split())

@@ -1,4 +1,4 @@
-"""Files wherever Spark keeps them: this disk, HDFS, a bucket."""
+"""Models and streams in any file system that Spark supports: local disk, HDFS, a bucket."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ __all__ = [
 
 
 def check_destination(spark: SparkSession, path: str, overwrite: bool) -> None:
-    """Refuse a place to save a model at, before the training.
+    """Check before the training that a model can be saved at `path`.
 
-    Only a model is ever overwritten.
+    Only a model is overwritten.
     """
     if not path:
         raise InputError("--out is empty; pass a directory")
@@ -44,63 +44,65 @@ def check_destination(spark: SparkSession, path: str, overwrite: bool) -> None:
         raise InputError(f"{path} exists; pass another --out, or --overwrite to replace a model")
     if exists(spark, stream_folder(path)):
         raise InputError(
-            f"{path} exists and keeps a stream, which would be lost; pass another --out"
+            f"{path} exists and stores a stream, which would be lost; pass another --out"
         )
     if not all(exists(spark, f"{path}/{part}") for part in ("metadata", "data/user")):
-        raise InputError(f"{path} exists and holds no model; pass another --out")
+        raise InputError(f"{path} exists and is not a model; pass another --out")
 
 
 def stream_folder(path: str) -> str:
-    """Where a stream whose model is at `path` keeps what it goes on with."""
+    """Return the folder of the state of the stream whose model is at `path`."""
     return f"{path.rstrip('/')}/stream"
 
 
 def check_stream(spark: SparkSession, folder: str, path: str) -> None:
-    """Refuse a folder that is none to read from, or a place where no stream may be kept."""
+    """Check that `folder` can be read and that a stream can be stored at `path`."""
     if not path:
         raise InputError("--out is empty; pass a directory")
     check_readable(path)
     try:
         files, location = located(spark.sparkContext, folder)
-        found = bool(files.exists(location)) and files.getFileStatus(location).isDirectory()
+        is_folder = bool(files.exists(location)) and files.getFileStatus(location).isDirectory()
     except (Py4JJavaError, Py4JError) as error:
         raise InputError(f"{folder!r} cannot be read: {summary(error)}") from error
-    if not found:
-        raise InputError(f"{folder}: there is no such directory; files of ratings are put in one")
-    inside, outside = (qualified(spark, name).rstrip("/") + "/" for name in (path, folder))
-    if inside.startswith(outside):
-        raise InputError(f"--out {path} is inside {folder}, where ratings are read; pass another")
+    if not is_folder:
+        raise InputError(f"{folder} is not an existing directory; pass the one with the ratings")
+    model_url, folder_url = (qualified(spark, name).rstrip("/") + "/" for name in (path, folder))
+    if model_url.startswith(folder_url):
+        raise InputError(f"--out {path} is inside {folder}, which is read; pass another --out")
     if not exists(spark, path):
         _check_writable(spark, path)
     elif not exists(spark, stream_folder(path)):
-        raise InputError(f"{path} exists and no stream was kept there; pass another --out")
+        raise InputError(f"{path} exists and stores no stream; pass another --out")
 
 
 def _check_writable(spark: SparkSession, path: str) -> None:
-    """Make the directory, and take away again what was made."""
+    """Check that the directory can be created, and remove what the check created."""
     try:
         files, location = located(spark.sparkContext, path)
-        made = location
-        while made.getParent() is not None and not files.exists(made.getParent()):
-            made = made.getParent()
-        possible = files.mkdirs(location)
-        files.delete(made, True)
+        topmost = location
+        while topmost.getParent() is not None and not files.exists(topmost.getParent()):
+            topmost = topmost.getParent()
+        is_created = files.mkdirs(location)
+        files.delete(topmost, True)
     except Py4JJavaError as error:
-        raise InputError(f"{path} cannot be made: {summary(error)}; pass another --out") from error
-    if not possible:
-        raise InputError(f"{path} cannot be made; pass another --out")
+        raise InputError(
+            f"{path} cannot be created: {summary(error)}; pass another --out"
+        ) from error
+    if not is_created:
+        raise InputError(f"{path} cannot be created; pass another --out")
 
 
 def save_model(
     spark: SparkSession, model: MatrixFactorizationModel, path: str, overwrite: bool
 ) -> None:
-    """Save a model; one that it replaces goes only when the new one is complete."""
+    """Save a model; an existing one is deleted only when the new one is complete."""
     if not (overwrite and exists(spark, path)):
         model.save(spark.sparkContext, path)
         return
     fresh = f"{path.rstrip('/')}.new"
     files, location = located(spark.sparkContext, fresh)
-    files.delete(location, True)  # left over, if at all, from a save that was interrupted
+    files.delete(location, True)  # an interrupted save may have left it
     model.save(spark.sparkContext, fresh)
     destination = located(spark.sparkContext, path)[1]
     files.delete(destination, True)
@@ -108,7 +110,7 @@ def save_model(
 
 
 def save_streamed(spark: SparkSession, model: MatrixFactorizationModel, path: str) -> None:
-    """Save the model of a stream beside what the stream goes on with, in place of an older one."""
+    """Save the model of a stream beside the state of the stream, replacing an older model."""
     fresh, old = (f"{stream_folder(path)}/{name}" for name in ("new model", "old model"))
     files, _ = located(spark.sparkContext, path)
 
@@ -122,12 +124,12 @@ def save_streamed(spark: SparkSession, model: MatrixFactorizationModel, path: st
         if exists(spark, f"{source}/{part}"):
             files.mkdirs(at(target))
             if not files.rename(at(f"{source}/{part}"), at(f"{target}/{part}")):
-                raise RddalsError(f"{target}/{part} cannot be written; the model is at {fresh}")
+                raise RddalsError(f"{target}/{part} cannot be written; use the model at {fresh}")
 
-    for name in (fresh, old):  # left over, if at all, from a save that was interrupted
+    for name in (fresh, old):  # an interrupted save may have left them
         delete(name)
     model.save(spark.sparkContext, fresh)
-    # Metadata go first and come last: without them there is no model.
+    # Metadata are removed first and written last: a directory without them is not a model.
     for part in ("metadata", "data"):
         move(part, path, old)
     for part in ("data", "metadata"):
@@ -138,9 +140,9 @@ def save_streamed(spark: SparkSession, model: MatrixFactorizationModel, path: st
 
 @contextmanager
 def stream_lock(spark: SparkSession, path: str) -> Iterator[None]:
-    """Let no other process of this machine keep a stream at `path` meanwhile.
+    """Keep other processes of this machine from storing a stream at `path` during the block.
 
-    Elsewhere than on this machine's disks, nobody is kept from it.
+    The lock works on local disks only.
     """
     files, location = located(spark.sparkContext, stream_folder(path))
     if files.getScheme() != "file":
@@ -153,17 +155,16 @@ def stream_lock(spark: SparkSession, path: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
-                f"{path}: another process keeps its stream there; wait for its end, or pass "
-                "another --out"
+                f"{path} is in use by another process; wait until it ends, or pass another --out"
             ) from error
-        yield  # whatever ends this process ends its hold
+        yield  # the system releases the lock when the process ends
 
 
 def load_model(spark: SparkSession, path: str) -> MatrixFactorizationModel:
-    """Load a model, or say in one line why not."""
+    """Load a model; raise a one-line error if that fails."""
     if not exists(spark, path):
-        raise InputError(f"{path}: there is no such directory; pass one that rddals train wrote")
+        raise InputError(f"{path}: no such directory; pass one that rddals train wrote")
     try:
         return MatrixFactorizationModel.load(spark.sparkContext, path)
     except (Py4JJavaError, PySparkException) as error:
-        raise InputError(f"{path} holds no complete model: {summary(error)}") from error
+        raise InputError(f"{path} is not a complete model: {summary(error)}") from error

@@ -1,4 +1,4 @@
-"""Options that hold several values: separated by commas, checked one by one."""
+"""Options with several comma-separated values."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ __all__ = ["numbers", "whole", "words"]
 
 
 def words(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
-    """Names of what is known, or ``all`` of them."""
+    """Return the names in `text`, all of `known` for ``all``; reject unknown names."""
     if text == "all":
         return tuple(known)
-    found = _listed(option, text)
-    for word in found:
+    names = _listed(option, text)
+    for word in names:
         if word not in known:
             raise InputError(f"{option} {word}: pass all, or some of {', '.join(known)}")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(names))
 
 
 def numbers(option: str, text: str, least: int = 1) -> tuple[int, ...]:
-    """Positive whole numbers, or -1 where that has a meaning."""
+    """Return the whole numbers in `text`, which are positive, or -1 if `least` is -1."""
     return tuple(dict.fromkeys(_number(option, word, least) for word in _listed(option, text)))
 
 
 def whole(option: str, number: float | None) -> int | None:
-    """A number that may be written as 1e9."""
+    """Return a positive whole number, which may be written as 1e9."""
     return None if number is None else _number(option, repr(number), 1)
 
 
 def _listed(option: str, text: str) -> list[str]:
-    found = [word.strip() for word in text.split(",")]
-    if not all(found):
+    values = [word.strip() for word in text.split(",")]
+    if not all(values):
         raise InputError(f"{option} {text}: pass values separated by commas")
-    return found
+    return values
 
 
 def _number(option: str, text: str, least: int) -> int:

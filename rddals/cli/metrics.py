@@ -1,7 +1,7 @@
-"""How good a model is, on ratings that it has not seen.
+"""Quality of a model on ratings, held-out ones for example.
 
-Ratings and users' factors meet in blocks of users; products' factors are broadcast: 4 bytes times
-rank for each, to every executor. MLlib's model can be measured as well as rddals' own.
+Ratings and users' factors are shuffled to blocks of users. Products' factors are broadcast: 4 bytes
+times rank per product, to every executor. The model may be from rddals or MLlib.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["PredictionErrors", "Quality", "measure"]
 
 @dataclass(frozen=True, slots=True)
 class PredictionErrors:
-    """Sums over the pairs of user and product that the model knows.
+    """Sums of errors over the user-product pairs that the model knows.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class PredictionErrors:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What `measure` finds."""
+    """Result of `measure`."""
 
     errors: PredictionErrors
     ranking: RankingSums | None
@@ -74,23 +74,23 @@ class Quality:
 def measure(
     model: Any, ratings: RDD[Any], *, top: int | None = None, seen: RDD[Any] | None = None
 ) -> Quality:
-    """Compare predictions with ratings.
+    """Compare the predictions of a model with ratings.
 
     Parameters
     ----------
     model : MatrixFactorizationModel
-        Of rddals or of MLlib.
+        Model of rddals or MLlib.
     ratings : RDD
-        As `rddals.rdds.ingest.rating_source` gives it.
+        Ratings as `rddals.rdds.ingest.rating_source` returns them.
     top : int, optional
-        Also rank the products for every user, and look at this many of the first.
+        Number of recommendations per user, for the ranking. None for no ranking.
     seen : RDD, optional
-        Ratings whose products are not recommended again when ranking; the training set.
+        Ratings whose products are excluded from the ranking, such as the training set.
 
     Raises
     ------
     RatingError, RatingTypeError
-        For the first rating that cannot be read.
+        If a rating cannot be read.
     """
     sc = ratings.context
     features = model.userFeatures()
@@ -101,8 +101,8 @@ def measure(
             sources.append(source.mapPartitionsWithIndex(partial(_pieces, kind, split_by_block)))
     products = sc.broadcast(_collected(model.productFeatures(), model.rank))
     try:
-        meeting = sc.union(sources).partitionBy(split_by_block.num_blocks)
-        parts = meeting.mapPartitions(partial(_measure_block, products, model.rank, top)).collect()
+        pieces = sc.union(sources).partitionBy(split_by_block.num_blocks)
+        parts = pieces.mapPartitions(partial(_measure_block, products, model.rank, top)).collect()
     finally:
         products.destroy()
     for part in parts:
@@ -153,7 +153,7 @@ def _pieces(
             for block in np.unique(blocks).tolist():
                 yield block, (kind, select(batch, blocks == block))
     except RddalsError as error:
-        # Raised here, it would arrive wrapped in a Java traceback.
+        # Returned and not raised: Spark would wrap it in a Java traceback.
         yield 0, ("error", error)
 
 

@@ -1,4 +1,4 @@
-"""What a command was asked to do: checked, and free of how it was typed."""
+"""Options of the commands, checked and parsed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = [
     "SparkOptions",
     "Training",
     "column_names",
-    "needs_implicit",
+    "require_implicit",
 ]
 
-#: Seconds between two looks for files: a week.
-LONGEST_WAIT = 604_800
+#: Maximum of seconds between two scans for files: a week.
+MAX_INTERVAL = 604_800
 
 
 @dataclass(frozen=True, slots=True)
 class SparkOptions:
-    """Where to run."""
+    """Options of the Spark session."""
 
     master: str | None
     conf: dict[str, str]
@@ -36,7 +36,7 @@ class SparkOptions:
 
     @classmethod
     def checked(cls, master: str | None, conf: Sequence[str] | None, verbose: bool) -> SparkOptions:
-        """Options as the command line has them."""
+        """Return the options parsed from the command line."""
         settings = {}
         for setting in conf or ():
             name, equals, value = setting.partition("=")
@@ -47,12 +47,12 @@ class SparkOptions:
 
     @property
     def is_configured(self) -> bool:
-        """Whether anything says where Spark is to run, or whether it runs already."""
+        """Whether Spark is running, or its cluster or configuration is given."""
         return bool(self.master or self.conf) or spark_is_configured()
 
     @contextlib.contextmanager
     def session(self, output: Output) -> Iterator[SparkSession]:
-        """A Spark session for the command."""
+        """Start a Spark session for a command."""
         with contextlib.ExitStack() as stack:
             with output.busy("starting Spark"):
                 spark = stack.enter_context(spark_session(self.master, self.conf, self.verbose))
@@ -61,7 +61,7 @@ class SparkOptions:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What to train, and what to hold back; ranges are checked by `rddals.config`."""
+    """Settings of a training and its held-out part; `rddals.config` checks most ranges."""
 
     rank: int
     iterations: int
@@ -81,12 +81,12 @@ class Training:
 
     def __post_init__(self) -> None:
         if not 0 <= self.holdout < 1:
-            raise InputError(f"--holdout is a fraction from 0 to below 1 but got {self.holdout}")
+            raise InputError(f"--holdout must be from 0 to below 1 but got {self.holdout}")
         if self.blocks == 0:
-            raise InputError("--blocks is -1 or positive but got 0")
+            raise InputError("--blocks must be -1 or positive but got 0")
 
     def describe(self) -> str:
-        """The settings in one line."""
+        """Return the settings in one line."""
         parts = [
             f"rank {self.rank}",
             f"{self.iterations} iterations",
@@ -102,7 +102,7 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What to look at: with `top`, also at that many recommendations."""
+    """Settings of an evaluation; with `top`, that many recommendations are ranked."""
 
     top: int | None
     seen: str | None
@@ -111,7 +111,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """How a stream is learned; ranges are checked by `rddals.config`."""
+    """Settings of a stream; `rddals.config` checks most ranges."""
 
     rank: int
     iterations: int
@@ -126,25 +126,25 @@ class Learning:
 
     def __post_init__(self) -> None:
         if self.blocks == 0:
-            raise InputError("--blocks is -1 or positive but got 0")
+            raise InputError("--blocks must be -1 or positive but got 0")
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Which files a stream reads, and when.
+    """Input files of a stream.
 
     Attributes
     ----------
     folder : str
     form : str or None
-        "csv" or "parquet"; None to find out.
+        "csv" or "parquet"; None to detect the format.
     columns : tuple of str or None
     once : bool
-        Whether to end when all that is there is learned.
+        Whether to stop when all files present are learned.
     every : float
-        Seconds between two looks.
+        Seconds between two scans for new files.
     per_batch : int or None
-        How many files make a batch at most.
+        Maximum number of files per batch.
     """
 
     folder: str
@@ -155,19 +155,21 @@ class Files:
     per_batch: int | None
 
     def __post_init__(self) -> None:
-        if not 0.001 <= self.every <= LONGEST_WAIT:
-            raise InputError(f"--every is 0.001 to {LONGEST_WAIT:,} seconds but got {self.every}")
+        if not 0.001 <= self.every <= MAX_INTERVAL:
+            raise InputError(
+                f"--every must be 0.001 to {MAX_INTERVAL:,} seconds but got {self.every}"
+            )
 
 
-def needs_implicit(implicit: bool, **options: object) -> None:
-    """Refuse options that would have no effect."""
+def require_implicit(implicit: bool, **options: object) -> None:
+    """Reject options that have no effect without ``--implicit``."""
     for name, value in options.items():
         if value is not None and not implicit:
-            raise InputError(f"--{name} is of use with --implicit only; pass both or neither")
+            raise InputError(f"--{name} requires --implicit; pass both or neither")
 
 
 def column_names(text: str | None) -> tuple[str, ...] | None:
-    """The names in ``--columns``."""
+    """Return the names in ``--columns``."""
     if text is None:
         return None
     names = tuple(name.strip() for name in text.split(","))

@@ -1,6 +1,6 @@
-"""What a command tells: drawn on a terminal, plain lines in a pipe, one JSON document on demand.
+"""Output of a command: formatted on a terminal, plain lines in a pipe, JSON on request.
 
-With ``--json`` the document is all there is on stdout, and what people read goes to stderr.
+With ``--json`` stdout gets the JSON document only, and text goes to stderr.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ from rddals.training.events import HalfStepDone, Listener
 
 __all__ = ["Output"]
 
-#: Width of the column of labels.
-LABEL = 15
+#: Width of the column of labels, in characters.
+LABEL_WIDTH = 15
 
 
 class Output:
-    """Where a command writes.
+    """Writer of a command's output.
 
     Parameters
     ----------
     as_json : bool
+        Whether to write a JSON document to stdout, and text to stderr.
 
     Attributes
     ----------
     terminal : bool
-        Whether people's part of the output goes to a terminal.
+        Whether the text goes to a terminal.
     """
 
     def __init__(self, as_json: bool = False) -> None:
@@ -55,18 +56,18 @@ class Output:
         self.terminal = self._console.is_terminal and not self._console.is_dumb_terminal
 
     def fact(self, label: str, text: str) -> None:
-        """A line: what it is about, then what there is to say."""
+        """Write one line: a label and a text."""
         self._clear()
         if self.terminal:
             grid = Table.grid(padding=(0, 2, 0, 0))
-            grid.add_column(width=LABEL - 2, style="cyan")
+            grid.add_column(width=LABEL_WIDTH - 2, style="cyan")
             grid.add_row(label, Text(text))
             self._console.print(grid)
         else:
-            self._print(f"{label:{LABEL}}{text}")
+            self._print(f"{label:{LABEL_WIDTH}}{text}")
 
     def section(self, title: str, about: str) -> None:
-        """A heading, and a sentence on what follows."""
+        """Write a heading and a description of the section."""
         self._clear()
         if self.terminal:
             self._console.print()
@@ -83,16 +84,16 @@ class Output:
         left: Collection[int] = (0,),
         style: Mapping[int, str] | None = None,
     ) -> None:
-        """A table, of plain columns in a pipe.
+        """Write a table; in a pipe, as plain columns.
 
         Parameters
         ----------
         headings : sequence of str
         rows : sequence of sequences of str
         left : collection of int
-            The columns that are set left; the others are set right.
+            Left-aligned columns; the others are right-aligned.
         style : mapping of int to str, optional
-            How columns look on a terminal.
+            Styles of columns on a terminal.
         """
         self._clear()
         if self.terminal:
@@ -116,9 +117,9 @@ class Output:
             self._print("  ".join(cells).rstrip())
 
     @contextmanager
-    def busy(self, doing: str) -> Iterator[None]:
-        """Say what is going on, on a terminal and for as long as it lasts."""
-        self._say(doing)
+    def busy(self, activity: str) -> Iterator[None]:
+        """Show an activity on a terminal while the block runs."""
+        self._show(activity)
         try:
             yield
         finally:
@@ -126,10 +127,10 @@ class Output:
 
     @contextmanager
     def progress(self, iterations: int) -> Iterator[Listener]:
-        """A listener to train with: a bar on a terminal, else a line for every iteration."""
+        """Yield a training listener: a progress bar on a terminal, else a line per iteration."""
         if self.terminal and sys.stderr.isatty():
             bar = ProgressBar(iterations)
-            self._say("reading the ratings")
+            self._show("reading the ratings")
             try:
                 yield bar
             finally:
@@ -140,18 +141,18 @@ class Output:
 
     @contextmanager
     def steps(self, total: int) -> Iterator[Callable[[str], None]]:
-        """What tells of one of so many steps: a line each, and on a terminal a bar below."""
+        """Yield a function that reports one of `total` steps: a line, and a bar on a terminal."""
         if not self.terminal:
             count = 0
 
-            def tell(text: str) -> None:
+            def report(text: str) -> None:
                 nonlocal count
                 count += 1
                 self.fact(f"{count}/{total}", text)
 
-            yield tell
+            yield report
             return
-        # Drawn when a step is done: see _say for why there is no thread.
+        # Drawn after each step, without a thread, for the reason given in _show.
         with Progress(
             BarColumn(),
             MofNCompleteColumn(),
@@ -173,7 +174,7 @@ class Output:
             yield advance
 
     def line(self, text: str) -> None:
-        """A sentence."""
+        """Write a sentence as a list item."""
         self._clear()
         if self.terminal:
             self._console.print(Text(f"- {text}"))
@@ -181,14 +182,14 @@ class Output:
             self._print(f"- {text}")
 
     def result(self, document: dict[str, Any]) -> None:
-        """The whole result, for machines; nothing unless they asked for it."""
+        """Write the result as a JSON document, if JSON was requested."""
         if self._as_json:
             _write(sys.stdout, json.dumps(_finite(document), indent=2))
 
-    def _say(self, doing: str) -> None:
-        # No spinner: its thread would write while Spark starts, when stdout is elsewhere.
+    def _show(self, activity: str) -> None:
+        # A spinner would write from a thread while stdout is redirected for the start of Spark.
         if self.terminal:
-            self._stream.write(f"\x1b[2m{doing} ...\x1b[0m")
+            self._stream.write(f"\x1b[2m{activity} ...\x1b[0m")
             self._stream.flush()
             self._busy = True
 
@@ -203,20 +204,20 @@ class Output:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Print at once, since a log in a pipe is read while it grows; go silent if nobody reads on.
+    """Print and flush a line; discard all output after the reader has closed the pipe.
 
-    Whoever reads our output may have seen enough, but the work was asked for.
+    A reader that exits early, such as ``head``, must not end the command.
     """
     try:
         print(text, file=stream, flush=True)
     except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, stream.fileno())
+        os.close(devnull)
 
 
 class _Lines:
-    """A listener that writes a line for every iteration."""
+    """Listener that writes a line per iteration."""
 
     def __init__(self, iterations: int, write: Any) -> None:
         self._iterations = iterations
@@ -230,13 +231,14 @@ class _Lines:
         if event.side == "users":
             label = f"{event.iteration}/{self._iterations}"
             self._write(
-                f"{'iteration':{LABEL}}{label:8}loss {amount(event.loss):14}{self._seconds:.2f} s"
+                f"{'iteration':{LABEL_WIDTH}}{label:8}"
+                f"loss {amount(event.loss):14}{self._seconds:.2f} s"
             )
             self._seconds = 0.0
 
 
 def _finite(value: Any) -> Any:
-    """`value` with null for what JSON has no number for."""
+    """Return `value` with None in place of infinite and NaN numbers, which JSON lacks."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

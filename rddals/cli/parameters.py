@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and the choices among names."""
+"""Arguments and options shared by several commands, and enums of their choices."""
 
 from __future__ import annotations
 
@@ -88,17 +88,17 @@ Columns = Annotated[
     str | None,
     typer.Option(
         metavar="USER,ITEM,RATING",
-        help="What the three columns are called, if not by a usual name.",
+        help="Names of the three columns, if they are not common ones.",
     ),
 ]
-Rank = Annotated[int, typer.Option(min=1, help="Length of a factor.")]
+Rank = Annotated[int, typer.Option(min=1, help="Length of a factor row.")]
 OneExchange = Annotated[
     Exchange, typer.Option(help="How factor rows reach the blocks that need them.")
 ]
-OnePartitioner = Annotated[Partitioner, typer.Option(help="Where users and products live.")]
-OnePrecision = Annotated[Precision, typer.Option(help="In which precision equations are solved.")]
+OnePartitioner = Annotated[Partitioner, typer.Option(help="How ids are assigned to blocks.")]
+OnePrecision = Annotated[Precision, typer.Option(help="Precision of the normal equations.")]
 OneKernels = Annotated[
-    Kernels, typer.Option(help="Which implementation solves them: compiled, or NumPy.")
+    Kernels, typer.Option(help="Implementation of the solver: compiled or NumPy.")
 ]
 Exchanges = Annotated[
     str, typer.Option(metavar="NAMES", help="all, or some of shuffle,broadcast,join,local.")
@@ -108,16 +108,16 @@ Partitioners = Annotated[
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON document on stdout, everything else on stderr."),
+    typer.Option("--json", help="Print one JSON document on stdout, and text on stderr."),
 ]
 Master = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
         rich_help_panel=SPARK,
-        help="Cluster to run on, such as spark://host:7077 or yarn; by default this machine, "
-        "local[*], or what Spark's configuration says. On a cluster set PYSPARK_PYTHON to a "
-        "Python that has numpy and scipy there.",
+        help="Cluster to run on, such as spark://host:7077 or yarn. Default: Spark's "
+        "configuration, else local[*], this machine. On a cluster, set PYSPARK_PYTHON to a Python "
+        "that has numpy and scipy there.",
     ),
 ]
 Conf = Annotated[
@@ -125,7 +125,7 @@ Conf = Annotated[
     typer.Option(
         metavar="NAME=VALUE",
         rich_help_panel=SPARK,
-        help="A setting of Spark, such as spark.driver.memory=8g; may be repeated.",
+        help="Spark setting, such as spark.driver.memory=8g; may be repeated.",
     ),
 ]
 Verbose = Annotated[
@@ -134,9 +134,9 @@ Verbose = Annotated[
         "--verbose",
         "-v",
         rich_help_panel=SPARK,
-        help="Show Spark's own log, and the whole traceback of an error.",
+        help="Show Spark's log, and the full traceback of an error.",
     ),
 ]
 ModelPath = Annotated[
-    str, typer.Argument(metavar="DIR", help="A model that rddals train or MLlib saved.")
+    str, typer.Argument(metavar="DIR", help="Directory of a model saved by rddals or MLlib.")
 ]

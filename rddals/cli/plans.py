@@ -1,4 +1,4 @@
-"""What the commands that plan and measure shuffles do."""
+"""The commands plan and measure."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from rddals.sources.local_reader import LocalFileRatings, read_local_ratings
 from rddals.sources.paths import quoted
 from rddals.sources.readers import read_ratings
 
-__all__ = ["Grid", "expect", "measure", "only_without_data", "plan"]
+__all__ = ["Grid", "measure", "plan", "plan_from_sizes", "reject_sizes"]
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """What is to be combined with what."""
+    """Combinations of settings to plan."""
 
     rank: int
     exchanges: tuple[str, ...]
@@ -35,7 +35,7 @@ class Grid:
 
     @classmethod
     def checked(cls, rank: int, exchanges: str, partitioners: str, blocks: str) -> Grid:
-        """Lists as the command line has them, separated by commas."""
+        """Return the grid parsed from comma-separated lists."""
         return cls(
             rank,
             words("--exchange", exchanges, NAMES),
@@ -45,16 +45,16 @@ class Grid:
 
 
 def plan(
-    where: SparkOptions,
+    spark_options: SparkOptions,
     output: Output,
     paths: Sequence[str],
     grid: Grid,
     executors: int | None,
     columns: Sequence[str] | None,
 ) -> None:
-    """Plan trainings on ratings."""
+    """Plan trainings on ratings in files."""
 
-    def planned(source: Ratings | LocalFileRatings, ratings: Any) -> Plan:
+    def compute(source: Ratings | LocalFileRatings, ratings: Any) -> Plan:
         output.fact("ratings", f"{quoted(source.paths)} ({source.description})")
         with output.busy("planning"):
             return rddals.plan(
@@ -67,51 +67,52 @@ def plan(
             )
 
     source: Ratings | LocalFileRatings
-    local = None if where.is_configured else read_local_ratings(paths, columns)
+    local = None if spark_options.is_configured else read_local_ratings(paths, columns)
     if local is not None:
-        source, found = local, planned(local, local.block)
+        source, result = local, compute(local, local.block)
     else:
-        with where.session(output) as spark:
-            with output.busy("looking at the ratings"):
+        with spark_options.session(output) as spark:
+            with output.busy("detecting the format of the ratings"):
                 source = ratings = read_ratings(spark, paths, columns)
             with ratings.locating_faults():
-                found = planned(ratings, ratings.frame)
-    _print_plan(output, found)
-    output.result({"paths": list(source.paths), **found.document()})
+                result = compute(ratings, ratings.frame)
+    _print_plan(output, result)
+    output.result({"paths": list(source.paths), **result.document()})
 
 
-def only_without_data(**options: object) -> None:
-    """Refuse options that describe ratings where there are some."""
+def reject_sizes(**options: object) -> None:
+    """Reject options that replace RATINGS when RATINGS are given."""
     for name, value in options.items():
         if value is not None:
-            raise InputError(f"--{name} describes ratings that are not there; pass it or RATINGS")
+            raise InputError(f"--{name} replaces RATINGS, which are given; pass one of the two")
 
 
-def expect(output: Output, grid: Grid, sizes: dict[str, Any], degrees: str) -> None:
-    """Plan trainings on ratings that are not there."""
+def plan_from_sizes(output: Output, grid: Grid, sizes: dict[str, Any], degrees: str) -> None:
+    """Plan trainings from the sizes of the data, by expected values."""
     for name, value in sizes.items():
         if value is None:
-            raise InputError(f"pass RATINGS, or --{name} and what else describes them: --help")
+            raise InputError(f"--{name} is missing; pass it, or RATINGS instead of sizes")
     if grid.partitioners != ("hash",):
-        raise InputError("without RATINGS, --partitioner is hash: nothing else can be foretold")
+        raise InputError("--partitioner must be hash without RATINGS, which others need")
     blocks = None if grid.blocks == (-1,) else grid.blocks
-    found = expected_plan(
+    result = expected_plan(
         **sizes, rank=grid.rank, degrees=degrees, exchanges=grid.exchanges, blocks=blocks
     )
     output.fact("degrees", f"{degrees}, ids hashed: expected values")
-    _print_plan(output, found)
-    output.result({"degrees": degrees, **found.document()})
+    _print_plan(output, result)
+    output.result({"degrees": degrees, **result.document()})
 
 
 def _print_plan(output: Output, plan: Plan) -> None:
     output.fact(
-        "counted",
-        f"{plan.ratings:,} of {plan.products:,} products by {plan.users:,} users, rank {plan.rank}",
+        "size",
+        f"{plan.ratings:,} ratings of {plan.products:,} products by {plan.users:,} users, "
+        f"rank {plan.rank}",
     )
     output.section(
-        "What moves",
-        "In an iteration, and in the half-steps in which users, and products, send; without "
-        "compression. To how many blocks a row goes, on average.",
+        "Bytes moved",
+        "Uncompressed bytes per iteration, and per half-step in which users or products send. "
+        "Rows: average number of times that a user's and a product's row is sent.",
     )
     output.table(
         ("partitioner", "blocks", "exchange", "iteration", "users", "products", "messages", "rows"),
@@ -119,25 +120,25 @@ def _print_plan(output: Output, plan: Plan) -> None:
             row
             for placement in plan.placements
             for exchange in placement.half_steps
-            if (row := _moves(placement, exchange))
+            if (row := _traffic_cells(placement, exchange))
         ],
         left=(0, 2),
     )
     output.section(
-        "How it is spread",
-        "The heaviest block beside the mean: its ratings, the rows that it needs, and the "
-        "estimated time of solving it on one core here. Memory of the largest task.",
+        "Balance",
+        "Heaviest block / mean: ratings, rows received, and estimated time to solve it on one core "
+        "of this machine. Memory of the largest task.",
     )
     output.table(
         ("partitioner", "blocks", "solved", "ratings", "rows", "time", "memory"),
         [
-            (placement.partitioner, _blocks(placement), name, *_spread(side))
+            (placement.partitioner, _blocks(placement), name, *_balance_cells(side))
             for placement in plan.placements
             for name, side in (("products", placement.products), ("users", placement.users))
         ],
         left=(0, 2),
     )
-    output.section("What auto would take", "And why, by the rows alone, without their envelopes.")
+    output.section("Choice of auto", "Based on the bytes of rows, without message overhead.")
     output.table(
         ("partitioner", "blocks", "exchange", "reason"),
         [(p.partitioner, _blocks(p), p.choice.exchange, p.choice.reason) for p in plan.placements],
@@ -151,7 +152,7 @@ def _blocks(placement: PlannedPlacement) -> str:
     return f"{users:,}" if users == products else f"{users:,} x {products:,}"
 
 
-def _moves(placement: PlannedPlacement, exchange: str) -> tuple[str, ...]:
+def _traffic_cells(placement: PlannedPlacement, exchange: str) -> tuple[str, ...]:
     users, products = placement.half_steps[exchange]
     bound = "" if users.least_bytes == users.most_bytes else "<= "
     return (
@@ -166,7 +167,7 @@ def _moves(placement: PlannedPlacement, exchange: str) -> tuple[str, ...]:
     )
 
 
-def _spread(side: PlannedSide) -> tuple[str, ...]:
+def _balance_cells(side: PlannedSide) -> tuple[str, ...]:
     return (
         f"{side.ratings.most:,.0f} / {side.ratings.mean:,.0f}",
         f"{side.rows.most:,.0f} / {side.rows.mean:,.0f}",
@@ -183,21 +184,21 @@ def _readable_time(seconds: float) -> str:
 
 
 def measure(output: Output, path: str) -> None:
-    """What a program has moved, from the log of its events."""
+    """Print what a program moved, from its Spark event log."""
     with output.busy("reading the log"):
-        found = read_event_log(path)
-    output.fact("log", f"{path}, of Spark {found.spark}")
-    if not found.finished:
-        output.fact("unfinished", "the program still runs, or was killed: this is of what it told")
-    if found.steps:
-        output.section("Steps of trainings", "Of rddals: links, start, then sides that are solved.")
+        measured = read_event_log(path)
+    output.fact("log", f"{path}, of Spark {measured.spark}")
+    if not measured.finished:
+        output.fact("incomplete", "the program is running or was killed; the log has no end")
+    if measured.steps:
+        output.section("Steps of rddals", "Link blocks, start, then the side that is solved.")
         output.table(
             ("step", "tasks", *TRAFFIC),
-            [(step.step, f"{step.done.tasks:,}", *_traffic(step.done)) for step in found.steps],
+            [(step.step, f"{step.done.tasks:,}", *_traffic(step.done)) for step in measured.steps],
         )
-    output.section("Stages", "As on Spark's pages; seconds of a task: least, median, greatest.")
+    output.section("Stages", "As in Spark's UI. Task seconds: minimum, median, maximum.")
     output.table(
-        ("stage", "name", "tasks", *TRAFFIC, "of a task"),
+        ("stage", "name", "tasks", *TRAFFIC, "task seconds"),
         [
             (
                 str(stage.stage),
@@ -206,12 +207,12 @@ def measure(output: Output, path: str) -> None:
                 *_traffic(stage.done),
                 ", ".join(f"{seconds:.2g}" for seconds in stage.task_seconds),
             )
-            for stage in found.stages
+            for stage in measured.stages
         ],
         left=(1,),
     )
-    _print_totals(output, found)
-    output.result({"log": path, **found.document()})
+    _print_totals(output, measured)
+    output.result({"log": path, **measured.document()})
 
 
 TRAFFIC = ("read", "remote", "written", "records", "spilled", "waited", "seconds")
@@ -229,17 +230,17 @@ def _traffic(traffic: Traffic) -> tuple[str, ...]:
     )
 
 
-def _print_totals(output: Output, found: Measured) -> None:
-    total = found.total
+def _print_totals(output: Output, measured: Measured) -> None:
+    total = measured.total
     output.fact(
-        "in all",
+        "total",
         f"{readable_bytes(total.written)} written to shuffles, {readable_bytes(total.read)} read, "
-        f"in {total.tasks:,} tasks of {total.seconds:,.1f} s together",
+        f"in {total.tasks:,} tasks, {total.seconds:,.1f} s of task time",
     )
-    for label, traffic in (("retried", found.retried), ("failed", found.failed)):
+    for label, traffic in (("retried", measured.retried), ("failed", measured.failed)):
         if traffic.tasks:
             output.fact(
                 label,
-                f"{traffic.tasks:,} tasks of {traffic.seconds:,.1f} s, "
+                f"{traffic.tasks:,} tasks, {traffic.seconds:,.1f} s of task time, "
                 f"{readable_bytes(traffic.written)} written",
             )

@@ -1,4 +1,4 @@
-"""Precision and NDCG of a block of users' recommendations; NumPy alone."""
+"""Precision and NDCG of the recommendations for a block of users, in NumPy."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from rddals.blocks.ratings import RatingBlock
 
 __all__ = ["RankingSums", "rank_block"]
 
-#: Users that are scored at a time.
+#: Number of users scored at a time.
 TILE = 128
 
 
 @dataclass(frozen=True, slots=True)
 class RankingSums:
-    """Sums over users with a rating above zero to find.
+    """Sums of ranking metrics over users with at least one rating above zero.
 
     Attributes
     ----------
     top : int
-        How many recommendations are looked at.
+        Number of recommendations per user.
     users, unknown_users : int
-        Users that the model knows, who are ranked for, and others.
+        Users with and without a factor row.
     ndcg_sum, precision_sum : float
+        Sums over the known users.
     """
 
     top: int
@@ -37,12 +38,12 @@ class RankingSums:
 
     @property
     def ndcg(self) -> float | None:
-        """Mean normalised discounted cumulative gain; None without a user."""
+        """Mean normalised discounted cumulative gain; None without a known user."""
         return self.ndcg_sum / self.users if self.users else None
 
     @property
     def precision(self) -> float | None:
-        """Mean share of the recommendations that were found; None without a user."""
+        """Mean share of recommendations that are relevant; None without a known user."""
         return self.precision_sum / self.users if self.users else None
 
     def __add__(self, other: RankingSums) -> RankingSums:
@@ -56,24 +57,25 @@ class RankingSums:
 
 
 def rank_block(
-    users: FactorBlock, products: FactorBlock, wanted: RatingBlock, seen: RatingBlock, top: int
+    users: FactorBlock, products: FactorBlock, relevant: RatingBlock, seen: RatingBlock, top: int
 ) -> RankingSums:
-    """Rank the products for each user and look for the wanted ones among the first.
+    """Rank the products for each user and score the first `top` of them.
 
-    A product counts once, with gain 1, if its rating is above zero. One that the model does not
-    know cannot be found and counts as missed.
+    A product is relevant, with gain 1, if its rating is above zero; duplicates count once. A
+    relevant product that the model does not know counts as missed.
 
     Parameters
     ----------
     users, products : FactorBlock
-    wanted : RatingBlock
-        What the users are to be recommended.
+    relevant : RatingBlock
+        Ratings whose products should be recommended.
     seen : RatingBlock
-        What they are not recommended again.
+        Ratings whose products are excluded from the recommendations.
     top : int
+        Number of recommendations per user.
     """
-    positive = wanted.ratings > 0
-    pairs = np.unique(np.stack([wanted.users[positive], wanted.products[positive]]), axis=1)
+    positive = relevant.ratings > 0
+    pairs = np.unique(np.stack([relevant.users[positive], relevant.products[positive]]), axis=1)
     ids, sizes = np.unique(pairs[0], return_counts=True)
     rows, known = users.find(ids)
     by_user = np.argsort(seen.users, kind="stable")
@@ -96,12 +98,12 @@ def _cells(
     users: NDArray[np.int32],
     products: NDArray[np.int32],
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Where pairs, ascending by user, stand in the tile's matrix; those outside it are left out."""
+    """Return the cells of a tile's matrix for pairs sorted by user; skip pairs outside it."""
     low, high = np.searchsorted(users, tile[0]), np.searchsorted(users, tile[-1], side="right")
-    here, product = users[low:high], products[low:high]
-    rows = np.minimum(np.searchsorted(tile, here), len(tile) - 1)
-    columns = np.minimum(np.searchsorted(product_ids, product), len(product_ids) - 1)
-    inside = (tile[rows] == here) & (product_ids[columns] == product)
+    tile_users, tile_products = users[low:high], products[low:high]
+    rows = np.minimum(np.searchsorted(tile, tile_users), len(tile) - 1)
+    columns = np.minimum(np.searchsorted(product_ids, tile_products), len(product_ids) - 1)
+    inside = (tile[rows] == tile_users) & (product_ids[columns] == tile_products)
     return rows[inside], columns[inside]
 
 
@@ -111,15 +113,15 @@ def _scored(
     best = np.argpartition(-scores, min(top, scores.shape[1]) - 1, axis=1)[:, :top]
     order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
     best = np.take_along_axis(best, order, axis=1)  # (users, top), best first
-    # What was seen is no recommendation, even where nothing else is left.
-    found = np.take_along_axis(hits, best, axis=1)
-    found &= np.isfinite(np.take_along_axis(scores, best, axis=1))
+    # A seen product is never a hit, even if fewer than `top` unseen products exist.
+    relevant = np.take_along_axis(hits, best, axis=1)
+    relevant &= np.isfinite(np.take_along_axis(scores, best, axis=1))
     discounts = 1.0 / np.log2(np.arange(2, top + 2))
     ideal = np.cumsum(discounts)[np.minimum(sizes, top) - 1]
-    gains = found @ discounts[: found.shape[1]]
+    gains = relevant @ discounts[: relevant.shape[1]]
     return RankingSums(
         top,
         users=len(sizes),
         ndcg_sum=float((gains / ideal).sum()),
-        precision_sum=float(found.sum() / top),
+        precision_sum=float(relevant.sum() / top),
     )

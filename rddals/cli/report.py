@@ -1,4 +1,4 @@
-"""What commands have to say of a training and a test, for people and for machines."""
+"""Results of trainings and evaluations as printed text and as JSON documents."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = [
 
 
 def print_links(output: Output, links: LinksBuilt) -> None:
-    """How much was read, and which exchange was chosen."""
+    """Print the size of the ratings and the chosen exchange."""
     output.fact(
         "links",
         f"{links.ratings:,} ratings of {links.products:,} products by {links.users:,} users, "
-        f"in {links.seconds:.2f} s, the start of Spark's workers included",
+        f"in {links.seconds:.2f} s, including the start of Spark's workers",
     )
     output.fact("exchange", f"{links.exchange.exchange}: {links.exchange.reason}")
 
 
 def links_document(links: LinksBuilt) -> dict[str, Any]:
-    """The same for machines, with the bytes that each exchange would move."""
+    """Return sizes, chosen exchange, and the bytes that each exchange would move."""
     users, products = (dict(bytes_moved(sizes)) for sizes in links.sizes)
     return {
         "ratings": links.ratings,
@@ -46,19 +46,19 @@ def links_document(links: LinksBuilt) -> dict[str, Any]:
 
 
 def kernels_document(history: Iterable[HalfStepDone]) -> str | None:
-    """The kernels that ran, if any iteration did."""
+    """Return the names of the kernels that ran; None without an iteration."""
     return ", ".join(sorted({step.kernels for step in history})) or None
 
 
 def print_kernels(output: Output, history: Iterable[HalfStepDone]) -> None:
-    """The kernels that ran."""
+    """Print the kernels that ran."""
     kernels = kernels_document(history)
     if kernels is not None:
         output.fact("kernels", kernels)
 
 
 def history_document(history: Iterable[HalfStepDone]) -> list[dict[str, Any]]:
-    """Loss and seconds of every iteration."""
+    """Return the loss and the seconds of every iteration."""
     iterations: list[dict[str, Any]] = []
     seconds = 0.0
     for step in history:
@@ -70,26 +70,26 @@ def history_document(history: Iterable[HalfStepDone]) -> list[dict[str, Any]]:
 
 
 def print_quality(output: Output, quality: Quality, label: str) -> None:
-    """Errors of the predictions, or the ranking if there is one."""
+    """Print the ranking metrics if there are any, else the prediction errors."""
     errors, ranking = quality.errors, quality.ranking
     if ranking is None:
         output.fact(
             f"{label}RMSE",
             f"{number(errors.rmse)} over {errors.known:,} ratings; "
-            f"{errors.unknown:,} more with a user or product that the model does not know",
+            f"{errors.unknown:,} more have a user or product unknown to the model",
         )
         output.fact("MAE", number(errors.mae))
     else:
         output.fact(
             f"NDCG@{ranking.top}",
             f"{number(ranking.ndcg)} over {ranking.users:,} users; "
-            f"{ranking.unknown_users:,} more that the model does not know",
+            f"{ranking.unknown_users:,} more are unknown to the model",
         )
         output.fact(f"precision@{ranking.top}", number(ranking.precision))
 
 
 def quality_document(quality: Quality) -> dict[str, Any]:
-    """The same for machines."""
+    """Return prediction errors and ranking metrics."""
     errors, ranking = quality.errors, quality.ranking
     document: dict[str, Any] = {
         "ratings": errors.known + errors.unknown,
@@ -110,5 +110,5 @@ def quality_document(quality: Quality) -> dict[str, Any]:
 
 
 def number(value: float | None) -> str:
-    """A figure of merit, if there is one."""
+    """Format a metric, which is None if it is undefined."""
     return "none" if value is None else f"{value:.4f}"

@@ -1,4 +1,4 @@
-"""Ratings to train on and ratings held out, the same ones at every computation."""
+"""Deterministic split of ratings into a training and a held-out part."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["held_out", "select", "split"]
 def held_out(
     users: NDArray[np.int32], products: NDArray[np.int32], fraction: float, seed: int
 ) -> NDArray[np.bool_]:
-    """Which ratings are held out, by a hash of user, product and seed.
+    """Return which ratings are held out, by a hash of user, product and seed.
 
-    A pair that was rated twice is held out twice or not at all. Where a rating is stored, and in
-    what order, does not matter: a draw from a random generator would differ at each reading.
+    All ratings of a pair are on the same side. The split does not depend on the order or location
+    of ratings, unlike draws from a random generator, which differ each time Spark reads them.
 
     Parameters
     ----------
     users, products : ndarray of int32, shape (n,)
     fraction : float
-        Of all pairs, from 0 to below 1.
+        Fraction of pairs to hold out, from 0 to below 1.
     seed : int
 
     Returns
@@ -41,29 +41,29 @@ def held_out(
 
 
 def select(ratings: RatingBlock, rows: NDArray[np.bool_]) -> RatingBlock:
-    """The ratings of some rows."""
+    """Return the ratings of the selected rows."""
     return RatingBlock(ratings.users[rows], ratings.products[rows], ratings.ratings[rows])
 
 
 def split(source: RDD[Any], fraction: float, seed: int) -> tuple[RDD[Any], RDD[Any]]:
-    """Training and held-out ratings, in columns; each is a pass over the source when it is read."""
+    """Return training and held-out ratings in columns; computing either reads the source once."""
     training, testing = (
-        source.mapPartitionsWithIndex(partial(_side, fraction, seed, side))
-        for side in (False, True)
+        source.mapPartitionsWithIndex(partial(_select_part, fraction, seed, is_held_out))
+        for is_held_out in (False, True)
     )
     return training, testing
 
 
-def _side(
-    fraction: float, seed: int, side: bool, partition: int, elements: Iterable[Any]
+def _select_part(
+    fraction: float, seed: int, is_held_out: bool, partition: int, elements: Iterable[Any]
 ) -> Iterator[RatingBlock]:
     for batch in read_batches(partition, elements):
-        rows = held_out(batch.users, batch.products, fraction, seed) == side
+        rows = held_out(batch.users, batch.products, fraction, seed) == is_held_out
         yield select(batch, rows)
 
 
 def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    """Apply the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
     words = words + np.uint64(0x9E3779B97F4A7C15)
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

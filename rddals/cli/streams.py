@@ -1,4 +1,4 @@
-"""What the command stream does: it learns the files of a folder as they come."""
+"""The command stream: learns new files of a folder batch by batch."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ from rddals.streaming.file_source import FileSourceLog
 
 __all__ = ["stream"]
 
-#: Seconds between two looks whether a signal has come.
-WAIT = 0.2
+#: Seconds between two checks for a signal.
+POLL_SECONDS = 0.2
 
-#: Of files as such. The query finds them, and does not read what is in them.
-FILES = "path string, modificationTime timestamp, length long, content binary"
-#: Spark passes over a file that is a week older than another, and says nothing.
-ANY_AGE = "36500d"
+#: Schema of the binary file source. The query only lists files and never reads their content.
+FILE_SCHEMA = "path string, modificationTime timestamp, length long, content binary"
+#: By default Spark silently skips files a week older than the newest one.
+MAX_FILE_AGE = "36500d"
 
 
 def stream(
-    where: SparkOptions, output: Output, source: Files, learning: Learning, out: str
+    spark_options: SparkOptions, output: Output, source: Files, learning: Learning, out: str
 ) -> None:
-    """Learn batch by batch from files, until there are no more or a signal comes; save."""
-    with where.session(output) as spark, signalled() as stop, ExitStack() as ends:
+    """Learn files batch by batch until none are left or a signal arrives; save the model."""
+    with spark_options.session(output) as spark, signalled() as stop, ExitStack() as stack:
         check_stream(spark, source.folder, out)
-        ends.enter_context(stream_lock(spark, out))
-        als = _begin(learning, out)
+        stack.enter_context(stream_lock(spark, out))
+        als = _create_als(learning, out)
         checkpoint = f"{stream_folder(out)}/files"
-        found = FileSourceLog(spark.sparkContext, checkpoint)
-        _check_whole(spark, source.folder, out, als, found)
+        log = FileSourceLog(spark.sparkContext, checkpoint)
+        _check_state(spark, source.folder, out, als, log)
         output.fact("reading", source.folder + ("" if source.once else ", until Ctrl-C"))
         if als.model is not None:
             output.fact(
-                "going on",
+                "resuming",
                 f"after {als.model.batches:,} batches of {als.model.ratings:,} ratings",
             )
-        began = perf_counter()
-        learner = _Learner(spark, output, source, found, als)
+        start = perf_counter()
+        learner = _Learner(spark, output, source, log, als)
         learner.run(checkpoint, stop)
         if als.model is None:
-            output.fact("saved", "nothing; there was no rating")
+            output.fact("saved", "nothing; no ratings were read")
         else:
             with output.busy("saving"):
                 matrix = als.model.toMatrixFactorizationModel()
@@ -76,13 +76,13 @@ def stream(
                 "users": 0 if model is None else model.users,
                 "products": 0 if model is None else model.products,
                 "learned": asdict(learner.learned),
-                "seconds": perf_counter() - began,
+                "seconds": perf_counter() - start,
             }
         )
 
 
-def _begin(learning: Learning, out: str) -> StreamingALS:
-    """The stream that is kept at `out`, or a new one."""
+def _create_als(learning: Learning, out: str) -> StreamingALS:
+    """Resume the stream stored at `out`, or create a new one."""
     return StreamingALS(
         rank=learning.rank,
         iterations=learning.iterations,
@@ -99,34 +99,33 @@ def _begin(learning: Learning, out: str) -> StreamingALS:
     )
 
 
-def _check_whole(
-    spark: SparkSession, folder: str, out: str, als: StreamingALS, found: FileSourceLog
+def _check_state(
+    spark: SparkSession, folder: str, out: str, als: StreamingALS, log: FileSourceLog
 ) -> None:
-    """Refuse a stream of which a part is gone, or that has read another folder."""
-    last = found.last_batch
-    kept = stream_folder(out)
-    gone = None
+    """Reject a stream with missing state, or one that has read another folder."""
+    last = log.last_batch
+    state_folder = stream_folder(out)
+    missing = None
     if als.model is not None and last is None:
-        gone = f"{kept}/files, which tells what files were learned,"
+        missing = f"{state_folder}/files, the log of learned files,"
     if als.model is None and last is not None and exists(spark, f"{out}/metadata"):
-        gone = f"{kept}/state, which holds what was learned,"
-    if gone is not None:
-        raise InputError(f"{gone} is gone; restore it, or begin anew with another --out")
+        missing = f"{state_folder}/state, the state of the model,"
+    if missing is not None:
+        raise InputError(f"{missing} is missing; restore it, or start again with another --out")
     if last is not None:
-        *_, files = found.of_batch(last)
-        file, inside = path_of(spark, files[-1]), qualified(spark, folder).rstrip("/") + "/"
-        if not file.startswith(inside):
+        *_, files = log.of_batch(last)
+        file, folder_url = path_of(spark, files[-1]), qualified(spark, folder).rstrip("/") + "/"
+        if not file.startswith(folder_url):
             raise InputError(
-                f"{folder}: the stream at {out} has read {plain(file)}, which is not in it; "
-                "pass the folder it was begun with, by the same name, or another --out"
+                f"{folder}: the stream at {out} has read {plain(file)}, which is outside it; "
+                "pass the same folder as before, under the same name, or another --out"
             )
 
 
 class Stop:
-    """Whether a signal has asked for an end.
+    """Flag that a signal handler sets.
 
-    No `threading.Event`: a handler that comes while the main thread is inside of one would wait
-    for itself.
+    A `threading.Event` could deadlock: the handler may run while the main thread holds its lock.
     """
 
     requested = False
@@ -134,26 +133,26 @@ class Stop:
 
 @contextmanager
 def signalled() -> Iterator[Stop]:
-    """SIGTERM and the first Ctrl-C ask for an end; the second Ctrl-C is one."""
+    """Set the flag on SIGTERM and the first Ctrl-C; a second Ctrl-C interrupts at once."""
     stop = Stop()
 
     def request_stop(number: int, frame: FrameType | None) -> None:
         stop.requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    had = {
+    handlers = {
         number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
         yield stop
     finally:
-        for number, handler in had.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 @dataclass(slots=True)
 class Learned:
-    """What became of this run's batches."""
+    """Counts of the batches of this run."""
 
     batches: int = 0
     ratings: int = 0
@@ -161,37 +160,37 @@ class Learned:
 
 
 class _Ended(Exception):
-    """A batch came after the end was asked for; it is learned the next time."""
+    """A batch arrived after the stop request; the next run learns it."""
 
 
 class _Learner:
-    """Learns what Spark's file source finds."""
+    """Consumer of the batches of Spark's file source."""
 
     def __init__(
         self,
         spark: SparkSession,
         output: Output,
         source: Files,
-        found: FileSourceLog,
+        log: FileSourceLog,
         als: StreamingALS,
     ) -> None:
         self.learned = Learned()
         self._spark = spark
         self._output = output
         self._source = source
-        self._found = found
+        self._log = log
         self._als = als
         self._in_batch = threading.Lock()
-        self._ended = False
+        self._stopping = False
         self._error: Exception | None = None
 
     def run(self, checkpoint: str, stop: Stop) -> None:
-        """Learn until a signal comes, or, with ``once``, all is learned."""
+        """Learn until a signal arrives or, with ``once``, until all files are learned."""
         source = self._source
-        reader = self._spark.readStream.format("binaryFile").schema(FILES)
+        reader = self._spark.readStream.format("binaryFile").schema(FILE_SCHEMA)
         if source.per_batch is not None:
             reader = reader.option("maxFilesPerTrigger", source.per_batch)
-        reader = reader.options(recursiveFileLookup="true", maxFileAge=ANY_AGE)
+        reader = reader.options(recursiveFileLookup="true", maxFileAge=MAX_FILE_AGE)
         files = reader.load(escaped(source.folder))
         writer = files.writeStream.option("checkpointLocation", checkpoint).foreachBatch(self.learn)
         if source.once:
@@ -201,14 +200,14 @@ class _Learner:
         query = writer.start()
         try:
             while query.isActive and not stop.requested:
-                query.awaitTermination(WAIT)
-            failed = query.exception()
+                query.awaitTermination(POLL_SECONDS)
+            failure = query.exception()
         except StreamingQueryException as error:
-            failed = error
+            failure = error
         finally:
-            # A query that is stopped cancels its jobs. So the batch that it is in comes to its end
-            # first; a further one is refused, and must not wait for a lock that waits for it.
-            self._ended = True
+            # Stopping the query cancels its jobs, so the current batch must finish first. The stop
+            # itself does not hold the lock: a later batch takes the lock to be rejected.
+            self._stopping = True
             try:
                 with self._in_batch:
                     pass
@@ -216,42 +215,39 @@ class _Learner:
                 query.stop()
         if self._error is not None:
             raise self._error
-        if failed is not None:
-            raise failed
+        if failure is not None:
+            raise failure
 
     def learn(self, files: DataFrame, batch: int) -> None:
-        """Learn one batch; Spark calls this, in a thread of its own."""
+        """Learn one batch. Spark calls this in its own thread."""
         with self._in_batch:
-            if self._ended:
+            if self._stopping:
                 raise _Ended
             try:
-                self._learn(batch)
+                self._learn_files(batch)
             except Exception as error:
                 self._error = error
                 raise
 
-    def _learn(self, batch: int) -> None:
+    def _learn_files(self, batch: int) -> None:
         read: list[Ratings] = []
-        learned: list[BatchLearned] = []
 
         def batches() -> Iterator[DataFrame]:
-            for urls in self._found.of_batch(batch):
+            for urls in self._log.of_batch(batch):
                 paths = [path_of(self._spark, url) for url in urls]
                 ratings = read_batch(self._spark, paths, self._source.columns, self._source.form)
                 if ratings is not None:
                     read.append(ratings)
                     yield ratings.frame
-                    assert self._als.learned is not None
-                    learned.append(self._als.learned)
 
         try:
-            self._als.updateBatch(batches(), batch)
+            learned = self._als.updateBatch(batches(), batch)
         except Exception:
             with read[-1].locating_faults() if read else nullcontext():
                 raise
-        # Nothing, if the batch is given once more: it was saved before the query was killed.
-        for one in learned:
-            self._print_batch(one)
+        # Empty for a repeated batch, which was saved before the query was killed.
+        for batch_learned in learned:
+            self._print_batch(batch_learned)
 
     def _print_batch(self, learned: BatchLearned) -> None:
         self.learned.batches += 1

@@ -1,4 +1,4 @@
-"""What the command study does."""
+"""The command study."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from rddals.study.runs import Settings, Study
 
 __all__ = ["study"]
 
-#: Without compression, so that what is measured is what was sent.
-PLAIN = {"spark.shuffle.compress": "false", "spark.broadcast.compress": "false"}
+#: Without compression, measured bytes are the bytes sent.
+UNCOMPRESSED = {"spark.shuffle.compress": "false", "spark.broadcast.compress": "false"}
 
 
 def study(
-    where: SparkOptions,
+    spark_options: SparkOptions,
     output: Output,
     paths: Sequence[str],
     grid: Grid,
@@ -41,12 +41,12 @@ def study(
     columns: Sequence[str] | None,
     version: str,
 ) -> None:
-    """Run what has not been run of a grid, and write the report of all that has."""
+    """Run the missing combinations of a grid, and write the report of all runs."""
     page = _page()
     check_folder(out)
-    where = replace(where, conf={**PLAIN, **where.conf})
-    with where.session(output) as spark:
-        with output.busy("looking at the ratings"):
+    spark_options = replace(spark_options, conf={**UNCOMPRESSED, **spark_options.conf})
+    with spark_options.session(output) as spark:
+        with output.busy("detecting the format of the ratings"):
             ratings = read_ratings(spark, paths, columns)
         output.fact("ratings", f"{ratings.name} ({ratings.description})")
         with ratings.locating_faults(), _cached(ratings) as frame:
@@ -66,16 +66,18 @@ def study(
                     _run(output, Study(frame, rating_source(frame), settings), missing, record)
                 except BaseException:
                     if record.done:
-                        output.fact("written", f"{_write(page, record, out)[0]}, of what was run")
+                        output.fact(
+                            "written", f"{_write(page, record, out)[0]}, of the completed runs"
+                        )
                     raise
     report, csv = _write(page, record, out)
-    found = findings(record.document)
+    sentences = findings(record.document)
     output.section("Findings", "Computed from the figures in the report.")
-    for sentence in found:
+    for sentence in sentences:
         output.line(sentence)
     output.fact("written", f"{report}, {csv} and {out / 'study.json'}")
     files = {"report": str(report), "csv": str(csv), "json": str(out / "study.json")}
-    output.result({**files, "runs": len(record.done), "findings": found})
+    output.result({**files, "runs": len(record.done), "findings": sentences})
 
 
 def _write(page: Any, record: Record, out: Path) -> tuple[Path, Path]:
@@ -83,12 +85,12 @@ def _write(page: Any, record: Record, out: Path) -> tuple[Path, Path]:
 
 
 def _page() -> Any:
-    """The module that makes the report; asked for before anything long."""
+    """Import the module that writes the report, before any long work."""
     try:
         from rddals.study import page
     except ImportError as error:
         raise InputError(
-            f"the report needs {error.name}, which is not installed: pip install 'rddals[study]'"
+            f"the report needs {error.name}; install it with: pip install 'rddals[study]'"
         ) from error
     return page
 
@@ -105,13 +107,13 @@ def _cached(ratings: Ratings) -> Iterator[DataFrame]:
 def _subject(
     spark: SparkSession, ratings: Ratings, frame: DataFrame, settings: Settings
 ) -> dict[str, Any]:
-    """What all runs of a study must have in common."""
+    """Return the properties that all runs of a study must share."""
     sc = spark.sparkContext
     source = rating_source(frame)
     try:
         users, products = count_degrees(source)
     except NoRatingsError:
-        raise InputError(f"{ratings.name} holds no rating") from None
+        raise InputError(f"{ratings.name} contains no ratings") from None
     return {
         "ratings": {
             "ratings": int(users.counts.sum()),
@@ -122,19 +124,19 @@ def _subject(
         "settings": settings.document(),
         "spark": sc.version,
         "master": sc.master,
-        "compressed": {name: _compressed(sc, name) for name in ("shuffle", "broadcast")},
+        "compressed": {name: _is_compressed(sc, name) for name in ("shuffle", "broadcast")},
     }
 
 
-def _compressed(sc: SparkContext, what: str) -> bool:
-    return sc.getConf().get(f"spark.{what}.compress", "true").strip().lower() == "true"
+def _is_compressed(sc: SparkContext, kind: str) -> bool:
+    return sc.getConf().get(f"spark.{kind}.compress", "true").strip().lower() == "true"
 
 
 def _counted(runs: int, missing: int) -> str:
     done = runs - missing
     if not done:
         return f"{runs}"
-    return f"{runs}, of which {done} were run before" if missing else f"{runs}, all run before"
+    return f"{runs}, {done} already complete" if missing else f"{runs}, all complete"
 
 
 def _run(output: Output, study: Study, missing: Sequence[Combination], record: Record) -> None:
@@ -142,9 +144,9 @@ def _run(output: Output, study: Study, missing: Sequence[Combination], record: R
         study.warm_up(missing)
     with output.steps(len(missing)) as progress:
 
-        def told(combination: Combination, run: dict[str, Any]) -> None:
+        def report(combination: Combination, run: dict[str, Any]) -> None:
             moved = readable_bytes(run["measured"]["bytes"])
             seconds = run["iteration_seconds"]
-            progress(f"{combination}: {moved} and {seconds:.2f} s an iteration")
+            progress(f"{combination}: {moved} and {seconds:.2f} s per iteration")
 
-        study.run(missing, record, told)
+        study.run(missing, record, report)

@@ -1,4 +1,4 @@
-"""The contract: an exchange delivers to each block the source rows it needs."""
+"""Exchange interface: deliver to each block the source rows it needs."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ __all__ = [
     "BlockTask",
     "Delivery",
     "Exchange",
+    "HalfStep",
     "OwnRows",
     "Step",
     "StepReport",
@@ -35,17 +36,16 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class BlockResult:
-    """What a step makes of one block.
+    """Result of a step on one block.
 
     Attributes
     ----------
     kept : FactorBlock
-        The block's new rows.
+        New rows of the block.
     report : object
-        For the driver.
+        Report for the driver.
     sent : FactorBlock, optional
-        The rows that the other side chooses from, for the block's `LinkBlock.ids`; those that are
-        kept if left out.
+        Rows to send to the other side, for the block's `LinkBlock.ids`; `kept` by default.
     """
 
     kept: FactorBlock
@@ -54,10 +54,10 @@ class BlockResult:
 
 
 class Step(Protocol):
-    """Makes the rows of one block; pure, and sent to the workers.
+    """Pure function that computes the rows of one block, run on the workers.
 
-    It gets the links, the rows of its own that were brought to the block, oldest first, and the
-    source rows that the block needs; None if nothing was sent yet.
+    It receives the links, the block's own rows, oldest first, and the source rows that the block
+    needs, or None if there is no delivery.
     """
 
     def __call__(
@@ -66,35 +66,35 @@ class Step(Protocol):
 
 
 class Delivery(ABC):
-    """Rows that are on their way to the blocks of the other side.
+    """Rows in transit to the blocks of the other side.
 
     Attributes
     ----------
     broadcast_id : int or None
-        Spark's number for the broadcast that carries them, if one does.
+        Spark's id of the broadcast that carries the rows, if any.
     """
 
     broadcast_id: int | None = None
 
     @abstractmethod
     def release(self) -> None:
-        """Free what the delivery holds, once nothing will read it again."""
+        """Free the data of the delivery. It cannot be read afterwards."""
 
-    def cut_lineage(self) -> None:  # noqa: B027 - most deliveries have none
-        """Forget how the delivery came about."""
+    def cut_lineage(self) -> None:  # noqa: B027 - optional to override
+        """Store the data and drop its lineage. The default does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnRows:
-    """Rows of a side that are brought to the blocks they belong to.
+    """Rows of a side, in the partitions of their blocks.
 
     Attributes
     ----------
     rdds : sequence of RDD of FactorBlock
-        Each block in the partition of its number. Where several know an id, the last one is
-        right.
+        RDDs with each block in the partition of its number. For an id in several of them, the
+        last one is current.
     shuffles : sequence of Shuffle
-        What they are made from and are freed with.
+        Shuffles that the RDDs read, released with them.
     """
 
     rdds: Sequence[RDD[FactorBlock]] = ()
@@ -108,16 +108,16 @@ class OwnRows:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """The outcome of one step on one side.
+    """Result of a step on one side.
 
     Attributes
     ----------
     delivery : Delivery or None
-        The new rows on their way, if they were to be sent.
+        New rows in transit, if `send` was true.
     factors : RDD of FactorBlock or None
-        The new rows in place, if they were to be kept: partitioned by block and persisted.
-    reports : tuple of TaskReport
-        One per block, in order.
+        New rows partitioned by block and persisted, if `keep` was true.
+    reports : tuple of StepReport
+        Reports of the blocks, in order.
     """
 
     delivery: Delivery | None
@@ -127,7 +127,7 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One block's report: the step's own, and where the task's seconds went."""
+    """Report of one block: the step's own report, and the seconds of the task by part."""
 
     block: int
     step: Any
@@ -136,59 +136,68 @@ class StepReport:
     error: RddalsError | None = None
 
 
-#: Nothing is brought.
+#: No rows of the side's own.
 NO_ROWS = OwnRows()
 
 
+@dataclass(frozen=True, slots=True)
+class HalfStep:
+    """A step to run on one side.
+
+    Attributes
+    ----------
+    side : int
+        `USERS` or `PRODUCTS`.
+    step : Step
+        Function that computes the rows of one block.
+    own_rows : OwnRows
+        Rows that the side has already.
+    send, keep : bool
+        Whether to send the new rows to the other side, and whether to keep them in an RDD.
+    """
+
+    side: int
+    step: Step
+    own_rows: OwnRows = NO_ROWS
+    send: bool = False
+    keep: bool = False
+
+
 class Exchange(ABC):
-    """Moves factor rows between the sides.
+    """Method of moving factor rows between the sides.
 
     Every exchange gives each destination block the same array of source rows in the same
-    canonical order, so that a model does not depend on the exchange it was trained with.
+    canonical order, so the model does not depend on the exchange.
     """
 
     name: str
 
     @abstractmethod
     def run_step(
-        self,
-        links: Links,
-        other: Links,
-        delivery: Delivery | None,
-        step: Step,
-        *,
-        own_rows: OwnRows = NO_ROWS,
-        send: bool,
-        keep: bool,
+        self, sides: tuple[Links, Links], delivery: Delivery | None, half_step: HalfStep
     ) -> StepResult:
-        """Run `step` on every block of one side, with what was delivered to it.
+        """Run a step on every block of one side, with the delivered source rows.
 
         Parameters
         ----------
-        links : Links
-            The side that the step works on.
-        other : Links
-            The other side, which the new rows are sent to.
+        sides : pair of Links
+            Links of users and of products.
         delivery : Delivery or None
-            What the other side sent; None for a first step.
-        step : Step
-        brought : Brought
-            Rows of this side's own. Like the delivery they are used up: the exchange frees both,
-            at the latest when the delivery that follows from them is released. If it fails, it
-            frees what was brought, and leaves the delivery to the caller.
-        send, keep : bool
-            Whether the new rows are delivered onwards, and whether they are kept in place.
+            Rows sent by the other side; None for a first step. The exchange releases them, and
+            the side's own rows, at the latest when the resulting delivery is released. On failure
+            it releases the own rows only; the caller must release the delivery.
+        half_step : HalfStep
 
         Raises
         ------
         RddalsError
-            The first error that a step raised, whatever block it came from.
+            The first error raised by a step on any block.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What reaches the task of one block: its links, rows of its own, messages; in how long."""
+    """Input of one block's task: links, own rows and messages, and the seconds to read them."""
 
     link_block: LinkBlock
     own: Sequence[FactorBlock]
@@ -197,7 +206,7 @@ class Received:
 
 
 class BlockTask:
-    """What happens in the worker that holds one block; the part every exchange shares."""
+    """Task of one block in a worker; the part shared by all exchanges."""
 
     def __init__(self, links: Links, step: Step, task_reports: TaskReports) -> None:
         self._digests = links.digests
@@ -205,7 +214,7 @@ class BlockTask:
         self._task_reports = task_reports
 
     def receive(self, records: Iterable[Any]) -> Received | None:
-        """A task's records, told apart; None past the last block of this side."""
+        """Sort a task's records by kind; return None for a partition without a block."""
         start = perf_counter()
         link_block, own, messages = None, [], []
         for record in records:
@@ -222,9 +231,10 @@ class BlockTask:
     def solve(
         self, received: Received, deliver: Callable[[], tuple[LinkBlock, Rows | None]]
     ) -> Iterator[tuple[FactorBlock, FactorBlock]]:
-        """The block's new rows to keep and to send; none if the step failed.
+        """Yield the block's new rows to keep and to send; nothing if the step fails.
 
-        The driver is told why. `deliver` gives the links to solve and their source rows.
+        Errors are reported to the driver. `deliver` returns the links to solve and their source
+        rows.
         """
         started = perf_counter()
         block = received.link_block.block
@@ -234,7 +244,7 @@ class BlockTask:
             delivered = perf_counter()
             solved = self._step(link_block, received.own, rows)
         except RddalsError as error:
-            # Raised here, Spark would try again and then bury it in a Java traceback.
+            # If raised here, Spark would retry the task and wrap the error in a Java traceback.
             self._task_reports.add(
                 "step", block, StepReport(block, None, received.seconds, 0.0, error)
             )
@@ -253,7 +263,7 @@ class BlockTask:
 
 
 def collect_reports(task_reports: TaskReports, links: Links) -> tuple[StepReport, ...]:
-    """The reports of a finished step; raises the errors among them, as one if they are alike."""
+    """Return the reports of a finished step, or raise its errors; singular systems as one error."""
     reports: tuple[StepReport, ...] = one_per_block(task_reports.take("step"), links.partitioner)
     errors = [report.error for report in reports if report.error is not None]
     singular = [error for error in errors if isinstance(error, SingularSystemError)]

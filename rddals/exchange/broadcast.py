@@ -1,4 +1,4 @@
-"""All rows to everyone, through the driver."""
+"""Broadcast exchange: all rows go to every executor, through the driver."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from pyspark import RDD, Broadcast, SparkContext
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import LinkBlock
 from rddals.exchange.base import (
-    NO_ROWS,
     BlockTask,
     Delivery,
     Exchange,
-    OwnRows,
+    HalfStep,
     Rows,
-    Step,
     StepResult,
     collect_reports,
 )
 from rddals.exchange.side_rows import SideRows
 from rddals.rdds.factors import without_block_numbers
-from rddals.rdds.lifetimes import cut_lineage
+from rddals.rdds.lifetimes import cut_lineage, discard
 from rddals.rdds.links import Links
 from rddals.rdds.shuffles import Shuffle, co_partitioned
 from rddals.rdds.task_reports import TaskReports
@@ -32,7 +30,7 @@ __all__ = ["BroadcastExchange"]
 
 
 class BroadcastRows(Delivery):
-    """The rows of one side on every executor."""
+    """Rows of one side in a broadcast variable."""
 
     def __init__(self, sc: SparkContext, blocks: list[FactorBlock]) -> None:
         self.broadcast: Broadcast[SideRows] = sc.broadcast(SideRows.of(blocks))
@@ -43,46 +41,45 @@ class BroadcastRows(Delivery):
 
 
 class BroadcastExchange(Exchange):
-    """Collects the new rows on the driver and broadcasts them."""
+    """Broadcast exchange: collect the new rows on the driver and broadcast them."""
 
     name = "broadcast"
 
     def run_step(
-        self,
-        links: Links,
-        other: Links,
-        delivery: Delivery | None,
-        step: Step,
-        *,
-        own_rows: OwnRows = NO_ROWS,
-        send: bool,
-        keep: bool,
+        self, sides: tuple[Links, Links], delivery: Delivery | None, half_step: HalfStep
     ) -> StepResult:
         assert delivery is None or isinstance(delivery, BroadcastRows)
+        links, own_rows = sides[half_step.side], half_step.own_rows
+        send, keep = half_step.send, half_step.keep
         sc = links.rdd.context
         task_reports = TaskReports(sc)
         records: RDD[Any] = co_partitioned([links.rdd, *own_rows.rdds])
         try:
             broadcast = None if delivery is None else delivery.broadcast
             task = _BroadcastTask(
-                BlockTask(links, step, task_reports), broadcast, send=send, keep=keep
+                BlockTask(links, half_step.step, task_reports), broadcast, send=send, keep=keep
             )
-            solved = sorted(records.mapPartitions(task).collect(), key=lambda made: made[0])
+            solved = sorted(records.mapPartitions(task).collect(), key=lambda output: output[0])
             reports = collect_reports(task_reports, links)
         finally:
             task_reports.close()
             own_rows.release()
         factors = None
         if keep:
-            factors = _placed(sc, [kept for _, kept, _ in solved], links.partitions)
+            factors = _distribute(sc, [kept for _, kept, _ in solved], links.partitions)
+        try:
+            new = BroadcastRows(sc, [sent for _, _, sent in solved]) if send else None
+        except BaseException:
+            if factors is not None:
+                discard(factors)
+            raise
         if delivery is not None:
             delivery.release()
-        sent = [sent for _, _, sent in solved]
-        return StepResult(BroadcastRows(sc, sent) if send else None, factors, reports)
+        return StepResult(new, factors, reports)
 
 
 class _BroadcastTask:
-    """One block's task: rows out of the broadcast; factors out."""
+    """Task of one block: reads rows from the broadcast; returns factors."""
 
     def __init__(
         self,
@@ -101,7 +98,7 @@ class _BroadcastTask:
     def __call__(
         self, records: Iterable[Any]
     ) -> Iterator[tuple[int, FactorBlock | None, FactorBlock | None]]:
-        """The block, and its rows to keep and to send."""
+        """Yield the block number and its rows to keep and to send."""
         received = self.block_task.receive(records)
         if received is None:
             return
@@ -116,8 +113,8 @@ class _BroadcastTask:
             yield link_block.block, kept if self.keep else None, sent if self.send else None
 
 
-def _placed(sc: SparkContext, blocks: list[FactorBlock], partitions: int) -> RDD[FactorBlock]:
-    """Factor blocks that the driver holds, each in the partition of its number."""
+def _distribute(sc: SparkContext, blocks: list[FactorBlock], partitions: int) -> RDD[FactorBlock]:
+    """Distribute the driver's factor blocks, each to the partition of its number."""
     numbered = sc.parallelize(list(enumerate(blocks)), max(1, min(partitions, len(blocks))))
     shuffle = Shuffle(numbered, partitions)
     try:

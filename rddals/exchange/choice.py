@@ -1,7 +1,7 @@
-"""What each exchange moves and takes, by arithmetic alone, and which one is chosen.
+"""Estimates of the bytes, memory and time of each exchange, and the choice among them.
 
-Bytes are those of the factor rows themselves (float32) and, for the join, of the ratings and ids
-that travel with them; what a serialiser adds per record is not counted.
+Bytes are those of the float32 factor rows and, for the join, of the ratings and ids sent with them.
+Serialisation overhead is not included.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ __all__ = [
 ]
 
 FLOAT = 4
-#: user id, product id and rating of a rating that is moved.
+#: Bytes of a moved rating: user id, product id and value.
 RATING = 12
 
 
 @dataclass(frozen=True, slots=True)
 class HalfStepSizes:
-    """Sizes of one half-step, seen from the side that sends.
+    """Sizes of one half-step, from the point of view of the sending side.
 
     Attributes
     ----------
     source_rows : int
-        Rows of the source side.
+        Number of rows of the source side.
     needed_rows : int
-        Rows that the destination blocks need, summed over the blocks: a row that three blocks
-        need counts three times.
+        Number of rows that the destination blocks need, summed over the blocks: a row needed by
+        three blocks counts three times.
     ratings : int
+        Number of ratings.
     rank : int
     executors : int
-        Processes that each need a copy of what is broadcast.
+        Number of processes that each need a copy of a broadcast.
     blocks : int
-        Blocks of the side that is solved: tasks of the half-step.
+        Number of blocks of the destination side, one task each.
     flops : float
-        Floating-point operations of solving it.
+        Floating-point operations of solving the destination side.
     """
 
     source_rows: int
@@ -58,18 +59,18 @@ class HalfStepSizes:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What there is to train with.
+    """Resources available for training.
 
     Attributes
     ----------
     cores : int
-        Of all executors together: tasks that run at the same time.
+        Cores of all executors: the number of tasks that run at the same time.
     threads : int
-        Cores that one task can have.
+        Cores available to one task.
     task_bytes : int
-        Memory that one task can have.
+        Memory available to one task.
     seconds_per_flop : float
-        What an operation of a half-step takes on one core.
+        Seconds per operation of a half-step on one core.
     """
 
     cores: int
@@ -80,17 +81,17 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An exchange, and why."""
+    """Chosen exchange, with the reason."""
 
     exchange: str
     reason: str
 
 
 def bytes_moved(sizes: HalfStepSizes) -> Mapping[str, int]:
-    """Bytes that one half-step moves under each exchange.
+    """Estimate the bytes that one half-step moves with each exchange.
 
     - ``shuffle``: each needed row once per block that needs it.
-    - ``broadcast``: all rows to the driver, and from there to every executor.
+    - ``broadcast``: all rows to the driver, then to every executor.
     - ``join``: every rating with its source row.
     - ``local``: nothing.
     """
@@ -103,34 +104,34 @@ def bytes_moved(sizes: HalfStepSizes) -> Mapping[str, int]:
     }
 
 
-#: All rows of a side pass through the driver's memory, in Python and in the JVM.
+#: Maximum bytes of a side to broadcast; it passes through the driver's Python and JVM memory.
 BROADCAST_LIMIT = 256 << 20
-#: How much of a task's memory the local exchange may fill.
+#: Fraction of a task's memory that the local exchange may use.
 MEMORY_SHARE = 0.5
-#: A Python worker with NumPy, SciPy and PySpark in it.
+#: Bytes of a Python worker with NumPy, SciPy and PySpark imported.
 WORKER_BYTES = 160 << 20
-#: A rating in the links of one side: a position and the rating itself, at most.
+#: Maximum bytes of a rating in the links of one side: a position and the rating itself.
 LINK_BYTES = 8
-#: A link block as it arrives, unpickled, and as one with the others.
+#: Copies of a link block: pickled, unpickled, and merged with the others.
 LINK_COPIES = 3
-#: An id in the links: itself, its order, pointer and count, on its own side and on the other.
+#: Bytes of an id in the links: id, order, pointer and count, on its own side and on the other.
 ID_BYTES = 24
-#: Buffers of a thread: the equations of a group of rows, twice, and what they are made of.
+#: Rows per group in the buffers of a thread: the equations, twice, and their inputs.
 LANES = 16
-#: What Spark takes for a half-step, and for each task of it, beside the arithmetic.
+#: Spark overhead of a half-step, and of each of its tasks.
 JOB_SECONDS, TASK_SECONDS = 0.02, 0.005
-#: Bytes a second that pass between processes.
+#: Bytes per second between processes.
 BANDWIDTH = 5e8
 
 
 def local_bytes(users: HalfStepSizes, products: HalfStepSizes, threads: int) -> int:
-    """At most so much memory has the one task of the local exchange, in double precision."""
+    """Estimate the maximum memory of the local exchange's task, in double precision."""
     rank, ratings = users.rank, max(users.ratings, products.ratings)
     ids = users.source_rows + products.source_rows
     largest = max(users.source_rows, products.source_rows)
     padded = -(-rank // 16) * 16
     links = LINK_COPIES * 2 * (LINK_BYTES * ratings + ID_BYTES * ids)
-    # Both sides' factors, and their copies on the way out; source rows and solutions of one.
+    # Factors of both sides and their output copies; source rows and solutions of one side.
     rows = 4 * FLOAT * rank * ids + 2 * 8 * padded * largest
     buffers = threads * 8 * 3 * LANES * (padded + LANES) ** 2
     return WORKER_BYTES + links + rows + buffers
@@ -139,10 +140,10 @@ def local_bytes(users: HalfStepSizes, products: HalfStepSizes, threads: int) -> 
 def seconds_per_iteration(
     users: HalfStepSizes, products: HalfStepSizes, resources: Resources
 ) -> Mapping[str, float]:
-    """What an iteration takes under each exchange that may be chosen.
+    """Estimate the seconds per iteration with each exchange that ``"auto"`` may choose.
 
-    The arithmetic is shared by as many cores as there are blocks, or by those of the one task;
-    what goes through Spark adds a job, its tasks and the bytes they move.
+    A shuffle or broadcast uses at most one core per block, and adds the overhead of a job, its
+    tasks and the bytes they move. The local exchange uses the cores of one task.
     """
     seconds = dict.fromkeys(("shuffle", "broadcast", "local"), 0.0)
     for sizes in (users, products):
@@ -159,32 +160,32 @@ def seconds_per_iteration(
 def choose(
     users: HalfStepSizes, products: HalfStepSizes, resources: Resources | None = None
 ) -> Choice:
-    """The exchange to train with.
+    """Choose the exchange to train with.
 
-    One task alternates alone where it has the memory and is the fastest. Elsewhere it is the
-    exchange that moves the fewest bytes per iteration within the driver's memory.
+    The local exchange is chosen if its task has the memory and is the fastest. Otherwise, the
+    choice is the exchange that moves the fewest bytes per iteration within the driver's memory.
 
     Parameters
     ----------
     users, products : HalfStepSizes
-        The half-steps in which users, and products, send.
+        Sizes of the half-steps in which users, and products, send.
     resources : Resources, optional
-        What there is to train with; the local exchange is out of the question if left out.
+        Available resources; without them the local exchange is not considered.
     """
-    against = ""
+    not_local = ""
     if resources is not None:
         needed = local_bytes(users, products, resources.threads)
         limit = int(MEMORY_SHARE * resources.task_bytes)
         seconds = seconds_per_iteration(users, products, resources)
-        memory = f"one task needs {readable_bytes(needed)} of {readable_bytes(limit)}"
+        memory = f"one task needs {readable_bytes(needed)} (limit {readable_bytes(limit)})"
         figures = "an iteration takes " + ", ".join(
             f"{seconds[name]:.2g} s by {name}" for name in ("local", "shuffle", "broadcast")
         )
         if needed <= limit and seconds["local"] <= min(seconds.values()):
             return Choice("local", f"{figures}; {memory}")
-        against = f"; not local: {memory if needed > limit else figures}"
+        not_local = f"; not local: {memory if needed > limit else figures}"
     choice = _fewest_bytes(users, products)
-    return Choice(choice.exchange, choice.reason + against)
+    return Choice(choice.exchange, choice.reason + not_local)
 
 
 def _fewest_bytes(users: HalfStepSizes, products: HalfStepSizes) -> Choice:
@@ -204,12 +205,12 @@ def _fewest_bytes(users: HalfStepSizes, products: HalfStepSizes) -> Choice:
             f"driver's memory (limit {readable_bytes(BROADCAST_LIMIT)})",
         )
     if moved["shuffle"] == moved["broadcast"]:
-        return Choice("shuffle", f"{figures}; the driver is spared")
+        return Choice("shuffle", f"{figures}; a shuffle uses no memory of the driver")
     return Choice(min(moved, key=lambda exchange: moved[exchange]), figures)
 
 
 def readable_bytes(count: float) -> str:
-    """A number of bytes, for people."""
+    """Format a number of bytes with a unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"

@@ -1,7 +1,7 @@
-"""The textbook exchange: ratings joined with factors, and moved again each half-step.
+"""Join exchange: ratings are joined with factors and moved in every half-step.
 
-Kept because it is what the others are measured against. Nothing of the destination's link block
-is used but its number: what a block solves is rebuilt from the joined ratings that reach it.
+This is the textbook method, the baseline for the other exchanges. A block rebuilds its links from
+the joined ratings it receives; from its own link block it uses only the number and the digest.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from rddals.rdds.links import REMEDY, Links
 
 __all__ = ["JoinExchange"]
 
-#: Ids that send, ids that are solved, ratings, and the sender's row for every rating.
+#: Sending id, solved id, value and the sender's row of every rating.
 Joined = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32], Rows]
 
 
 class JoinExchange(BlockToBlock):
-    """Sends every rating, with the row of the id that sends, to the block of the other id."""
+    """Join exchange: send every rating with its source row to the destination block."""
 
     name = "join"
 
@@ -44,15 +44,15 @@ class JoinedRatings:
 
     def pack(self, link_block: LinkBlock, rows: Rows, destination: int) -> Joined | None:
         block = link_block.sender
-        # In canonical order the ids of one block of the other side are neighbours.
+        # In canonical order the ids of one block of the other side are contiguous.
         stops = np.cumsum(block.source_counts)
         stop = stops[destination]
         start = stop - block.source_counts[destination]
-        here = (block.sources >= start) & (block.sources < stop)
-        if not here.any():
+        mask = (block.sources >= start) & (block.sources < stop)
+        if not mask.any():
             return None
-        own = np.repeat(block.order, block.degrees)[here]
-        return block.ids[own], block.source_ids[block.sources[here]], block.ratings[here], rows[own]
+        own = np.repeat(block.order, block.degrees)[mask]
+        return block.ids[own], block.source_ids[block.sources[mask]], block.ratings[mask], rows[own]
 
     def unpack(
         self, link_block: LinkBlock, messages: list[tuple[int, Joined]]
@@ -67,7 +67,7 @@ class JoinedRatings:
         rebuilt = link(link_block.block, joined, self.side, self.other_partitioner)
         if rebuilt.digest != link_block.digest:
             raise InconsistentRatingsError(
-                f"Block {link_block.block} got other ratings than it was built from. {REMEDY}"
+                f"Block {link_block.block} received ratings that differ from its links. {REMEDY}"
             )
         _, first = np.unique(senders, return_index=True)
         ascending = np.argsort(rebuilt.in_block.source_ids, kind="stable")

@@ -1,4 +1,4 @@
-"""Everything in one task: its memory is where rows are exchanged."""
+"""Local exchange: all blocks run in one task and exchange rows in its memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from pyspark import RDD
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import LinkBlock
 from rddals.exchange.base import (
-    NO_ROWS,
     BlockTask,
     Delivery,
     Exchange,
-    OwnRows,
+    HalfStep,
     Received,
     Rows,
-    Step,
     StepResult,
     collect_reports,
 )
@@ -36,7 +34,7 @@ __all__ = ["LocalExchange"]
 
 
 class StepOutput(NamedTuple):
-    """What a block's step made: rows to keep and to send, where they are wanted."""
+    """Output of a step on one block: rows to keep and to send, if requested."""
 
     block: int
     kept: FactorBlock | None
@@ -44,7 +42,7 @@ class StepOutput(NamedTuple):
 
 
 class LocalRows(Delivery):
-    """The rows of one side, in the one partition that the next step reads."""
+    """Rows of one side, in the single partition that the next step reads."""
 
     def __init__(self, rdd: RDD[StepOutput]) -> None:
         self.rdd = rdd
@@ -54,41 +52,35 @@ class LocalRows(Delivery):
 
 
 class LocalExchange(Exchange):
-    """Runs the steps of all blocks in one task.
+    """Local exchange: run the steps of all blocks in one task.
 
-    Between steps the rows are in an RDD of one partition. A training does not come here for every
-    half-step: `rddals.training.segment` runs many of them in a task.
+    Between steps the rows are in an RDD with one partition. Training does not call this for every
+    half-step: `rddals.training.segment` runs many of them in one task.
     """
 
     name = "local"
 
     def run_step(
-        self,
-        links: Links,
-        other: Links,
-        delivery: Delivery | None,
-        step: Step,
-        *,
-        own_rows: OwnRows = NO_ROWS,
-        send: bool,
-        keep: bool,
+        self, sides: tuple[Links, Links], delivery: Delivery | None, half_step: HalfStep
     ) -> StepResult:
         assert delivery is None or isinstance(delivery, LocalRows)
+        links, other = sides[half_step.side], sides[1 - half_step.side]
+        own_rows, send, keep = half_step.own_rows, half_step.send, half_step.keep
         task_reports = TaskReports(links.rdd.context)
         sent = [] if delivery is None else [delivery.rdd]
         records = in_one_task([links.rdd, *numbered(own_rows.rdds), *sent])
         sources = None if delivery is None else other.partitioner.num_blocks
-        task = partial(_run, BlockTask(links, step, task_reports), sources, send, keep)
-        made = records.mapPartitions(task)
+        task = partial(_run, BlockTask(links, half_step.step, task_reports), sources, send, keep)
+        outputs = records.mapPartitions(task)
         factors = None
         try:
-            cut_lineage(made)
+            cut_lineage(outputs)
             try:
                 reports = collect_reports(task_reports, links)
                 if keep:
-                    factors = _placed(made, links.partitions)
+                    factors = _partition_kept(outputs, links.partitions)
             except BaseException:
-                discard(made)
+                discard(outputs)
                 raise
         finally:
             task_reports.close()
@@ -96,8 +88,8 @@ class LocalExchange(Exchange):
         if delivery is not None:
             delivery.release()
         if send:
-            return StepResult(LocalRows(made), factors, reports)
-        discard(made)
+            return StepResult(LocalRows(outputs), factors, reports)
+        discard(outputs)
         return StepResult(None, factors, reports)
 
 
@@ -105,7 +97,7 @@ class LocalExchange(Exchange):
 def _run(
     block_task: BlockTask, sources: int | None, send: bool, keep: bool, records: Iterable[Any]
 ) -> Iterator[StepOutput]:
-    """Run a step on every block; `sources` is how many blocks have sent something, if any have."""
+    """Run a step on every block; `sources` is the number of sending blocks, or None."""
     started = perf_counter()
     links: list[LinkBlock] = []
     delivered: dict[int, FactorBlock] = {}
@@ -132,9 +124,9 @@ def _run(
             yield StepOutput(link_block.block, kept if keep else None, sent if send else None)
 
 
-def _placed(made: RDD[StepOutput], partitions: int) -> RDD[FactorBlock]:
-    """The rows that are kept, each block in the partition of its number."""
-    shuffle = Shuffle(made.mapPartitions(_kept), partitions)
+def _partition_kept(outputs: RDD[StepOutput], partitions: int) -> RDD[FactorBlock]:
+    """Return the rows to keep, each block in the partition of its number."""
+    shuffle = Shuffle(outputs.mapPartitions(_kept), partitions)
     try:
         factors = without_block_numbers(shuffle)
         cut_lineage(factors)
@@ -144,5 +136,5 @@ def _placed(made: RDD[StepOutput], partitions: int) -> RDD[FactorBlock]:
 
 
 @spark_task
-def _kept(made: Iterable[StepOutput]) -> Iterator[tuple[int, FactorBlock]]:
-    return ((of.block, of.kept) for of in made if of.kept is not None)
+def _kept(outputs: Iterable[StepOutput]) -> Iterator[tuple[int, FactorBlock]]:
+    return ((output.block, output.kept) for output in outputs if output.kept is not None)

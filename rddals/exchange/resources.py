@@ -1,4 +1,4 @@
-"""What a SparkContext, or this machine alone, has to train with."""
+"""Resources for training, of a SparkContext or of this machine."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from rddals.rdds.one_task import cores_of_a_task
 __all__ = ["resources_here", "resources_of"]
 
 MIB = 1 << 20
-#: Of an executor's memory, what Spark leaves to processes beside the JVM where nothing is said.
-OVERHEAD, LEAST_OVERHEAD = 0.1, 384
+#: Spark's default memory overhead of an executor: fraction of its memory, and minimum in MiB.
+OVERHEAD, MIN_OVERHEAD = 0.1, 384
 DEFAULT_HEAP = 1024 * MIB
 
 
 def resources_of(sc: SparkContext, rank: int) -> Resources:
-    """What the executors of a context have.
+    """Return the resources of a context's executors.
 
-    A local master's task may have the memory of the machine that the JVM's heap leaves. On a
-    cluster it may have ``spark.executor.pyspark.memory``, or, if that is not set, the executor's
-    memory overhead.
+    With a local master, a task can use the memory of the machine minus the JVM's heap. On a cluster
+    it can use ``spark.executor.pyspark.memory`` or, if that is not set, the executor's memory
+    overhead.
     """
     return Resources(
         cores=max(1, int(sc.defaultParallelism)),
@@ -36,7 +36,7 @@ def resources_of(sc: SparkContext, rank: int) -> Resources:
 
 
 def resources_here(cores: int, rank: int) -> Resources:
-    """What this machine has beside a JVM with Spark's default heap."""
+    """Return the resources of this machine, minus a JVM with Spark's default heap."""
     memory = max(0, _machine_memory() - DEFAULT_HEAP)
     return Resources(cores, cores, memory, seconds_per_flop(rank))
 
@@ -50,7 +50,7 @@ def _memory_beside_the_heap(sc: SparkContext) -> int:
 def _worker_memory(sc: SparkContext) -> int:
     conf = sc._jsc.sc().conf()
     memory = int(conf.getSizeAsMb("spark.executor.memory", "1g"))
-    overhead = max(LEAST_OVERHEAD, int(OVERHEAD * memory))
+    overhead = max(MIN_OVERHEAD, int(OVERHEAD * memory))
     for key in ("spark.executor.pyspark.memory", "spark.executor.memoryOverhead"):
         if conf.contains(key):
             return int(conf.getSizeAsMb(key)) * MIB
@@ -58,7 +58,7 @@ def _worker_memory(sc: SparkContext) -> int:
 
 
 def _machine_memory() -> int:
-    """Bytes of this machine, or of the control group that this process is held in."""
+    """Return the memory of this machine, or the limit of this process's control group."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()

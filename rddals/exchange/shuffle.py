@@ -1,4 +1,4 @@
-"""Block to block: each source block sends each destination block the rows it needs."""
+"""Shuffle exchange: each source block sends each destination block the rows it needs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from rddals.exchange.base import (
     BlockTask,
     Delivery,
     Exchange,
+    HalfStep,
     OwnRows,
     Rows,
-    Step,
     StepResult,
     collect_reports,
 )
@@ -33,23 +33,23 @@ __all__ = ["BlockToBlock", "MessageFormat", "ShuffleExchange"]
 
 
 class Messages(Delivery):
-    """Messages that wait in the shuffle files of the half-step that sent them."""
+    """Messages in the shuffle files of the half-step that sent them."""
 
     def __init__(self, shuffle: Shuffle, earlier: Messages | None, own_rows: OwnRows) -> None:
         self.shuffle: Shuffle | None = shuffle
         self.rdd = shuffle.rdd
-        # As long as the lineage is uncut, a lost message is recomputed from what it was made of.
+        # Until the lineage is cut, Spark needs these to recompute a lost message.
         self._earlier = earlier
         self._own_rows = own_rows
 
     def cut_lineage(self) -> None:
-        kept = with_shuffle_serializer(self.rdd.mapPartitions(identity, preservesPartitioning=True))
-        cut_lineage(kept)
+        copy = with_shuffle_serializer(self.rdd.mapPartitions(identity, preservesPartitioning=True))
+        cut_lineage(copy)
         self.release()
-        self.shuffle, self.rdd, self._earlier, self._own_rows = None, kept, None, NO_ROWS
+        self.shuffle, self.rdd, self._earlier, self._own_rows = None, copy, None, NO_ROWS
 
     def release(self) -> None:
-        """Free these messages and all they were made from."""
+        """Free these messages and the earlier ones they depend on."""
         current: Messages | None = self
         while current is not None:
             if current.shuffle is None:
@@ -61,27 +61,21 @@ class Messages(Delivery):
 
 
 class BlockToBlock(Exchange):
-    """An exchange of messages from block to block: one task per block, one shuffle per step."""
+    """Exchange of messages between blocks, with one task per block and one shuffle per step."""
 
     def run_step(
-        self,
-        links: Links,
-        other: Links,
-        delivery: Delivery | None,
-        step: Step,
-        *,
-        own_rows: OwnRows = NO_ROWS,
-        send: bool,
-        keep: bool,
+        self, sides: tuple[Links, Links], delivery: Delivery | None, half_step: HalfStep
     ) -> StepResult:
         assert delivery is None or isinstance(delivery, Messages)
+        links, other = sides[half_step.side], sides[1 - half_step.side]
+        own_rows, send, keep = half_step.own_rows, half_step.send, half_step.keep
         sc = links.rdd.context
         task_reports = TaskReports(sc)
         sent = [] if delivery is None else [delivery.rdd]
         records: RDD[Any] = co_partitioned([links.rdd, *own_rows.rdds, *sent])
         task = _MessageTask(
             self.message_format(links, other),
-            BlockTask(links, step, task_reports),
+            BlockTask(links, half_step.step, task_reports),
             first=delivery is None,
             destinations=other.partitioner.num_blocks if send else 0,
         )
@@ -97,7 +91,7 @@ class BlockToBlock(Exchange):
                 materialise(results)
             reports = collect_reports(task_reports, links)
             if keep:
-                # Serialised like what it will be united with.
+                # A union needs all its RDDs to have the same serializer.
                 factors = with_shuffle_serializer(
                     results.mapPartitions(_factors, preservesPartitioning=True)
                 )
@@ -120,23 +114,23 @@ class BlockToBlock(Exchange):
 
     @abstractmethod
     def message_format(self, links: Links, other: Links) -> MessageFormat:
-        """How the blocks of `links` write to those of `other`, and read what these write."""
+        """Return the format of messages between the blocks of `links` and of `other`."""
 
 
 class MessageFormat(Protocol):
-    """What a message holds; sent to the workers."""
+    """Packing and unpacking of messages, in the workers."""
 
     def pack(self, link_block: LinkBlock, rows: Rows, destination: int) -> Any:
-        """What a block sends to block `destination`; None for nothing."""
+        """Return the message of a block to block `destination`; None to send nothing."""
 
     def unpack(
         self, link_block: LinkBlock, messages: list[tuple[int, Any]]
     ) -> tuple[LinkBlock, Rows]:
-        """The links to solve and their source rows, from ``(source block, message)`` pairs."""
+        """Return links to solve and their source rows, from ``(source block, message)`` pairs."""
 
 
 class ShuffleExchange(BlockToBlock):
-    """Sends each destination block the rows it needs, and nothing where it needs none."""
+    """Shuffle exchange: send each destination block only the rows it needs."""
 
     name = "shuffle"
 
@@ -147,8 +141,8 @@ class ShuffleExchange(BlockToBlock):
 class NeededRows:
     """Messages of the rows that the destination needs, ids ascending.
 
-    A message is how many rows there are and their bytes: an array would be pickled with the names
-    of all that it takes to make one, which is as much as three rows of rank 10.
+    A message is the number of rows and their bytes. A pickled array would add as many bytes as
+    three rows of rank 10.
     """
 
     def pack(self, link_block: LinkBlock, rows: Rows, destination: int) -> tuple[int, bytes] | None:
@@ -162,14 +156,14 @@ class NeededRows:
         self, link_block: LinkBlock, messages: list[tuple[int, tuple[int, bytes]]]
     ) -> tuple[LinkBlock, Rows]:
         in_block = link_block.in_block
-        arrived = np.zeros(len(in_block.source_counts), dtype=np.int64)
+        received_counts = np.zeros(len(in_block.source_counts), dtype=np.int64)
         for source, (count, _) in messages:
-            arrived[source] = count
-        if not np.array_equal(arrived, in_block.source_counts):
-            wrong = int(np.argmax(arrived != in_block.source_counts))
+            received_counts[source] = count
+        if not np.array_equal(received_counts, in_block.source_counts):
+            wrong = int(np.argmax(received_counts != in_block.source_counts))
             raise InconsistentRatingsError(
                 f"Block {link_block.block} needs {in_block.source_counts[wrong]} rows of source "
-                f"block {wrong} but got {arrived[wrong]}. {REMEDY}"
+                f"block {wrong} but received {received_counts[wrong]}. {REMEDY}"
             )
         if not messages:
             return link_block, np.empty((0, 0), dtype=np.float32)
@@ -178,7 +172,7 @@ class NeededRows:
 
 
 class _MessageTask:
-    """One block's task: messages in; factors and messages out."""
+    """Task of one block: reads messages; returns factors and messages."""
 
     def __init__(
         self,

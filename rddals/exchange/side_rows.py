@@ -1,4 +1,4 @@
-"""All rows of a side in one place, for those who pick what a block needs."""
+"""Rows of a whole side, for selecting those that a block needs."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ __all__ = ["SideRows"]
 
 @dataclass(frozen=True)
 class SideRows:
-    """The rows of all blocks of a side, each to be found by its block and id.
+    """Rows of all blocks of a side, indexed by block and id.
 
     Attributes
     ----------
     ids : ndarray of int32, shape (n,)
-        Block after block, ascending within each.
+        Ids of the rows, block after block, ascending within each.
     counts : ndarray of int64, shape (blocks,)
-        How many of them each block has.
+        Number of ids of each block.
     rows : ndarray of float32, shape (n, rank)
+        Factor rows of the ids.
     """
 
     ids: NDArray[np.int32]
@@ -39,22 +40,22 @@ class SideRows:
 
     @classmethod
     def of(cls, blocks: Sequence[FactorBlock]) -> SideRows:
-        """Join the rows of all blocks, in order."""
+        """Concatenate the rows of all blocks, in order."""
         counts = np.array([len(block.ids) for block in blocks])
         ids = np.concatenate([block.ids for block in blocks])
         return cls(ids, counts, np.concatenate([block.rows for block in blocks]))
 
     def needed_by(self, in_block: InBlock) -> Rows:
-        """The rows that a block of the other side needs, in canonical order."""
+        """Return the rows that a block of the other side needs, in canonical order."""
         if np.array_equal(in_block.source_ids, self.ids) and np.array_equal(
             in_block.source_counts, self.counts
         ):
             return self.rows
-        wanted = _keys(in_block.source_ids, in_block.source_counts)
-        positions = np.searchsorted(self._keys, wanted)
-        unknown = self._keys[positions] != wanted
+        requested = _keys(in_block.source_ids, in_block.source_counts)
+        positions = np.searchsorted(self._keys, requested)
+        unknown = self._keys[positions] != requested
         if unknown.any():
-            source, id_ = divmod(int(wanted[np.argmax(unknown)]), 1 << 32)
+            source, id_ = divmod(int(requested[np.argmax(unknown)]), 1 << 32)
             raise InconsistentRatingsError(
                 f"Source block {source} has no factor for id {id_ + INT32_MIN}. {REMEDY}"
             )
@@ -63,12 +64,12 @@ class SideRows:
 
     @cached_property
     def _keys(self) -> NDArray[np.int64]:
-        """Made once in a worker, however many of its blocks need rows; a last one is beyond all."""
+        """Keys of all rows, computed once per worker; the last one is a sentinel."""
         return np.append(_keys(self.ids, self.counts), np.iinfo(np.int64).max)
 
 
 def _keys(ids: NDArray[np.int32], counts: NDArray[Any]) -> NDArray[np.int64]:
-    """A number for each block and id; ascending, as the blocks do and the ids within each."""
+    """Return a number for each block and id, ascending by block, then by id."""
     blocks = np.repeat(np.arange(len(counts)), counts)
     keys: NDArray[np.int64] = (blocks << 32) + (ids.astype(np.int64) - INT32_MIN)
     return keys

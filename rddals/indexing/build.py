@@ -1,4 +1,4 @@
-"""Indexing: every key of the ratings gets an id, and the ratings come out with ids."""
+"""Assignment of ids to the keys of ratings, and conversion of the ratings to ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rddals.blocks.ratings import INT32_MAX, RatingBlock
 from rddals.blocks.sides import ID_NAMES
 from rddals.errors import RatingError, RatingTypeError, RddalsError
 from rddals.indexing.key_table import KeyTable
-from rddals.indexing.keys import CodedRatings, Coder, Key, Keys, bucket_of, checked_key, mixed
+from rddals.indexing.keys import CodedRatings, Coder, Key, Keys, bucket_of, checked_key, mixed_types
 from rddals.rdds.factors import split_by_block
 from rddals.rdds.frames import ArrowColumns
 from rddals.rdds.lifetimes import cut_lineage, discard
@@ -26,13 +26,13 @@ from rddals.rdds.worker_tuning import spark_task
 __all__ = ["Indexed", "index_source"]
 
 ROW_TYPES = (tuple, list, np.ndarray)
-#: Rows that are turned into columns at a time.
+#: Number of rows converted to columns at once.
 ROWS_PER_BATCH = 1 << 16
-REMEDY = "Pass (user key, product key, rating), the keys strings or integers."
+REMEDY = "Pass (user key, product key, rating) with strings or integers as keys."
 
 
 class Indexed(NamedTuple):
-    """Ratings with ids for keys, and what they are made from."""
+    """Ratings with ids, the keys, and the shuffles that store them."""
 
     ratings: RDD[RatingBlock]
     keys: KeyTable
@@ -40,16 +40,16 @@ class Indexed(NamedTuple):
 
 
 def index_source(source: RDD[Any]) -> Indexed:
-    """Give every key of the ratings an id, and the ratings with ids.
+    """Assign an id to every key of the ratings and return the ratings with ids.
 
-    Each partition numbers its keys, and asks the buckets for their ids. Two shuffles: of the
-    ratings with those numbers, which stay in their partition, and each partition's distinct keys;
-    and of the ids. Nothing passes through the driver.
+    Each partition numbers its own keys and requests their ids from the buckets. There are two
+    shuffles. The first sends the numbered ratings to their own partition and the distinct keys of
+    each partition to the buckets; the second returns the ids. No data passes through the driver.
 
     Parameters
     ----------
     source : RDD
-        Of (user key, product key, rating), or as `rddals.rdds.frames.keys_of` gives it.
+        Ratings as ``(user key, product key, rating)``, or from `rddals.rdds.frames.keys_of`.
     """
     sc = source.context
     partitions = max(1, source.getNumPartitions())
@@ -72,12 +72,11 @@ def index_source(source: RDD[Any]) -> Indexed:
         for error in task_reports.take("error"):
             raise error
         firsts = _firsts(task_reports.take("kinds"))
-        asked = co_partitioned([keys, sent.rdd])
-        replies = Shuffle(asked.mapPartitionsWithIndex(partial(_reply, firsts)), partitions)
+        requests = co_partitioned([keys, sent.rdd])
+        replies = Shuffle(requests.mapPartitionsWithIndex(partial(_reply, firsts)), partitions)
         shuffles.append(replies)
         replies.write()
-        answered = co_partitioned([sent.rdd, replies.rdd])
-        ratings = answered.mapPartitions(_identified)
+        ratings = co_partitioned([sent.rdd, replies.rdd]).mapPartitions(_with_ids)
     except BaseException:
         for shuffle in shuffles:
             shuffle.release()
@@ -90,13 +89,14 @@ def index_source(source: RDD[Any]) -> Indexed:
 
 
 class _Kinds(NamedTuple):
-    """A bucket's number of keys and one of them, for users and products."""
+    """Number of keys in a bucket and one example, for users and products."""
 
     counts: tuple[int, int]
     examples: tuple[Key | None, Key | None]
 
 
 def _firsts(reports: list[_Kinds]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first id of each bucket for both sides, after checking the keys."""
     firsts = []
     for side, name in enumerate(ID_NAMES):
         counts = [report.counts[side] for report in reports]
@@ -104,9 +104,11 @@ def _firsts(reports: list[_Kinds]) -> tuple[NDArray[np.int64], NDArray[np.int64]
         if not kinds:
             raise RatingError("RDD is empty: there is nothing to index.")
         if len(kinds) > 1:
-            raise mixed(name, kinds[str], kinds[int])
+            raise mixed_types(name, kinds[str], kinds[int])
         if sum(counts) > INT32_MAX:
-            raise RatingError(f"There are {sum(counts)} {name} keys; at most {INT32_MAX} get ids.")
+            raise RatingError(
+                f"There are {sum(counts)} {name} keys; ids fit at most {INT32_MAX} of them."
+            )
         firsts.append(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
     return firsts[0], firsts[1]
 
@@ -115,15 +117,15 @@ def _firsts(reports: list[_Kinds]) -> tuple[NDArray[np.int64], NDArray[np.int64]
 def _encode(
     partitions: int, task_reports: TaskReports, partition: int, elements: Iterable[Any]
 ) -> Iterator[tuple[int, Any]]:
-    """The coded ratings, to this very partition, and each bucket's keys of both sides to it."""
+    """Yield the coded ratings for this partition, and the keys of both sides for each bucket."""
     coders = Coder(), Coder()
     try:
         blocks = list(_coded(coders, partition, iter(elements)))
         sides = [coder.keys() for coder in coders]
     except (RddalsError, ValueError) as error:
-        if not isinstance(error, RddalsError):  # a key that is too large, or no text
+        if not isinstance(error, RddalsError):  # an oversized integer key, or an invalid string
             error = RatingError(f"partition {partition}: key {error}.")
-        # Raised here, Spark would try again and then bury it in a Java traceback.
+        # Raised in a task, the error would be retried and wrapped in a Java traceback.
         task_reports.add("error", partition, error)
         return
     buckets = bucket_of(sides[0], partitions), bucket_of(sides[1], partitions)
@@ -146,7 +148,7 @@ def _coded(
                 yield rows[0].coded(coders[0].code, coders[1].code, origin)
             except RddalsError:
                 raise
-            except ValueError as error:  # a key that is none
+            except ValueError as error:  # an invalid key
                 raise RatingError(f"{origin}: key {error}.") from None
             continue
         rows.extend(islice(elements, ROWS_PER_BATCH - 1))
@@ -166,7 +168,7 @@ def _coded(
 
 
 def _first_bad_row(rows: list[Any], partition: int, first: int) -> RddalsError:
-    """The error for the first row that cannot be read; only ever called when there is one."""
+    """Return the error for the first unreadable row. At least one row is unreadable."""
     for number, row in enumerate(rows, start=first):
         where = f"partition {partition}, row {number}"
         if not isinstance(row, ROW_TYPES):
@@ -197,35 +199,37 @@ def _keys(
             side, _, keys = piece
             lists[side].append(keys)
     try:
-        found = Keys.distinct(*lists)
+        distinct = Keys.distinct(*lists)
     except RddalsError as error:
         task_reports.add("error", partition, error)
         return
-    sides = found.users, found.products
+    sides = distinct.users, distinct.products
     users, products = (keys[0] if keys else None for keys in sides)
     task_reports.add("kinds", partition, _Kinds((len(sides[0]), len(sides[1])), (users, products)))
-    yield found
+    yield distinct
 
 
 @spark_task
 def _reply(
     firsts: tuple[NDArray[np.int64], NDArray[np.int64]], bucket: int, records: Iterable[Any]
 ) -> Iterator[tuple[int, tuple[int, int, NDArray[np.int32]]]]:
-    """To each partition that asked, the ids of its keys, in the order in which it asked."""
-    places: list[dict[Key, int]] = []
+    """Yield the ids of the keys that each partition requested, in the order of its request."""
+    ids_by_side: list[dict[Key, int]] = []
     for record in records:
         if isinstance(record, Keys):
             for side in (0, 1):
                 first = int(firsts[side][bucket])
-                places.append({key: id_ for id_, key in enumerate(record.of_side(side), first)})
+                keys = record.of_side(side)
+                ids_by_side.append({key: id_ for id_, key in enumerate(keys, first)})
         elif not isinstance(record[1], CodedRatings):
-            side, origin, keys = record[1]
-            place = places[side]
-            yield origin, (side, bucket, np.array([place[key] for key in keys], dtype=np.int32))
+            side, origin, requested = record[1]
+            id_of = ids_by_side[side]
+            ids = np.array([id_of[key] for key in requested], dtype=np.int32)
+            yield origin, (side, bucket, ids)
 
 
 @spark_task
-def _identified(records: Iterable[tuple[int, Any]]) -> Iterator[RatingBlock]:
+def _with_ids(records: Iterable[tuple[int, Any]]) -> Iterator[RatingBlock]:
     coded: CodedRatings | None = None
     replies: tuple[dict[int, NDArray[np.int32]], dict[int, NDArray[np.int32]]] = {}, {}
     for _, record in records:
@@ -235,4 +239,4 @@ def _identified(records: Iterable[tuple[int, Any]]) -> Iterator[RatingBlock]:
             side, bucket, ids = record
             replies[side][bucket] = ids
     if coded is not None and len(coded.ratings):
-        yield coded.identified(replies)
+        yield coded.with_ids(replies)

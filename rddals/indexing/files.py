@@ -1,7 +1,7 @@
-"""Files of keys, beside those of a model.
+"""Files that store the keys of a model beside its factors.
 
 ``keys/user`` and ``keys/product`` hold Parquet with columns ``id`` (int) and ``key`` (string or
-bigint). ``keys/buckets`` holds the number of buckets they were in, and will be in again.
+bigint). ``keys/buckets`` holds the number of buckets, which loading restores.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["read_keys", "write_keys"]
 
 
 def write_keys(sc: SparkContext, path: str, keys: KeyTable) -> None:
-    """Save the keys of the model at `path`, where there must be none."""
+    """Save the keys of the model at `path`, which must not contain keys."""
     sc.parallelize([str(keys.partitions)], 1).saveAsTextFile(f"{path}/keys/buckets")
     session = SparkSession(sc)
     for side, name in enumerate(ID_NAMES):
@@ -52,7 +52,7 @@ def write_keys(sc: SparkContext, path: str, keys: KeyTable) -> None:
 
 
 def read_keys(sc: SparkContext, path: str) -> KeyTable:
-    """The keys of the model at `path`."""
+    """Read the keys of the model at `path`."""
     try:
         buckets = int(head(sc.textFile(f"{path}/keys/buckets"))[0])
         frames = [
@@ -82,15 +82,15 @@ def read_keys(sc: SparkContext, path: str) -> KeyTable:
         shuffle.release()
         task_reports.close()
     firsts = []
-    for name, found in zip(ID_NAMES, zip(*ids, strict=True), strict=True):
-        counts = [0 if own is None else len(own) for own in found]
+    for name, actual in zip(ID_NAMES, zip(*ids, strict=True), strict=True):
+        counts = [0 if own is None else len(own) for own in actual]
         starts = np.concatenate([[0], np.cumsum(counts)])
         expected = map(range, starts[:-1].tolist(), starts[1:].tolist())
-        if any(own != ids for own, ids in zip(found, expected, strict=True)):
+        if any(own != ids for own, ids in zip(actual, expected, strict=True)):
             discard(keys)
             raise ModelFormatError(
-                f"{path}/keys/{name} does not hold the keys that were saved there; save the model "
-                "again, or load it without keys with MatrixFactorizationModel.load()."
+                f"{path}/keys/{name} does not hold the keys of the model. Save the model again, or "
+                "load it without keys with MatrixFactorizationModel.load()."
             )
         firsts.append(starts.astype(np.int64))
     return KeyTable(keys, (firsts[0], firsts[1]))
@@ -115,16 +115,17 @@ def _by_bucket(
 
 @spark_task
 def _sorted(task_reports: TaskReports, bucket: int, pieces: Iterable[Any]) -> Iterator[Keys]:
-    """A bucket's keys; the driver is told which ids they had, where these are a range."""
+    """Yield the keys of a bucket, and report its range of ids to the driver."""
     sides: tuple[dict[Key, int], dict[Key, int]] = {}, {}
     for _, (side, pairs) in pieces:
         sides[side].update(pairs)
-    lines = [in_id_order(side) for side in sides]
-    ids = [[side[key] for key in line] for side, line in zip(sides, lines, strict=True)]
+    ordered = [in_id_order(side) for side in sides]
+    ids = [[side[key] for key in keys] for side, keys in zip(sides, ordered, strict=True)]
     task_reports.add("ids", bucket, tuple(map(_range, ids)))
-    yield Keys(*lines)
+    yield Keys(*ordered)
 
 
 def _range(ids: list[int]) -> range | None:
+    """Return the ids as a range, or None if they are not consecutive."""
     whole = range(ids[0], ids[0] + len(ids)) if ids else range(0)
     return whole if ids == list(whole) else None

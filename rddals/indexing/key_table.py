@@ -1,4 +1,4 @@
-"""Keys as RDDs: finding ids by keys, and keys by ids."""
+"""Distributed table of keys: lookup of ids by key and of keys by id."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from rddals.rdds.worker_tuning import spark_task
 
 __all__ = ["KeyTable", "is_key_pair", "split_by_bucket"]
 
-#: Pairs that are routed at a time.
+#: Number of pairs routed at once.
 PAIRS_PER_BATCH = 1 << 16
 
 
 class KeyTable(Shared):
-    """The keys of both sides: an RDD of `Keys`, bucket b in partition b.
+    """Keys of both sides as an RDD of `Keys`, with bucket b in partition b.
 
     Attributes
     ----------
     buckets : RDD of Keys
+        Keys of each bucket.
     firsts : pair of ndarray of int64, shape (buckets + 1,)
-        For users and products, the first id of each bucket; the last entry is how many there are.
+        First id of each bucket, for users and products. The last entry is the number of keys.
     """
 
     def __init__(
@@ -43,55 +44,55 @@ class KeyTable(Shared):
 
     @property
     def partitions(self) -> int:
-        """How many buckets there are."""
+        """Number of buckets."""
         return len(self.firsts[0]) - 1
 
     @cached_property
     def kinds(self) -> tuple[type[Key], type[Key]]:
-        """Whether users', and products', keys are strings or integers."""
+        """Type of the user keys and of the product keys: str or int."""
         users, products = (
             type(head(self.buckets.flatMap(partial(_of_side, side)))[0]) for side in (0, 1)
         )
         return users, products
 
     def ids_of(self, side: int, keys: Sequence[Key]) -> list[int | None]:
-        """The id of each key, None for one that has none."""
+        """Return the id of each key, or None for an unknown key."""
         buckets = bucket_of(keys, self.partitions)
-        found = self._ask(partial(_ranks, side, list(keys)), np.unique(buckets))
+        ranks = self._query(partial(_ranks, side, list(keys)), np.unique(buckets))
         firsts = self.firsts[side]
         return [
-            None if (rank := found[bucket].get(key)) is None else int(firsts[bucket]) + rank
+            None if (rank := ranks[bucket].get(key)) is None else int(firsts[bucket]) + rank
             for key, bucket in zip(keys, buckets.tolist(), strict=True)
         ]
 
     def keys_of(self, side: int, ids: Sequence[int]) -> list[Key]:
-        """The key of each id, all of which have one."""
-        places = np.asarray(ids, dtype=np.int64)
-        buckets = self._buckets_of(side, places)
-        ranks = places - self.firsts[side][buckets]
-        wanted = {b: ranks[buckets == b].tolist() for b in np.unique(buckets).tolist()}
-        found = self._ask(partial(_at_ranks, side, wanted), np.unique(buckets))
+        """Return the key of each id. All ids must be known."""
+        array = np.asarray(ids, dtype=np.int64)
+        buckets = self._buckets_of(side, array)
+        ranks = array - self.firsts[side][buckets]
+        requested = {b: ranks[buckets == b].tolist() for b in np.unique(buckets).tolist()}
+        keys = self._query(partial(_at_ranks, side, requested), np.unique(buckets))
         return [
-            found[bucket][rank]
+            keys[bucket][rank]
             for bucket, rank in zip(buckets.tolist(), ranks.tolist(), strict=True)
         ]
 
     def all_keys(self, side: int) -> list[Key]:
-        """All keys on the driver, in the order of their ids."""
+        """Collect all keys on the driver, in the order of their ids."""
         lists = self.buckets.map(partial(_of_side, side)).collect()
         return [key for keys in lists for key in keys]
 
     def with_keys(self, side: int, pairs: RDD[tuple[int, Any]]) -> RDD[tuple[Key, Any]]:
-        """``(id, value)`` pairs with the keys in place of the ids; all of them have one."""
+        """Replace the ids of ``(id, value)`` pairs by keys. All ids must be known."""
         pieces = pairs.mapPartitions(partial(_by_bucket_of_id, self.firsts[side]))
-        return self._beside(pieces, partial(_with_keys, side, self.firsts[side]))
+        return self._join(pieces, partial(_with_keys, side, self.firsts[side]))
 
     def with_ids(self, side: int, pairs: RDD[tuple[Any, Any]]) -> RDD[tuple[int, Any]]:
-        """``(key, value)`` pairs with ids in place of the keys; without those that have none."""
+        """Replace the keys of ``(key, value)`` pairs by ids, and drop unknown keys."""
         pieces = pairs.mapPartitions(partial(_by_bucket_of_key, self.partitions))
-        return self._beside(pieces, partial(_with_ids, side, self.firsts[side]))
+        return self._join(pieces, partial(_with_ids, side, self.firsts[side]))
 
-    def _beside(self, pieces: RDD[Any], task: Callable[..., Any]) -> RDD[Any]:
+    def _join(self, pieces: RDD[Any], task: Callable[..., Any]) -> RDD[Any]:
         sent = Shuffle(pieces, self.partitions).rdd
         both = co_partitioned([with_shuffle_serializer(self.buckets), sent])
         return both.mapPartitionsWithIndex(task)
@@ -99,8 +100,8 @@ class KeyTable(Shared):
     def _buckets_of(self, side: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.searchsorted(self.firsts[side], ids, side="right") - 1
 
-    def _ask(self, task: Callable[..., Any], buckets: NDArray[Any]) -> dict[int, Any]:
-        """The answers of some buckets, by bucket."""
+    def _query(self, task: Callable[..., Any], buckets: NDArray[Any]) -> dict[int, Any]:
+        """Run a task on some buckets and return the results by bucket."""
         if not len(buckets):
             return {}
         numbered = self.buckets.mapPartitionsWithIndex(partial(_numbered, task))
@@ -123,14 +124,16 @@ def _of_side(side: int, keys: Keys) -> list[Key]:
     return keys.of_side(side)
 
 
-def _ranks(side: int, asked: list[Key], keys: Keys, bucket: int) -> dict[Key, int]:
-    ranks = {key: keys.rank(side, key) for key in asked}
+def _ranks(side: int, requested: list[Key], keys: Keys, bucket: int) -> dict[Key, int]:
+    ranks = {key: keys.rank(side, key) for key in requested}
     return {key: rank for key, rank in ranks.items() if rank is not None}
 
 
-def _at_ranks(side: int, asked: dict[int, list[int]], keys: Keys, bucket: int) -> dict[int, Key]:
+def _at_ranks(
+    side: int, requested: dict[int, list[int]], keys: Keys, bucket: int
+) -> dict[int, Key]:
     own = keys.of_side(side)
-    return {rank: own[rank] for rank in asked[bucket]}
+    return {rank: own[rank] for rank in requested[bucket]}
 
 
 @spark_task
@@ -163,7 +166,7 @@ def _keys_of_pairs(batch: list[Any]) -> list[Key]:
 
 
 def is_key_pair(pair: Any) -> bool:
-    """Whether `pair` is two values of which the first is a key."""
+    """Return whether `pair` is a tuple or list of two values of which the first is a key."""
     try:
         key, _ = pair
         checked_key(key)
@@ -173,7 +176,7 @@ def is_key_pair(pair: Any) -> bool:
 
 
 def split_by_bucket(buckets: NDArray[Any], batch: list[Any]) -> Iterator[tuple[int, list[Any]]]:
-    """A batch in pieces, one for each bucket, in its order."""
+    """Yield the elements of a batch by bucket, in their original order."""
     pieces: dict[int, list[Any]] = {}
     for bucket, pair in zip(buckets.tolist(), batch, strict=True):
         pieces.setdefault(bucket, []).append(pair)
@@ -208,7 +211,7 @@ def _with_ids(
     keys, pairs = _keys_and_pairs(records)
     if keys is not None:
         first = int(firsts[bucket])
-        place = {key: id_ for id_, key in enumerate(keys.of_side(side), first)}
+        id_of = {key: id_ for id_, key in enumerate(keys.of_side(side), first)}
         for key, value in pairs:
-            if key in place:
-                yield place[key], value
+            if key in id_of:
+                yield id_of[key], value

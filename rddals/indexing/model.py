@@ -1,4 +1,4 @@
-"""A model that is asked and answers by keys: strings, or integers beyond 32 bits."""
+"""Model whose users and products are identified by string or 64-bit integer keys."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class KeyedRating(NamedTuple):
-    """A rating of, or predicted for, a user and a product by their keys."""
+    """Actual or predicted rating of a user and a product, given by their keys."""
 
     user: Key
     product: Key
@@ -44,15 +44,15 @@ class KeyedRating(NamedTuple):
 
 
 class KeyedModel:
-    """A `rddals.MatrixFactorizationModel` that is asked and answers by keys.
+    """Wrapper of a `rddals.MatrixFactorizationModel` that uses keys instead of ids.
 
-    Made by `IndexedRatings.keyed` or `load`. Methods and arguments are those of the model, with
-    keys where it has ids and `KeyedRating` where it has ``Rating``.
+    Created by `IndexedRatings.keyed` or `load`. The methods and their parameters are those of the
+    wrapped model, with keys in place of ids and `KeyedRating` in place of ``Rating``.
 
     Attributes
     ----------
     model : MatrixFactorizationModel
-        The model that knows ids.
+        The wrapped model, which uses ids.
     """
 
     def __init__(self, model: MatrixFactorizationModel, keys: KeyTable) -> None:
@@ -63,19 +63,25 @@ class KeyedModel:
 
     @property
     def rank(self) -> int:
-        """Length of a factor."""
+        """Length of each factor."""
         return self.model.rank
 
     def predict(self, user: Key, product: Key) -> float:
-        """The predicted rating of a product by a user."""
+        """Predict the rating of a product by a user.
+
+        Raises
+        ------
+        UnknownIdError
+            If the model was not trained on the user or the product.
+        """
         ids = self._id(USERS, user), self._id(PRODUCTS, product)
-        with _in_keys((USERS, user), (PRODUCTS, product)):
+        with _errors_by_key((USERS, user), (PRODUCTS, product)):
             return self.model.predict(*ids)
 
     def predictAll(self, user_product: RDD[tuple[Key, Key]]) -> RDD[KeyedRating]:
-        """Predicted ratings of ``(user, product)`` pairs, in no particular order.
+        """Predict the ratings of ``(user, product)`` pairs, in no particular order.
 
-        Pairs of which the model does not know the user or the product are left out.
+        Pairs with an unknown user or product are left out.
         """
         assert isinstance(user_product, RDD), "user_product should be RDD of (user, product)"
         keys = self._live_keys()
@@ -97,14 +103,17 @@ class KeyedModel:
         candidates: Iterable[Key] | None = None,
         fallback: str | None = None,
     ) -> list[KeyedRating]:
-        """The `num` products with the highest predicted ratings for a user, best first."""
+        """Return the `num` products with the highest predicted ratings for a user, best first.
+
+        Parameters are those of `rddals.MatrixFactorizationModel.recommendProducts`.
+        """
         id_ = self._id(USERS, user, unknown=fallback is not None)
-        chosen = self._chosen(PRODUCTS, exclude, candidates)
-        with _in_keys((USERS, user)):
-            found = self.model.recommendProducts(id_, num, **chosen, fallback=fallback)
-        products = self._live_keys().keys_of(PRODUCTS, [rating.product for rating in found])
-        scores = [rating.rating for rating in found]
-        return [KeyedRating(user, *best) for best in zip(products, scores, strict=True)]
+        options = self._query_options(PRODUCTS, exclude, candidates)
+        with _errors_by_key((USERS, user)):
+            best = self.model.recommendProducts(id_, num, **options, fallback=fallback)
+        products = self._live_keys().keys_of(PRODUCTS, [rating.product for rating in best])
+        scores = [rating.rating for rating in best]
+        return [KeyedRating(user, *pair) for pair in zip(products, scores, strict=True)]
 
     def recommendUsers(
         self,
@@ -115,13 +124,16 @@ class KeyedModel:
         candidates: Iterable[Key] | None = None,
         fallback: str | None = None,
     ) -> list[KeyedRating]:
-        """The `num` users with the highest predicted ratings for a product, best first."""
+        """Return the `num` users with the highest predicted ratings for a product, best first.
+
+        Parameters are those of `rddals.MatrixFactorizationModel.recommendUsers`.
+        """
         id_ = self._id(PRODUCTS, product, unknown=fallback is not None)
-        chosen = self._chosen(USERS, exclude, candidates)
-        with _in_keys((PRODUCTS, product)):
-            found = self.model.recommendUsers(id_, num, **chosen, fallback=fallback)
-        users = self._live_keys().keys_of(USERS, [rating.user for rating in found])
-        scores = [rating.rating for rating in found]
+        options = self._query_options(USERS, exclude, candidates)
+        with _errors_by_key((PRODUCTS, product)):
+            best = self.model.recommendUsers(id_, num, **options, fallback=fallback)
+        users = self._live_keys().keys_of(USERS, [rating.user for rating in best])
+        scores = [rating.rating for rating in best]
         return [
             KeyedRating(user, product, score) for user, score in zip(users, scores, strict=True)
         ]
@@ -129,51 +141,54 @@ class KeyedModel:
     def recommendProductsForUsers(
         self, num: int, *, excludeSeen: Any = None, candidates: Iterable[Key] | None = None
     ) -> RDD[tuple[Key, tuple[KeyedRating, ...]]]:
-        """For every user the `num` products with the highest predicted ratings, best first.
+        """Return the `num` best products for every user, best first.
 
-        `excludeSeen` takes ratings with keys, as `index_ratings` does. Those of users or products
-        that the model does not know are ignored.
+        `excludeSeen` accepts ratings with keys, like `index_ratings`. Ratings of unknown users or
+        products are ignored.
         """
-        chosen = self._candidates(PRODUCTS, candidates)
+        options = self._candidates(PRODUCTS, candidates)
         with self._with_ids(excludeSeen) as seen:
-            found = self.model.recommendProductsForUsers(num, excludeSeen=seen, **chosen)
+            best = self.model.recommendProductsForUsers(num, excludeSeen=seen, **options)
         name = partial(_name_products, self._all_keys(PRODUCTS))
-        return self._live_keys().with_keys(USERS, found).mapPartitions(name)
+        return self._live_keys().with_keys(USERS, best).mapPartitions(name)
 
     def recommendUsersForProducts(
         self, num: int, *, excludeSeen: Any = None, candidates: Iterable[Key] | None = None
     ) -> RDD[tuple[Key, tuple[KeyedRating, ...]]]:
-        """For every product the `num` users with the highest predicted ratings, best first."""
-        chosen = self._candidates(USERS, candidates)
+        """Return the `num` best users for every product, best first.
+
+        Parameters are those of `recommendProductsForUsers`, with users and products exchanged.
+        """
+        options = self._candidates(USERS, candidates)
         with self._with_ids(excludeSeen) as seen:
-            found = self.model.recommendUsersForProducts(num, excludeSeen=seen, **chosen)
+            best = self.model.recommendUsersForProducts(num, excludeSeen=seen, **options)
         name = partial(_name_users, self._all_keys(USERS))
-        return self._live_keys().with_keys(PRODUCTS, found).mapPartitions(name)
+        return self._live_keys().with_keys(PRODUCTS, best).mapPartitions(name)
 
     def similarProducts(self, product: Key, num: int) -> list[tuple[Key, float]]:
-        """The `num` products whose factors are most similar, with the cosine of the angle."""
+        """Return the `num` products with the most similar factors, and the cosine similarities."""
         id_ = self._id(PRODUCTS, product)
-        with _in_keys((PRODUCTS, product)):
-            return self._named(PRODUCTS, self.model.similarProducts(id_, num))
+        with _errors_by_key((PRODUCTS, product)):
+            return self._with_keys(PRODUCTS, self.model.similarProducts(id_, num))
 
     def similarUsers(self, user: Key, num: int) -> list[tuple[Key, float]]:
-        """The `num` users whose factors are most similar, with the cosine of the angle."""
+        """Return the `num` users with the most similar factors, and the cosine similarities."""
         id_ = self._id(USERS, user)
-        with _in_keys((USERS, user)):
-            return self._named(USERS, self.model.similarUsers(id_, num))
+        with _errors_by_key((USERS, user)):
+            return self._with_keys(USERS, self.model.similarUsers(id_, num))
 
     def userFeatures(self) -> RDD[tuple[Key, Any]]:
-        """``(user, array('d'))`` pairs."""
+        """Return ``(user, array('d'))`` pairs."""
         return self._live_keys().with_keys(USERS, self.model.userFeatures())
 
     def productFeatures(self) -> RDD[tuple[Key, Any]]:
-        """``(product, array('d'))`` pairs."""
+        """Return ``(product, array('d'))`` pairs."""
         return self._live_keys().with_keys(PRODUCTS, self.model.productFeatures())
 
     def save(self, sc: SparkContext, path: str) -> None:
-        """Save the model, in MLlib's format, and the keys beside it.
+        """Save the model in MLlib's format, and the keys beside it.
 
-        MLlib, and `rddals.MatrixFactorizationModel.load`, load the model alone.
+        MLlib and `rddals.MatrixFactorizationModel.load` load the model without the keys.
         """
         keys = self._live_keys()
         check_location(sc, path)
@@ -184,12 +199,12 @@ class KeyedModel:
 
     @classmethod
     def load(cls, sc: SparkContext, path: str) -> KeyedModel:
-        """Load what `save` wrote.
+        """Load a model and its keys that `save` wrote.
 
         Raises
         ------
         ModelFormatError
-            If there is no model at `path`, or one without keys.
+            If `path` does not contain a model with keys.
         """
         model = MatrixFactorizationModel.load(sc, path)
         keys: KeyTable | None = None
@@ -198,7 +213,7 @@ class KeyedModel:
             if unknown := ids_without_key(model, keys):
                 raise ModelFormatError(
                     f"{path} holds keys and a model that do not belong together: {unknown}; load "
-                    "the model alone with MatrixFactorizationModel.load()."
+                    "the model without keys with MatrixFactorizationModel.load()."
                 )
             return cls(model, keys)
         except BaseException:
@@ -209,7 +224,7 @@ class KeyedModel:
                 keys.release()
 
     def unpersist(self) -> None:
-        """Free the model and, unless ratings or other models need them, the keys."""
+        """Release the model, and the keys unless ratings or other models need them."""
         if not self._released and not is_stopped(self._keys.buckets.context):
             self._keys.release()
             for broadcast in self._broadcasts.values():
@@ -221,13 +236,13 @@ class KeyedModel:
     def _live_keys(self) -> KeyTable:
         if self._released or is_stopped(self._keys.buckets.context):
             raise ModelReleasedError(
-                "The keys of this model are gone, with unpersist() or its SparkContext; save() a "
-                "model before and load it."
+                "The keys of this model were released by unpersist(), or its SparkContext stopped; "
+                "save() the model before that and load it."
             )
         return self._keys
 
     def _id(self, side: int, key: Any, *, unknown: bool = False) -> int:
-        """The id of a key; if `unknown` keys are asked for, one that the model cannot know."""
+        """Return the id of a key, or -1 for an unknown key if `unknown` keys are allowed."""
         try:
             checked = checked_key(key)
         except ValueError as error:
@@ -241,29 +256,29 @@ class KeyedModel:
 
     def _ids(self, side: int, name: str, keys: Any) -> list[int]:
         try:
-            one = isinstance(keys, (str, bytes))
-            wanted = [checked_key(key) for key in ((None,) if one else keys)]
+            is_text = isinstance(keys, (str, bytes))
+            checked = [checked_key(key) for key in ((None,) if is_text else keys)]
         except (TypeError, ValueError):
             raise SettingError(f"{name} must be a sequence of keys but got {keys!r}.") from None
-        return [id_ for id_ in self._ids_of(side, name, wanted) if id_ is not None]
+        return [id_ for id_ in self._ids_of(side, name, checked) if id_ is not None]
 
     def _ids_of(self, side: int, name: str, keys: list[Key]) -> list[int | None]:
-        """The ids of keys that an argument holds; None for those that the model does not know."""
+        """Return the ids of the keys in an argument, None for unknown keys."""
         table = self._live_keys()
-        found = table.ids_of(side, keys)
-        for key, id_ in zip(keys, found, strict=True):
-            # "7" for 7 is a mistake, and no stranger.
+        ids = table.ids_of(side, keys)
+        for key, id_ in zip(keys, ids, strict=True):
+            # "7" in place of 7 is a mistake by the caller, not an unknown key.
             if id_ is None and type(key) is not (kind := table.kinds[side]):
                 kinds = "strings" if kind is str else "integers"
                 raise SettingError(
                     f"{name}: {key!r} is not a {ID_NAMES[side]} key: those are {kinds}; pass one "
-                    "of these."
+                    "of them."
                 )
-        return found
+        return ids
 
     @contextmanager
     def _with_ids(self, seen: Any) -> Iterator[RDD[tuple[int, int, float]] | None]:
-        """Ratings with keys as ratings with ids, where there are some; they are read within."""
+        """Yield the ratings in `seen` with ids in place of keys; they are read in the context."""
         if seen is None:
             yield None
             return
@@ -285,13 +300,13 @@ class KeyedModel:
             candidates = self._ids(side, "candidates", candidates)
         return {"candidates": candidates}
 
-    def _chosen(self, side: int, exclude: Any, candidates: Any) -> dict[str, Any]:
+    def _query_options(self, side: int, exclude: Any, candidates: Any) -> dict[str, Any]:
         excluded = {"exclude": self._ids(side, "exclude", exclude)}
         return excluded | self._candidates(side, candidates)
 
-    def _named(self, side: int, found: list[tuple[int, float]]) -> list[tuple[Key, float]]:
-        keys = self._live_keys().keys_of(side, [id_ for id_, _ in found])
-        return list(zip(keys, (score for _, score in found), strict=True))
+    def _with_keys(self, side: int, scores: list[tuple[int, float]]) -> list[tuple[Key, float]]:
+        keys = self._live_keys().keys_of(side, [id_ for id_, _ in scores])
+        return list(zip(keys, (score for _, score in scores), strict=True))
 
     def _all_keys(self, side: int) -> Broadcast[list[Key]]:
         if side not in self._broadcasts:
@@ -301,7 +316,7 @@ class KeyedModel:
 
 
 def ids_without_key(model: MatrixFactorizationModel, keys: KeyTable) -> str | None:
-    """What says that a model does not belong to some keys; None if nothing does."""
+    """Describe an id of the model that has no key, or return None if all ids have one."""
     for side, (low, high) in enumerate(model.id_bounds()):
         count = int(keys.firsts[side][-1])
         if low < 0 or high >= count:
@@ -317,23 +332,23 @@ def _unknown(side: int, key: Key) -> UnknownIdError:
 
 
 @contextmanager
-def _in_keys(*asked: tuple[int, Key]) -> Iterator[None]:
-    """Let an id that the model does not know be told of by its key."""
+def _errors_by_key(*keys: tuple[int, Key]) -> Iterator[None]:
+    """Report an unknown id by its key."""
     try:
         yield
     except UnknownIdError as error:
-        for side, key in asked:
+        for side, key in keys:
             if str(error).startswith(f"{ID_NAMES[side]}Id"):
                 raise _unknown(side, key) from None
         raise
 
 
 def _is_rating(row: Any) -> bool:
-    """Whether `row` is two keys and a number that is finite in float32."""
+    """Return whether `row` is two keys and a number that is finite in float32."""
     if not (isinstance(row, (tuple, list)) and len(row) == 3):
         return False
     try:
-        finite = abs(float(row[2])) <= FLOAT32_MAX  # as NaN is not
+        finite = abs(float(row[2])) <= FLOAT32_MAX  # False for NaN
     except (TypeError, ValueError, OverflowError):
         return False
     return finite and is_key_pair(row[:2]) and is_key_pair(row[1:])
@@ -349,7 +364,7 @@ def _users_and_products(
                 f"excludeSeen holds {row!r} (partition {partition}, row {number}); pass ratings "
                 "(user key, product key, rating)."
             )
-            # Raised here, Spark would try again and then bury it in a Java traceback.
+            # Raised in a task, the error would be retried and wrapped in a Java traceback.
             task_reports.add("error", partition, error)
             return
         yield row[0], row[1]
@@ -380,18 +395,18 @@ def _as_keyed(pair: tuple[Key, tuple[Key, float]]) -> KeyedRating:
 
 
 def _name_products(
-    products: Broadcast[list[Key]], found: Iterable[tuple[Key, Any]]
+    products: Broadcast[list[Key]], answers: Iterable[tuple[Key, Any]]
 ) -> Iterator[tuple[Key, tuple[KeyedRating, ...]]]:
-    names = products.value
-    for user, ratings in found:
-        best = ((user, names[rating.product], rating.rating) for rating in ratings)
-        yield user, tuple(starmap(KeyedRating, best))
+    keys = products.value
+    for user, ratings in answers:
+        triples = ((user, keys[rating.product], rating.rating) for rating in ratings)
+        yield user, tuple(starmap(KeyedRating, triples))
 
 
 def _name_users(
-    users: Broadcast[list[Key]], found: Iterable[tuple[Key, Any]]
+    users: Broadcast[list[Key]], answers: Iterable[tuple[Key, Any]]
 ) -> Iterator[tuple[Key, tuple[KeyedRating, ...]]]:
-    names = users.value
-    for product, ratings in found:
-        best = ((names[rating.user], product, rating.rating) for rating in ratings)
-        yield product, tuple(starmap(KeyedRating, best))
+    keys = users.value
+    for product, ratings in answers:
+        triples = ((keys[rating.user], product, rating.rating) for rating in ratings)
+        yield product, tuple(starmap(KeyedRating, triples))

@@ -1,7 +1,7 @@
-"""Rows of a half-step in NumPy: batched normal equations and batched solves.
+"""Half-step in NumPy: batched normal equations and batched solves.
 
-This is the readable statement of the method, the reference of the compiled kernels, and what runs
-where these are not available. `rddals.kernels.half_step` has the equations.
+This is the readable implementation, the reference for the compiled kernels, and the fallback if
+they are unavailable. `rddals.kernels.half_step` states the equations.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ __all__ = ["BatchedRows"]
 
 Array = NDArray[Any]
 
-#: Bytes of gathered rows that are worked on at a time: few calls, and a cache that holds them.
+#: Bytes of gathered rows processed at a time: few calls, and they fit in the cache.
 TILE_BYTES = 1 << 20
-#: Bytes of normal equations that are solved at a time.
+#: Bytes of normal equations solved at a time.
 EQUATION_BYTES = 1 << 21
 
 
 @dataclass(slots=True)
 class _Clock:
-    """Splits a run into named parts; each call ends the part before it."""
+    """Timer that splits a run into named parts."""
 
     seconds: dict[str, float] = field(
         default_factory=lambda: {"gather": 0.0, "gram": 0.0, "solve": 0.0}
@@ -39,20 +39,21 @@ class _Clock:
     last: float = field(default_factory=perf_counter)
 
     def book(self, part: str) -> None:
+        """Add the time since the last call to a part."""
         now = perf_counter()
         self.seconds[part] += now - self.last
         self.last = now
 
 
 class BatchedRows:
-    """Solves rows of a system; several threads may solve different rows."""
+    """Solver of the rows of a system; threads may solve different rows in parallel."""
 
     name = "numpy"
 
     def __init__(self, system: System) -> None:
         self.system = system
         rows = system.source_rows
-        # One row past the last stands for padding: zeros add nothing to any sum.
+        # The extra last row is for padding: zeros add nothing to any sum.
         self.table = np.zeros((len(rows) + 1, rows.shape[1]), dtype=system.objective.dtype)
         self.table[:-1] = rows
 
@@ -62,7 +63,7 @@ class BatchedRows:
         Returns
         -------
         loss : float
-            Their squared errors plus their penalty.
+            Squared errors plus penalty of these rows.
         seconds : dict of str to float
             Time spent in "gather", "gram" and "solve".
         """
@@ -70,7 +71,7 @@ class BatchedRows:
 
 
 class _Batches:
-    """Batches of rows, and the buffers that one thread works in."""
+    """Batches of rows, and the buffers of one thread."""
 
     def __init__(self, system: System, table: Array) -> None:
         self.in_block = system.in_block
@@ -82,7 +83,7 @@ class _Batches:
         self.solved, self.singular = system.solved, system.singular
         self.dual = system.dual
         self.clock = _Clock()
-        # (n, k) for implicit feedback, (n, 1) for explicit: the diagonal that is added.
+        # Added to the diagonal: (n, k) for implicit feedback, (n, 1) for explicit.
         self.ridge = system.ridge[:, None]
         if system.rotation is not None:
             self.ridge = self.ridge + system.eigenvalues
@@ -108,20 +109,20 @@ class _Batches:
         return self.loss, self.clock.seconds
 
     def _dual_pays(self, width: int) -> bool:
-        fits = width * self.rank <= len(self._gather_buffer)  # it needs whole rows at once
+        fits = width * self.rank <= len(self._gather_buffer)  # the dual form needs whole rows
         return fits and width < DUAL_SHARE * self.rank
 
     # ------------------------------------------------------------------ gathering
 
     def _chunks(self, group: Group, most_rows: int) -> Iterator[slice]:
-        """Batches of rows of a group whose gathered source rows fit the buffer."""
+        """Yield batches of a group's rows whose gathered source rows fit the buffer."""
         fit = len(self._gather_buffer) // max(1, group.width * self.rank)
         step = max(1, min(fit, most_rows))
         for start in range(group.start, group.stop, step):
             yield slice(start, min(start + step, group.stop))
 
     def _entries(self, rows: slice, width: int) -> tuple[Array, Array]:
-        """Source positions and ratings of some rows, padded to `width`; shapes (n, width)."""
+        """Return source positions and ratings of rows, padded to `width`; shapes (n, width)."""
         block = self.in_block
         pointers = block.pointers[rows.start : rows.stop + 1]
         positions = block.sources[pointers[0] : pointers[-1]]
@@ -137,24 +138,24 @@ class _Batches:
         return padded_positions, padded_ratings
 
     def _gather(self, positions: Array, ratings: Array) -> tuple[Array, Array, float]:
-        """Weighted source rows (n, w, k), targets (n, w), and the loss at x = 0."""
+        """Return weighted source rows (n, w, k), targets (n, w), and the loss at x = 0."""
         shape = (*positions.shape, self.rank)
         gathered = self._gather_buffer[: positions.size * self.rank].reshape(shape)
-        # "clip" only spares a bounds check that would buffer the output; positions are in range.
+        # Positions are in range; "clip" avoids a bounds check that would buffer the output.
         self.table.take(positions, axis=0, out=gathered, mode="clip")
         ratings = ratings.astype(self.dtype, copy=False)
         if not self.objective.implicit:
             return gathered, ratings, float(np.vdot(ratings, ratings))
-        wanted = ratings > 0
+        positive = ratings > 0
         confidence = self.dtype.type(self.objective.alpha) * np.abs(ratings)
         weights = np.sqrt(confidence)
-        # alpha = 0 still wants what was rated: a weight next to nothing keeps w t = 1 + c.
+        # With alpha = 0 the weight is 0 but w t must be 1 + c, so use a tiny weight instead.
         least = self.dtype.type(np.sqrt(np.finfo(self.dtype).tiny))
-        np.maximum(weights, least, out=weights, where=wanted)
+        np.maximum(weights, least, out=weights, where=positive)
         gathered *= weights[:, :, None]
         targets = np.zeros_like(ratings)
-        np.divide(1 + confidence, weights, out=targets, where=wanted)
-        return gathered, targets, float((1 + confidence)[wanted].sum(dtype=np.float64))
+        np.divide(1 + confidence, weights, out=targets, where=positive)
+        return gathered, targets, float((1 + confidence)[positive].sum(dtype=np.float64))
 
     # ------------------------------------------------------------------ the dual form
 
@@ -169,7 +170,7 @@ class _Batches:
                 root = 1 / np.sqrt(shift)
                 gathered *= root[:, None, :]
                 shift = self.dtype.type(1)
-            # A ridge that is the same in all directions needs no scaling: x = G' (GG' + p)^-1 t.
+            # An equal ridge in all directions needs no scaling: x = G' (GG' + p)^-1 t.
             system = np.matmul(gathered, gathered.transpose(0, 2, 1))  # (n, w, w)
             system.reshape(len(system), width * width)[:, :: width + 1] += shift
             self.clock.book("gram")
@@ -184,13 +185,13 @@ class _Batches:
     # ------------------------------------------------------------------ the primal form
 
     def _accumulate(self, group: Group) -> None:
-        """Add a group's normal equations to the buffer; solve whenever it is full."""
+        """Add a group's normal equations to the buffer; solve them when it is full."""
         for rows in self._chunks(group, self.batch):
             count = rows.stop - rows.start
             if self._filled + count > self.batch:
                 self._flush()
-            into = slice(self._filled, self._filled + count)
-            equations, targets = self._equations[into], self._targets[into]
+            slots = slice(self._filled, self._filled + count)
+            equations, targets = self._equations[slots], self._targets[slots]
             positions, ratings = self._entries(rows, group.width)
             # A row too long for the buffer is summed piece by piece.
             piece = len(self._gather_buffer) // self.rank if count == 1 else group.width
@@ -212,7 +213,7 @@ class _Batches:
             self._filled += count
 
     def _flush(self) -> None:
-        """Solve the equations gathered so far."""
+        """Solve the equations in the buffer."""
         if not self._filled:
             return
         equations, targets = self._equations[: self._filled], self._targets[: self._filled]

@@ -1,4 +1,4 @@
-"""How much arithmetic a half-step is."""
+"""Floating-point operation counts of a half-step."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 __all__ = ["DUAL_SHARE", "flops", "flops_of_mean"]
 
-#: The dual form pays below this share of the rank.
+#: The dual form is cheaper below this fraction of the rank, in ratings per row.
 DUAL_SHARE = 0.9
 
 
 def flops(degrees: NDArray[Any], rank: int) -> NDArray[np.float64]:
-    """Floating-point operations of solving rows of some degrees, in the form that is cheaper.
+    """Count the floating-point operations of solving rows in the cheaper form.
 
-    Gathering d rows counts as one operation per number; a system of order n takes n^3 / 3, and
-    its normal equations as many multiplications and additions as a symmetric product has (Golub
-    and Van Loan, "Matrix Computations", 4th ed., sections 1.1 and 4.2).
+    Gathering d rows counts as one operation per number. A system of order n takes n^3 / 3, and its
+    normal equations take the multiplications and additions of a symmetric product (Golub and Van
+    Loan, "Matrix Computations", 4th ed., sections 1.1 and 4.2).
 
     Parameters
     ----------
@@ -38,5 +38,5 @@ def flops(degrees: NDArray[Any], rank: int) -> NDArray[np.float64]:
 
 
 def flops_of_mean(rows: int, ratings: int, rank: int) -> float:
-    """Those of `rows` rows that share `ratings` ratings evenly."""
+    """Count the operations of `rows` rows with `ratings` ratings spread evenly."""
     return rows * float(flops(np.array([ratings / max(rows, 1)]), rank)[0])

@@ -1,26 +1,26 @@
-"""One half-step: the factors of a block from the source rows it needs.
+"""Half-step: solve the factors of a block from the source rows it needs.
 
-Every row solves a regularised least-squares problem. With G (d, k) the source rows of its d
-ratings, weighted by w and aimed at t,
+Each row solves a regularised least-squares problem. With G (d, k) the source rows of its d
+ratings, scaled by the weights w, and t the targets,
 
     x = (G' G + diag(p))^-1 G' t.
 
 Explicit feedback: w = 1, t = r, p = lambda n. Implicit feedback adds Y'Y over *all* source rows
-to every system; in the eigenbasis of Y'Y = Q L Q' that is a diagonal too, p = L + lambda n, so
-that both kinds are one equation once the source rows are rotated by Q. With c = alpha |r| the
-weights are w = sqrt(c), G's rows are scaled by w, and t = (1 + c) / w for r > 0, else 0.
+to every system. In the eigenbasis of Y'Y = Q L Q' this term is diagonal too, p = L + lambda n, so
+both kinds share one equation once the source rows are rotated by Q. With c = alpha |r| the weights
+are w = sqrt(c), and t = (1 + c) / w for r > 0, else 0.
 
 A row with d < k ratings is cheaper in its dual form (Woodbury): with H = G diag(p)^-1/2,
 
     x = diag(p)^-1/2 H' (H H' + I)^-1 t,
 
-a system of order d instead of k, equal to rounding.
+a system of order d instead of k; the results are equal to rounding.
 
-Two implementations solve these equations under one contract: `rddals.kernels.batched` in NumPy, and
-`rddals.kernels.native` in C where its library can be loaded.
+Two implementations solve these equations under one contract: `rddals.kernels.batched` in NumPy,
+and `rddals.kernels.native` in C if its library can be loaded.
 
-The loss comes along: at the minimum, ``e - x'(G't)`` is the row's squared error plus its own
-penalty, where e is the error of x = 0: the sum of r^2, or of 1 + c over the ratings above zero.
+The solution also gives the loss: at the minimum, ``e - x'(G't)`` is the row's squared error plus
+its own penalty, where e is the error of x = 0: the sum of r^2, or of 1 + c over ratings above zero.
 
 References
 ----------
@@ -53,28 +53,28 @@ __all__ = ["Solution", "chosen_kernels", "gram", "half_step", "penalty"]
 
 Array = NDArray[Any]
 
-#: Operations that are worth a turn of a thread: some tenths of a millisecond.
+#: Operations per task of a thread: some tenths of a millisecond.
 PIECE_FLOPS = 2e7
-#: At most so many turns for a block, and whole groups of lanes in each.
-MOST_PIECES, PIECE_ROWS = 64, 16
+#: Maximum tasks per block, and the multiple of rows in each task (whole groups of lanes).
+MAX_PIECES, PIECE_ROWS = 64, 16
 
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """What a half-step gives.
+    """Result of a half-step.
 
     Attributes
     ----------
     rows : ndarray of float32, shape (n, rank)
         The factors of the block's ids, in their order.
     loss : float
-        This block's squared errors (weighted, if implicit) plus its own penalty, before the
+        Squared errors of the block (weighted if implicit) plus its own penalty, before the
         factors are rounded to float32.
     penalty : float
-        The part ``lambda sum n |x|^2`` of it.
+        Penalty part of the loss: ``lambda sum n |x|^2``.
     seconds : dict of str to float
-        Time spent in "gather", "gram" and "solve"; the compiled kernels, and several threads
-        together, are timed as "solve" alone.
+        Time spent in "gather", "gram" and "solve". The compiled kernels and multiple threads
+        report "solve" alone.
     kernels : {"native", "numpy"}
         The implementation that ran.
     """
@@ -101,40 +101,40 @@ def half_step(
     ----------
     in_block : InBlock
     source_rows : ndarray of float32, shape (len(in_block.source_ids), rank)
-        The rows the block needs, in canonical order.
+        Source rows that the block needs, in canonical order.
     objective : Objective
     source_gram : ndarray of float64, shape (rank, rank), optional
-        ``Y'Y`` over all rows of the source side, needed blocks or not; implicit feedback only.
+        ``Y'Y`` over all rows of the source side; implicit feedback only.
     kernels : {"auto", "native", "numpy"}
-        The implementation; "auto" takes the compiled one where its library can be loaded.
+        Implementation; "auto" uses the compiled one if its library can be loaded.
     threads : Executor, optional
-        Solves different rows at the same time.
+        Threads that solve different rows in parallel.
 
     Raises
     ------
     SingularSystemError
-        If some ids' equations have no unique solution; it names them.
+        If the equations of some ids, listed in the error, have no unique solution.
     OverflowingRatingsError
-        If ratings are so large that factors are not finite.
+        If the ratings are so large that factors are not finite.
     SettingError
-        If the compiled kernels are asked for and there are none.
+        If the compiled kernels are requested and unavailable.
     ValueError
-        If `source_rows` does not have the shape the block needs.
+        If `source_rows` has the wrong shape, or `source_gram` is missing.
     """
     expected = (len(in_block.source_ids), objective.rank)
     if source_rows.shape != expected:
-        raise ValueError(f"source rows of shape {source_rows.shape}; the block needs {expected}")
+        raise ValueError(f"source_rows must have shape {expected} but got {source_rows.shape}")
     if objective.implicit and source_gram is None:
-        raise ValueError("implicit feedback needs source_gram, Y'Y over all source rows")
+        raise ValueError("source_gram is None; implicit feedback needs Y'Y over all source rows")
     started = perf_counter()
     name = chosen_kernels(kernels)
     system = System.of(in_block, source_rows, objective, source_gram)
     implementation = NativeRows(system) if name == "native" else BatchedRows(system)
     if objective.lambda_ == 0 and not objective.implicit:
-        _mark_too_few_sources(system)
+        _mark_underdetermined(system)
     loss, seconds = _solve(system, implementation.solve, threads)
     rows = _factors(system)
-    _raise_if_overflown(system, rows, loss)
+    _raise_if_overflowed(system, rows, loss)
     _raise_if_singular(system)
     rest = perf_counter() - started - sum(seconds.values())
     seconds["solve"] += rest
@@ -142,31 +142,31 @@ def half_step(
 
 
 def chosen_kernels(kernels: str) -> str:
-    """The implementation that runs here: "native" or "numpy".
+    """Return the implementation that runs in this process: "native" or "numpy".
 
     Raises
     ------
     SettingError
-        If the compiled kernels are asked for and there are none.
+        If the compiled kernels are requested and unavailable.
     """
     if kernels == "numpy" or native.library() is not None:
         return "numpy" if kernels == "numpy" else "native"
     if kernels == "native":
         raise SettingError(
-            f"kernels='native' but there is no compiled library: {native.unavailable()} "
-            "Leave it out, or pass kernels='numpy'."
+            f"kernels='native' but the compiled library is unavailable: {native.unavailable()}. "
+            "Pass kernels='auto' or kernels='numpy'."
         )
     return "numpy"
 
 
 def gram(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """``rows' rows`` in float64; shape (rank, rank)."""
+    """Return the Gram matrix ``rows' rows`` in float64, of shape (rank, rank)."""
     wide = rows.astype(np.float64)
     return np.asarray(wide.T @ wide)
 
 
 def penalty(in_block: InBlock, rows: NDArray[np.float32], objective: Objective) -> float:
-    """``lambda sum n |x|^2`` of a block's factors; `rows` in the order of its ids."""
+    """Return ``lambda sum n |x|^2`` of a block's factors; `rows` are in the order of its ids."""
     squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     counts = penalty_counts(in_block, objective)
     return float(objective.lambda_ * (counts @ squares[in_block.order]))
@@ -177,23 +177,23 @@ def _solve(
     solve: Callable[[slice], tuple[float, dict[str, float]]],
     threads: Executor | None,
 ) -> tuple[float, dict[str, float]]:
-    """Solve all rows, in pieces of about equal work if there are threads for them."""
+    """Solve all rows; with threads, in pieces of about equal work."""
     count = len(system.ridge)
     if threads is None or not count:
         return solve(slice(0, count))
     started = perf_counter()
     work = np.cumsum(flops(system.in_block.degrees, system.objective.rank))
-    pieces = int(np.clip(work[-1] / PIECE_FLOPS, 1, MOST_PIECES))
+    pieces = int(np.clip(work[-1] / PIECE_FLOPS, 1, MAX_PIECES))
     cuts = np.searchsorted(work, work[-1] * np.arange(1, pieces) / pieces)
     cuts = np.unique(np.concatenate([[0], cuts // PIECE_ROWS * PIECE_ROWS, [count]]))
     slices = [slice(a, b) for a, b in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)]
-    # The heaviest rows are the last: whoever starts them late is waited for.
+    # The last rows have the most ratings: start them first, so that no thread finishes late.
     solved = list(threads.map(solve, slices[::-1])) if len(slices) > 1 else [solve(slices[0])]
     return sum(loss for loss, _ in solved), {"solve": perf_counter() - started}
 
 
 def _factors(system: System) -> NDArray[np.float32]:
-    """The solutions as factors, in the order of the block's ids."""
+    """Return the solutions as factors, in the order of the block's ids."""
     solved = system.solved
     if system.rotation is not None:
         solved = solved @ system.rotation.T
@@ -203,10 +203,10 @@ def _factors(system: System) -> NDArray[np.float32]:
     return rows
 
 
-def _raise_if_overflown(system: System, rows: Array, loss: float) -> None:
+def _raise_if_overflowed(system: System, rows: Array, loss: float) -> None:
     singular = np.flatnonzero(system.singular)
-    overflown = np.logical_not(np.isfinite(rows).all(axis=1))
-    if np.isfinite(loss) and not overflown.any() and not len(singular):
+    overflowed = np.logical_not(np.isfinite(rows).all(axis=1))
+    if np.isfinite(loss) and not overflowed.any() and not len(singular):
         return
     objective, in_block = system.objective, system.in_block
     dtype = objective.dtype
@@ -218,30 +218,31 @@ def _raise_if_overflown(system: System, rows: Array, loss: float) -> None:
     largest = float(np.abs(in_block.ratings).max(initial=0))
     if objective.implicit:
         largest *= max(1.0, objective.alpha)
-    longest = float(in_block.degrees.max(initial=0))
-    # Squares of values this large are what a factorisation cannot get through.
+    most_ratings = float(in_block.degrees.max(initial=0))
+    # The factorisation overflows if the squares of such values do.
     values = max(largest, float(np.abs(system.source_rows).max(initial=0)))
-    too_large = values**2 * longest > np.finfo(dtype).max
+    too_large = values**2 * most_ratings > np.finfo(dtype).max
     if too_large or not len(singular):
-        overflown[in_block.order[singular]] = True
-        first = int(in_block.ids[np.argmax(overflown)])
-        what = f"factors of {int(overflown.sum())} ids, {first} the first,"
+        overflowed[in_block.order[singular]] = True
+        first = int(in_block.ids[np.argmax(overflowed)])
+        factors = f"factors of {int(overflowed.sum())} ids (first: {first})"
         raise OverflowingRatingsError(
-            f"The {what if overflown.any() else 'squared errors'} overflow "
+            f"The {factors if overflowed.any() else 'squared errors'} overflow "
             f"{dtype if too_large else 'float32'}: ratings"
             f"{' times alpha' if objective.implicit else ''} are as large as {largest:g}. "
             "Scale the ratings down."
         )
 
 
-def _mark_too_few_sources(system: System) -> None:
-    """Without a ridge, fewer different sources than the rank are singular for certain.
+def _mark_underdetermined(system: System) -> None:
+    """Mark rows with fewer distinct sources than the rank as singular.
 
-    Rounding can hide that from the pivots. Sources ascend within a row.
+    Without a ridge they always are, but rounding can hide it from the pivots.
     """
     block = system.in_block
     if not len(block.ids):
         return
+    # Sources ascend within a row, so repeats are adjacent.
     new = np.ones(len(block.sources), dtype=bool)
     new[1:] = block.sources[1:] != block.sources[:-1]
     new[block.pointers[:-1]] = True

@@ -1,4 +1,4 @@
-"""The items that queries are scored with, in the order they are looked through."""
+"""Items of top-N queries, in scanning order."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["Excluded", "ItemIndex", "check_array", "norms_of"]
 
 @dataclass(frozen=True, eq=False)
 class ItemIndex:
-    """Items in the order they are scanned; made once by `build`, then reused and shipped.
+    """Items in scanning order, built once with `build`, then reused and shipped.
 
     Attributes
     ----------
     ids : (m,) int32
     rows : (m, r) float32
-        C-contiguous, by falling norm; equal norms by ascending id.
+        Factors, C-contiguous, by descending norm; equal norms by ascending id.
     norms : (m,) float64
-        Euclidean norms of `rows`, falling.
+        Euclidean norms of `rows`, descending.
     by_id : (m,) intp
-        Places of the items by ascending id.
+        Positions of the items in ascending order of id.
     columns : (r, m) float32, optional
-        `rows`, transposed in memory: a single query scores contiguous columns some three times as
-        fast as short rows. It is worth its memory where queries come one at a time.
+        `rows` transposed in memory. A single query scores contiguous columns about three times as
+        fast as short rows, so it pays if queries arrive one at a time.
     """
 
     ids: NDArray[np.int32]
@@ -44,16 +44,16 @@ class ItemIndex:
         Parameters
         ----------
         ids : (m,) int32
-            Distinct; negative ones are fine.
+            Distinct ids; may be negative.
         rows : (m, r) float32
             ``rows[i]`` is the factor of ``ids[i]``.
         columns : bool
-            Whether to hold the rows as columns too.
+            Whether to store a transposed copy too.
 
         Raises
         ------
         ValueError
-            For another shape or dtype, or if a row holds NaN or infinity: no order exists then.
+            If a shape or dtype is wrong, or a row contains NaN or infinity.
         """
         check_array("rows", rows, np.float32, 2)
         check_array("ids", ids, np.int32, 1)
@@ -68,13 +68,13 @@ class ItemIndex:
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """Pairs of a query and an item that are not to be found.
+    """Pairs of a query and an item to leave out of the results.
 
     Attributes
     ----------
     queries, places : (e,) intp
-        Rows of the queries, and places of the items in their index; ascending by either, the
-        other's order then being any.
+        Rows of the queries and positions of the items in their index. Pairs are sorted by one of
+        the two.
     """
 
     queries: NDArray[np.intp]
@@ -82,48 +82,53 @@ class Excluded:
 
     @classmethod
     def nothing(cls) -> Excluded:
-        """No pairs."""
-        none = np.empty(0, np.intp)
-        return cls(none, none)
+        """Return an object without pairs."""
+        empty = np.empty(0, np.intp)
+        return cls(empty, empty)
 
     @classmethod
     def of(cls, queries: NDArray[np.intp], ids: NDArray[Any], items: ItemIndex) -> Excluded:
-        """Pairs by the ids of items; those of no item are left out."""
+        """Build pairs from item ids, sorted by query; unknown ids are ignored."""
         if not len(items.ids):
             return cls.nothing()
-        found = np.searchsorted(items.ids, ids, sorter=items.by_id)
-        places = items.by_id[np.minimum(found, len(items.ids) - 1)]
+        positions = np.searchsorted(items.ids, ids, sorter=items.by_id)
+        places = items.by_id[np.minimum(positions, len(items.ids) - 1)]
         known = items.ids[places] == ids
         queries, places = queries[known], places[known]
         by_query = np.argsort(queries, kind="stable")
         return cls(queries[by_query], places[by_query])
 
     def of_queries(self, start: int, stop: int) -> Excluded:
-        """The pairs of some queries, counted from `start`; ascending by place."""
+        """Return the pairs of queries `start` to `stop`, relative to `start`, sorted by place."""
         low, high = np.searchsorted(self.queries, [start, stop])
         by_place = low + np.argsort(self.places[low:high], kind="stable")
         return Excluded(self.queries[by_place] - start, self.places[by_place])
 
     def of_places(self, start: int, stop: int) -> Excluded:
-        """The pairs of some places, counted from `start`; for pairs that ascend by place."""
+        """Return the pairs of places `start` to `stop`, relative to `start`.
+
+        The pairs must be sorted by place.
+        """
         low, high = np.searchsorted(self.places, [start, stop])
         return Excluded(self.queries[low:high], self.places[low:high] - start)
 
 
 def check_array(name: str, array: NDArray[Any], dtype: type[np.generic], ndim: int) -> None:
+    """Raise a ValueError if an array has the wrong dtype or number of dimensions."""
     if array.dtype != dtype or array.ndim != ndim:
         raise ValueError(
-            f"{name} must be a {ndim}-dimensional {dtype.__name__} array, "
-            f"got {array.dtype} of shape {array.shape}"
+            f"{name} must be a {ndim}-dimensional {dtype.__name__} array "
+            f"but got {array.dtype} of shape {array.shape}"
         )
 
 
 def norms_of(name: str, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the Euclidean norms of rows; raise a ValueError if any is not finite."""
     norms: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
     bad = np.flatnonzero(~np.isfinite(norms))
     if bad.size:
         raise ValueError(
-            f"{name} must be finite, but {bad.size} of {len(rows)} are not; "
+            f"{name} must be finite but {bad.size} of {len(rows)} are not; "
             f"the first is row {bad[0]}: {rows[bad[0]]}"
         )
     return norms

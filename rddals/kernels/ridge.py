@@ -1,9 +1,10 @@
-"""The rows of the biased model that are best for given ratings and rows of the other side.
+"""Exact solution of the rows of the biased model, with the rows of the other side fixed.
 
-With these as they are, an id's squared errors and the penalty ``lambda |U|^2 + lambda_b b^2`` are
-least where ``(U, b)`` solves a ridge regression of ``r - mean - b_y`` on ``(P_y, 1)``: a half-step
-of training whose source rows have one more column. A one in it would have the bias shrunk like a
-factor; ``c = sqrt(lambda / lambda_b)`` has it shrunk as it should be, for a solution of ``b / c``.
+The row ``(U, b)`` that minimises an id's squared errors plus the penalty
+``lambda |U|^2 + lambda_b b^2`` is a ridge regression of ``r - mean - b_y`` on ``(P_y, 1)``: a
+half-step whose source rows have one more column. A column of ones would penalise the bias with
+lambda. A column of ``c = sqrt(lambda / lambda_b)`` penalises it with lambda_b, and the solution
+contains ``b / c``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Rows = NDArray[np.float32]
 def ridge_solve(
     in_block: InBlock, source_rows: Rows, mean: float, *, lambda_: float, bias_lambda: float
 ) -> Rows:
-    """Factors and biases of a block's ids, from all ratings of theirs.
+    """Solve the factors and biases of a block's ids from all their ratings.
 
     Parameters
     ----------
@@ -33,8 +34,9 @@ def ridge_solve(
     source_rows : ndarray of float32, shape (m, rank + 1)
         Factors and biases of the other side, in canonical order.
     mean : float
+        Mean rating of the model.
     lambda_, bias_lambda : float
-        Weights of the penalties of a factor and of a bias; above zero.
+        Penalty weights of factors and biases; positive.
 
     Returns
     -------
@@ -43,7 +45,7 @@ def ridge_solve(
     Raises
     ------
     OverflowingRatingsError
-        If ratings are so large that rows are not finite.
+        If the ratings are so large that rows are not finite.
     """
     column = np.sqrt(lambda_ / bias_lambda)
     design = source_rows.copy()

@@ -1,10 +1,10 @@
-"""Candidates for the k best items of every query, by NumPy.
+"""Candidates of top-N queries, in NumPy.
 
-The product of all queries and all items is never held: it is scored in float32, one cache-sized
-tile at a time, and each tile gives up only the scores that beat the k-th best its query has seen.
-The items come by falling norm, so most of a query's best are met in the first tile and little is
-left to merge. A tile is reduced first to the peaks of small groups of items; whole groups are then
-passed over by one comparison.
+Scores are computed in float32, one cache-sized tile at a time, so the product of all queries and
+items is never in memory. Only scores above the current k-th best of a query are merged. Items are
+scanned by descending norm, so the first tile contains most of the top k and later merges are small.
+Each tile is first reduced to the maxima (peaks) of small groups of items, so that one comparison
+skips a whole group.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from rddals.kernels.items import Excluded, ItemIndex
 
 __all__ = ["NOTHING", "key_scores", "scan"]
 
-_GROUP = 32  # Items to a peak, at most: more makes a hit dearer, fewer the search for one.
-_SCORES = 1 << 18  # Scores to a tile, at least, as far as there are items: 1 MiB.
+_GROUP = 32  # Maximum items per peak. More makes a hit more expensive, fewer the search for hits.
+_SCORES = 1 << 18  # Minimum scores per tile, if there are enough items: 1 MiB.
 
 
 def scan(
@@ -35,21 +35,22 @@ def scan(
     ----------
     queries : (n, r) float32
     norms : (n,) float64
-        Their norms.
+        Euclidean norms of the queries.
     errors : (n,) float64
-        How far a query's float32 scores may be from the exact ones.
+        Error bounds of the float32 scores of each query.
     items : ItemIndex
     width : int
-        At most the number of items.
+        Number of candidates per query, at most the number of items.
     item_tile : int
+        Minimum number of items scored at a time.
     excluded : Excluded
-        Pairs that are left out, ascending by place.
+        Pairs to leave out, sorted by place.
 
     Returns
     -------
     keys : (n, width) int64
-        `key_scores` has their scores; the lower 32 bits are places. `NOTHING` where there are fewer
-        items that are not excluded.
+        Keys of the candidates: `key_scores` returns their scores, the lower 32 bits are places.
+        Padded with `NOTHING` if fewer items are not excluded.
     """
     if len(queries) == 1 and items.columns is not None:
         return _scan_columns(
@@ -57,7 +58,7 @@ def scan(
         )
     best = np.full((len(queries), width), NOTHING)
     thresholds = np.full(len(queries), -np.inf, np.float32)
-    live = np.arange(len(queries))  # Queries that an item not yet scanned may still improve.
+    live = np.arange(len(queries))  # Queries that the remaining items may still improve.
     group = max(1, min(_GROUP, item_tile // (4 * width)))  # So that peaks can seed thresholds.
     buffer = np.empty(max((item_tile + _GROUP) * live.size, _SCORES), np.float32)
     start = 0
@@ -67,25 +68,25 @@ def scan(
             live, queries = live[in_reach], queries[in_reach]
             if live.size == 0:
                 break
-        # Few queries take longer tiles, by doubling: of twice the items seen, k beat the best k.
+        # Few queries take longer tiles, each as long as all items before it.
         tile = max(item_tile, min(start, len(buffer) // live.size - _GROUP))
-        # At least one item more, whatever rounding makes of the reach.
+        # Rounding may lower the reach, so scan at least one more item.
         reach = _reach(items, norms, errors, thresholds, live)
         rows = items.rows[start : min(start + tile, max(reach, start + 1))]
         groups = -(-len(rows) // group)
-        # Queries last, so that peaks are maxima of long contiguous vectors.
+        # Queries are the last axis, so that peaks are maxima of long contiguous vectors.
         scores = buffer[: groups * group * live.size].reshape(groups * group, live.size)
         np.matmul(rows, queries.T, out=scores[: len(rows)])
         scores[len(rows) :] = -np.inf
         if len(excluded.places):
             out = excluded.of_places(start, start + len(rows))
             column = np.minimum(np.searchsorted(live, out.queries), live.size - 1)
-            here = live[column] == out.queries
-            scores[out.places[here], column[here]] = -np.inf
+            is_live = live[column] == out.queries
+            scores[out.places[is_live], column[is_live]] = -np.inf
         grouped = scores.reshape(groups, group, live.size)
         peaks = grouped.max(axis=1)  # (groups, group, b) -> (groups, b)
         if start == 0 and groups >= width:
-            # As many scores as there are peaks reach the lowest of them.
+            # At least `width` scores reach the `width`-th highest peak.
             seeds = np.partition(peaks.T, groups - width, axis=1)[:, groups - width]
             thresholds = np.nextafter(seeds, np.float32(-np.inf))
         bars = thresholds[live]
@@ -108,14 +109,14 @@ def _scan_columns(
     item_tile: int,
     excluded: NDArray[np.intp],
 ) -> NDArray[np.int64]:
-    """Do what `_scan` does for one query, with the columns of the items; `excluded` ascends."""
+    """Scan for one query, using the columns of the items; `excluded` is ascending."""
     assert items.columns is not None
     best = np.full(width, NOTHING)
     threshold = key_scores(best[:1])
     start, reach = 0, len(items.ids)
     while start < reach:
-        # The first tile finds a threshold. Each step costs as much as the scores of some 10,000
-        # items, so there are few, each much longer than all before it.
+        # The first tile gives a threshold. The overhead of a step equals the scoring of some 10,000
+        # items, so each step is much longer than all before it.
         stop = min(max(item_tile, 16 * start), reach)
         scores = query @ items.columns[:, start:stop]
         if excluded.size:
@@ -124,10 +125,10 @@ def _scan_columns(
         hits = np.flatnonzero(scores > threshold)
         keys = np.concatenate([best, _pack(scores[hits], start + hits)])
         keys.partition(hits.size)
-        best = keys[hits.size :]  # the lowest of them first
+        best = keys[hits.size :]  # the lowest key is first
         threshold, start = key_scores(best[:1]), stop
         if norm > 0 and start < reach:
-            reach = min(reach, _long_enough(items, (float(threshold[0]) - error) / norm))
+            reach = min(reach, _count_with_norm(items, (float(threshold[0]) - error) / norm))
     best.sort()
     return best[None, :]
 
@@ -139,17 +140,17 @@ def _reach(
     thresholds: NDArray[np.float32],
     live: NDArray[np.intp],
 ) -> int:
-    """Return how many items are long enough to improve any of the live queries."""
-    with np.errstate(divide="ignore", invalid="ignore"):  # a query of zeros reaches all or nothing
-        shortest = ((thresholds[live] - errors[live]) / norms[live]).min()
-    return _long_enough(items, shortest)
+    """Return the number of items with a norm large enough to improve a live query."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # the norm of a query may be 0
+        smallest = ((thresholds[live] - errors[live]) / norms[live]).min()
+    return _count_with_norm(items, smallest)
 
 
-def _long_enough(items: ItemIndex, shortest: float) -> int:
-    """Return how many items have at least the norm `shortest`; all if it is no finite number."""
-    if not np.isfinite(shortest):
+def _count_with_norm(items: ItemIndex, smallest: float) -> int:
+    """Return the number of items with at least the norm `smallest`; all if it is not finite."""
+    if not np.isfinite(smallest):
         return len(items.ids)
-    return len(items.ids) - int(np.searchsorted(items.norms[::-1], shortest, side="left"))
+    return len(items.ids) - int(np.searchsorted(items.norms[::-1], smallest, side="left"))
 
 
 def _merge(
@@ -158,9 +159,9 @@ def _merge(
     owners: NDArray[np.intp],
     keys: NDArray[np.int64],
 ) -> None:
-    """Merge candidate `keys` into `best`, in place; `owners`, ascending, says whose each is.
+    """Merge candidate `keys` into `best`, in place; `owners` are their queries, ascending.
 
-    All of `best` is sorted, touched or not: leaving rows out costs as much as it saves.
+    All rows of `best` are sorted, because skipping unchanged rows costs as much as it saves.
     """
     counts = np.bincount(owners, minlength=len(best))
     most = counts.max()
@@ -172,20 +173,22 @@ def _merge(
     thresholds[:] = key_scores(best[:, 0])
 
 
-# A key is a float32 score over an item's place in the index, as one int64 that sorts by score:
-# candidates then move as single numbers, and a merge is a plain sort.
+# A key is one int64 that sorts by score: the float32 score in the upper 32 bits, the item's place
+# in the index in the lower 32. A candidate is then a single number, and a merge is a plain sort.
 
 
 def _pack(scores: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Pack scores and places into keys."""
     return _flip(scores.view(np.int32)).astype(np.int64) << 32 | places
 
 
 def key_scores(keys: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the scores of keys."""
     return _flip((keys >> 32).astype(np.int32)).view(np.float32)
 
 
 def _flip(bits: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Reverse negative floats' bits, so that all sort as integers; its own inverse."""
+    """Flip the bits of negative floats, so that floats sort as integers; its own inverse."""
     flipped: NDArray[np.int32] = bits ^ (bits >> 31 & 0x7FFFFFFF)
     return flipped
 

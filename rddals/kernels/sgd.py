@@ -1,20 +1,19 @@
-"""One gradient step of the biased model, for all ids of a block at once.
+"""Gradient step of the biased model for all ids of a block at once.
 
-The model predicts ``mean + b_x + b_y + U_x.P_y``. With the other side's rows as they are, the
-squared errors of an id's ratings in a batch, and its penalty for each of them, are a quadratic
-function of its row ``(U_x, b_x)``. Its gradient is summed over the batch; how far to go along it
-is what decides whether anything is learned, and whether anything blows up:
+The model predicts ``mean + b_x + b_y + U_x.P_y``. With the rows of the other side fixed, the
+squared errors of an id's ratings in a batch, plus a penalty for each of them, are a quadratic
+function of its row ``(U_x, b_x)``. The gradient is summed over the batch, and the step size is:
 
-- A bias is an average in the making. Its step is one over ``1/gamma + n``, with n the id's ratings
-  so far, this batch's included, so that each of them weighs alike however they were batched.
-- A factor follows those of the other side, which move themselves: its step is ``gamma`` over the
-  root of n, which never dies out.
-- Neither is longer than one over the quadratic's curvature, which is at most
-  ``sum (1 + |P_y|^2) + lambda d`` over the id's d ratings of the batch. So no step overshoots, be
-  it of one rating or of five hundred, on whatever scale.
+- For a bias, ``1 / (1/gamma + n)``, where n is the number of ratings of the id so far, including
+  this batch. All its ratings then weigh the same, however they are batched.
+- For a factor, ``gamma / sqrt(n)``. It decays more slowly, because the factors of the other side
+  change too.
+- For both, at most one over the curvature of the quadratic, which is at most
+  ``sum (1 + |P_y|^2) + lambda d`` over the id's d ratings of the batch. No step overshoots, for any
+  number of ratings on any scale.
 
-A row that is stepped several times in a batch is drawn back to where the batch found it, with the
-weight of the ratings it was learned from: else the batch would be learned by heart.
+If a batch takes several steps, each also pulls the row towards its value before the batch,
+weighted by the ratings it was learned from. This prevents overfitting the batch.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ __all__ = ["sgd_step", "squared_error"]
 Rows = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-#: Ratings that are looked at together: what is gathered for them fits the cache.
+#: Ratings processed at a time, so that the gathered source rows fit in the cache.
 CHUNK = 1 << 13
 
 
@@ -46,28 +45,29 @@ def sgd_step(
     gamma: float,
     anchor: Rows | None = None,
 ) -> Rows:
-    """The rows of a block after one step.
+    """Return the rows of a block after one step.
 
     Parameters
     ----------
     in_block : InBlock
         The ratings of the batch.
     rows : ndarray of float32, shape (n, rank + 1)
-        Factor and bias of each of the block's ids, in their order.
+        Factor and bias of each id of the block, in order of the ids.
     seen : ndarray of float32, shape (n,)
-        How many ratings of each came before this batch.
+        Number of ratings of each id before this batch.
     source_rows : ndarray of float32, shape (m, rank + 1)
         Factors and biases of the other side, in canonical order.
     mean : float
+        Mean rating of the model.
     lambda_, gamma : float
         Weight of the penalty, and learning rate.
     anchor : ndarray of float32, shape (n, rank + 1), optional
-        Where the batch found the rows; those they have if left out.
+        Rows before the batch; `rows` by default.
 
     Returns
     -------
     ndarray of float32, shape (n, rank + 1)
-        Not finite where ratings are too large for it.
+        Updated rows; not finite where the ratings are too large.
     """
     order, degrees = in_block.order, in_block.degrees.astype(np.float64)
     own = rows[order].astype(np.float64)
@@ -75,7 +75,7 @@ def sgd_step(
     curvature = np.empty(len(own))
     for chunk, errors, gathered in _errors(in_block, own, source_rows, mean):
         starts = in_block.pointers[chunk] - in_block.pointers[chunk.start]
-        gathered[:, -1] = 1.0  # what a bias is multiplied by
+        gathered[:, -1] = 1.0  # the coefficient of a bias
         squares = np.einsum("ij,ij->i", gathered, gathered)
         curvature[chunk] = np.add.reduceat(squares, starts)
         gathered *= errors[:, None]
@@ -91,19 +91,19 @@ def sgd_step(
         inertia = np.maximum(inertia, pull + curvature[:, None])
     own += gradient / np.maximum(inertia, curvature[:, None])
     stepped = np.empty(own.shape, dtype=np.float32)
-    with np.errstate(over="ignore"):  # told of by whoever knows the ids
+    with np.errstate(over="ignore"):  # the caller reports it with the ids
         stepped[order] = own
     return stepped
 
 
 def squared_error(in_block: InBlock, rows: Rows, source_rows: Rows, mean: float) -> float:
-    """The sum of squared errors of a block's predictions; parameters as those of `sgd_step`."""
+    """Return the sum of squared errors of a block's predictions; parameters as in `sgd_step`."""
     own = rows[in_block.order].astype(np.float64)
     return sum(float(errors @ errors) for _, errors, _ in _errors(in_block, own, source_rows, mean))
 
 
 def _inertia(seen: Doubles, gamma: float, width: int) -> Doubles:
-    """One over the length of a step: of factors ``sqrt(n) / gamma``, of biases ``1/gamma + n``."""
+    """Return inverse step sizes: ``sqrt(n) / gamma`` for factors, ``1/gamma + n`` for biases."""
     inertia = np.repeat(np.sqrt(seen)[:, None] / gamma, width, axis=1)
     inertia[:, -1] = 1 / gamma + seen
     return inertia
@@ -112,10 +112,10 @@ def _inertia(seen: Doubles, gamma: float, width: int) -> Doubles:
 def _errors(
     in_block: InBlock, own: Doubles, source_rows: Rows, mean: float
 ) -> Iterator[tuple[slice, Doubles, Doubles]]:
-    """Rows by the chunk, errors of their ratings, and the source rows of these.
+    """Yield chunks of rows, the errors of their ratings, and the source rows of the ratings.
 
-    `own` is in the order of the block's rows. Chunks hold whole rows, and what is yielded is the
-    caller's to change.
+    `own` is in the order of the block's rows. Chunks contain whole rows. The caller may modify the
+    yielded arrays.
     """
     pointers, degrees = in_block.pointers, in_block.degrees
     start = 0
@@ -124,8 +124,8 @@ def _errors(
         chunk = slice(start, max(start + 1, int(full)))
         entries = slice(pointers[chunk.start], pointers[chunk.stop])
         gathered = source_rows.take(in_block.sources[entries], axis=0).astype(np.float64)
-        mine = np.repeat(own[chunk], degrees[chunk], axis=0)
-        predicted = np.einsum("ij,ij->i", gathered[:, :-1], mine[:, :-1])
-        predicted += gathered[:, -1] + mine[:, -1] + mean
+        own_rows = np.repeat(own[chunk], degrees[chunk], axis=0)
+        predicted = np.einsum("ij,ij->i", gathered[:, :-1], own_rows[:, :-1])
+        predicted += gathered[:, -1] + own_rows[:, -1] + mean
         yield chunk, in_block.ratings_of(entries) - predicted, gathered
         start = chunk.stop

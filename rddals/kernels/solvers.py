@@ -1,4 +1,4 @@
-"""Batched solvers of small symmetric positive definite systems."""
+"""Batched solvers for small symmetric positive definite systems."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 
 try:
     from scipy.linalg import lapack
-except ImportError:  # a cluster's Python that has NumPy and nothing else
+except ImportError:  # workers may have NumPy alone
     lapack = None
 
 __all__ = ["solve_nonnegative", "solve_spd"]
 
 Array = NDArray[Any]
 
-#: Up to this order, by bytes per number, a Cholesky vectorised across the batch beats one LAPACK
-#: call per system.
+#: Largest order, by item size in bytes, at which a Cholesky factorisation vectorised across the
+#: batch is faster than one LAPACK call per system.
 VECTORISED_ORDER = {4: 28, 8: 24}
-#: Rounds of block pivoting without progress, before components are exchanged one at a time.
-PATIENCE = 3
-#: Rounds in all, per component.
-ROUNDS = 10
+#: Rounds of block pivoting without progress before components are exchanged one at a time.
+MAX_STALLED_ROUNDS = 3
+#: Maximum number of rounds per component, before the active-set method takes over.
+ROUNDS_PER_COMPONENT = 10
 
 
 def solve_spd(a: Array, b: Array) -> tuple[Array, Array]:
@@ -31,16 +31,16 @@ def solve_spd(a: Array, b: Array) -> tuple[Array, Array]:
     Parameters
     ----------
     a : ndarray of float32 or float64, shape (n, k, k)
-        Symmetric; overwritten.
+        Symmetric matrices; overwritten.
     b : ndarray, shape (n, k), of the same type
-        May be overwritten.
+        Right-hand sides; may be overwritten.
 
     Returns
     -------
     x : ndarray, shape (n, k)
-        Not meaningful for singular systems.
+        Solutions; undefined for singular systems.
     singular : ndarray of bool, shape (n,)
-        Systems whose factorisation met a pivot that is zero to rounding.
+        True for systems whose factorisation has a pivot that is zero to rounding.
     """
     n, k = b.shape
     if n == 0:
@@ -51,7 +51,7 @@ def solve_spd(a: Array, b: Array) -> tuple[Array, Array]:
         x, pivots = _cholesky_across_batch(a, b)
     else:
         x, pivots = _cholesky_one_by_one(a, b)
-    # A NaN pivot is the square root of a negative one.
+    # The negation also catches NaN, which follows the square root of a negative pivot.
     return x, ~(pivots > smallest_pivot).all(axis=1)
 
 
@@ -60,7 +60,7 @@ def _cholesky_one_by_one(a: Array, b: Array) -> tuple[Array, Array]:
     n, k = b.shape
     factors = np.ones(n, dtype=bool)
     for i, (matrix, vector) in enumerate(zip(a, b, strict=True)):
-        # The transpose is Fortran-ordered, so LAPACK works in place and copies nothing.
+        # The transpose is Fortran-ordered, so LAPACK works in place without a copy.
         _, _, info = posv(matrix.T, vector, lower=1, overwrite_a=1, overwrite_b=1)
         factors[i] = info == 0
     pivots = a.reshape(n, k * k)[:, :: k + 1] ** 2
@@ -69,7 +69,7 @@ def _cholesky_one_by_one(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _cholesky_across_batch(a: Array, b: Array) -> tuple[Array, Array]:
-    """Every step of the factorisation, for all systems at once: the batch is the last axis."""
+    """Factorise and solve all systems at once, with the batch as the last axis."""
     k = b.shape[1]
     lower = np.ascontiguousarray(a.transpose(1, 2, 0))  # (n, k, k) -> (k, k, n)
     x = np.ascontiguousarray(b.T)
@@ -82,7 +82,7 @@ def _cholesky_across_batch(a: Array, b: Array) -> tuple[Array, Array]:
             pivots[j] = lower[j, j]
             scale = 1 / np.sqrt(pivots[j])
             lower[j + 1 :, j] *= scale
-            lower[j, j] = scale  # the inverse of the pivot's root is all that is needed again
+            lower[j, j] = scale  # later steps need only the inverse root
             x[j] *= scale
         for j in reversed(range(k)):
             if j + 1 < k:
@@ -94,20 +94,22 @@ def _cholesky_across_batch(a: Array, b: Array) -> tuple[Array, Array]:
 def solve_nonnegative(a: Array, b: Array) -> tuple[Array, Array]:
     """Minimise ``x'ax / 2 - b'x`` over ``x >= 0`` for a batch, by block principal pivoting.
 
-    Each system guesses which components are positive, solves for those alone, and exchanges
-    every component that has the wrong sign; where that does not lower their number for some
-    rounds, only the last of them (Murty's rule, which cannot cycle).
+    Each round solves every system for the components assumed positive, then exchanges all
+    components with the wrong sign. A system whose number of wrong components has not fallen for
+    some rounds exchanges only the last one (Murty's rule, which cannot cycle).
 
     Parameters
     ----------
     a : ndarray of float32 or float64, shape (n, k, k)
-        Symmetric positive definite.
+        Symmetric positive definite matrices.
     b : ndarray, shape (n, k), of the same type
 
     Returns
     -------
     x : ndarray, shape (n, k)
+        Solutions.
     singular : ndarray of bool, shape (n,)
+        True for systems that are not positive definite to rounding.
 
     References
     ----------
@@ -119,43 +121,43 @@ def solve_nonnegative(a: Array, b: Array) -> tuple[Array, Array]:
     singular = np.zeros(n, dtype=bool)
     positive = np.ones((n, k), dtype=bool)
     fewest = np.full(n, k + 1)
-    patience = np.full(n, PATIENCE)
-    left = np.arange(n)
+    rounds_left = np.full(n, MAX_STALLED_ROUNDS)
+    active = np.arange(n)
     eps = np.finfo(b.dtype).eps
-    # Gradients below the rounding of b are zeros; without a tolerance ties would cycle.
+    # Gradients within the rounding of b count as zero; without a tolerance, ties would cycle.
     tolerance = 8 * k * eps * np.abs(b).max(axis=1, initial=0, keepdims=True)
-    for _ in range(ROUNDS * (k + 5)):
-        on = positive[left]
-        restricted = a[left] * (on[:, :, None] & on[:, None, :])
-        restricted.reshape(len(left), k * k)[:, :: k + 1] += ~on
-        candidate, bad = solve_spd(restricted, b[left] * on)
-        candidate = np.where(on, candidate, 0)
-        gradient = np.matmul(a[left], candidate[:, :, None])[:, :, 0] - b[left]
+    for _ in range(ROUNDS_PER_COMPONENT * (k + 5)):
+        free = positive[active]
+        restricted = a[active] * (free[:, :, None] & free[:, None, :])
+        restricted.reshape(len(active), k * k)[:, :: k + 1] += ~free
+        candidate, bad = solve_spd(restricted, b[active] * free)
+        candidate = np.where(free, candidate, 0)
+        gradient = np.matmul(a[active], candidate[:, :, None])[:, :, 0] - b[active]
         scale = eps * k * np.abs(candidate).max(axis=1, initial=0, keepdims=True)
-        wrong = np.where(on, candidate < -scale, gradient < -tolerance[left])
+        wrong = np.where(free, candidate < -scale, gradient < -tolerance[active])
         wrong[bad] = False
         count = wrong.sum(axis=1)
 
         done = count == 0
-        x[left[done]] = np.maximum(candidate[done], 0)
-        singular[left[bad]] = True
+        x[active[done]] = np.maximum(candidate[done], 0)
+        singular[active[bad]] = True
 
-        better = count < fewest[left]
-        fewest[left] = np.where(better, count, fewest[left])
-        patience[left] = np.where(better, PATIENCE, patience[left] - 1)
-        stuck = patience[left] < 0
+        better = count < fewest[active]
+        fewest[active] = np.where(better, count, fewest[active])
+        rounds_left[active] = np.where(better, MAX_STALLED_ROUNDS, rounds_left[active] - 1)
+        stuck = rounds_left[active] < 0
         last = k - 1 - np.argmax(wrong[:, ::-1], axis=1)
         only_last = np.zeros_like(wrong)
-        only_last[np.arange(len(left)), last] = True
-        positive[left] = on ^ np.where(stuck[:, None], only_last & wrong, wrong)
-        left = left[~done]
-        if not len(left):
+        only_last[np.arange(len(active)), last] = True
+        positive[active] = free ^ np.where(stuck[:, None], only_last & wrong, wrong)
+        active = active[~done]
+        if not len(active):
             return x, singular
-    # Rounding can keep a nearly singular system from settling; an active-set method always ends.
+    # Rounding can keep a nearly singular system from converging; an active-set method terminates.
     from scipy.linalg import LinAlgError, cholesky, solve_triangular
-    from scipy.optimize import nnls  # a third of a second that workers seldom need
+    from scipy.optimize import nnls  # slow to import (0.3 s) and rarely needed
 
-    for i in left:
+    for i in active:
         try:
             factor = cholesky(a[i].astype(np.float64))
         except LinAlgError:

@@ -1,4 +1,4 @@
-"""What the rows of a half-step have in common, prepared once for either implementation."""
+"""Equations of a half-step, prepared once for either implementation."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """The equations of a block: ``(G'G + diag(ridge + eigenvalues) + common) x = G't``.
+    """Equations of a block: ``(G'G + diag(ridge + eigenvalues) + common) x = G't``.
 
     Attributes
     ----------
     in_block : InBlock
     objective : Objective
     source_rows : ndarray, shape (m, rank)
-        In the eigenbasis of Y'Y if there is a rotation, and then of the objective's dtype.
+        Source rows. With a rotation, in the eigenbasis of Y'Y and of the objective's dtype.
     ridge : ndarray of the objective's dtype, shape (n,)
-        Of each row, what is added to its diagonal: lambda times its number of ratings.
+        Ridge of each row, added to its diagonal: lambda times its number of ratings.
     eigenvalues : ndarray of the same dtype, shape (rank,)
-        Of Y'Y, added to every diagonal; zeros for explicit feedback.
+        Eigenvalues of Y'Y, added to every diagonal; zeros for explicit feedback.
     rotation : ndarray of the same dtype, shape (rank, rank), or None
-        The eigenvectors: solutions times its transpose are factors.
+        Eigenvectors of Y'Y. The factors are the solutions times the transpose.
     common : ndarray of the same dtype, shape (rank, rank), or None
-        Y'Y itself, where a rotation would turn the constraints too.
+        Y'Y itself, for nonnegative factors, whose constraints do not survive a rotation.
     solved : ndarray of the same dtype, shape (n, rank)
-        Where solutions go, rotated, in the order of the block's rows.
+        Output: rotated solutions, in the order of the block's rows.
     singular : ndarray of bool, shape (n,)
-        Where rows whose equations have no unique solution are marked.
+        Output: True for rows whose equations have no unique solution.
     """
 
     in_block: InBlock
@@ -72,9 +72,9 @@ class System:
         counts = penalty_counts(in_block, objective)
         ridge = objective.lambda_ * counts
         if objective.implicit:
-            # Without a positive rating the solution is 0 whatever the ridge; 1 keeps it regular.
+            # Without a positive rating the solution is 0 for any ridge; 1 keeps the system regular.
             ridge[counts == 0] = 1.0
-        with np.errstate(over="ignore"):  # an error names it if it does harm
+        with np.errstate(over="ignore"):  # half_step raises if the overflow matters
             ridge, eigenvalues = ridge.astype(dtype), eigenvalues.astype(dtype)
         return cls(
             in_block,
@@ -90,12 +90,12 @@ class System:
 
     @property
     def dual(self) -> bool:
-        """Whether rows may be solved in the dual form, which needs a ridge and no constraints."""
+        """Whether the dual form is allowed; it needs a ridge and no constraints."""
         return self.objective.lambda_ > 0 and not self.objective.nonnegative
 
 
 def penalty_counts(in_block: InBlock, objective: Objective) -> NDArray[np.float64]:
-    """The number of ratings that weighs each row's penalty; 1 where none does."""
+    """Return the number of ratings that weights each row's penalty; 1 if unweighted."""
     if not objective.weighted:
         return np.ones(len(in_block.ids))
     counts = in_block.positives if objective.implicit else in_block.degrees

@@ -1,9 +1,9 @@
-"""What a Spark program moved: bytes, records and seconds by stage, out of Spark's own events.
+"""Bytes, records and seconds of a Spark program by stage, from Spark's events.
 
 =====================  ===========================================================================
-`ShuffleMeter`         around any code that uses a SparkContext
-`read_event_log`       of a program that has run, whatever it was
-`Measured`             what either finds
+`ShuffleMeter`         Measures the code inside a ``with`` block.
+`read_event_log`       Measures a program from its event log.
+`Measured`             The result of both.
 =====================  ===========================================================================
 """
 

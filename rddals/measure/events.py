@@ -1,4 +1,4 @@
-"""Spark's event logs as files: plain or compressed, in one piece or rolled."""
+"""Reading Spark event logs: plain or compressed, single files or rolled."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from py4j.protocol import Py4JError
 from pyspark import SparkContext
 
 from rddals.errors import EventLogError
-from rddals.measure.stages import Measured, measured
+from rddals.measure.stages import Measured, summarise
 
 __all__ = ["read_event_log"]
 
-#: Of a log in pieces, as ``spark.eventLog.rolling.enabled`` makes it.
-ROLLED = "eventlog_v2_"
-PIECE = re.compile(r"events_(\d+)_")
-#: Codecs that Spark compresses logs with; the end of a file's name says which.
+#: Prefix of the directories that ``spark.eventLog.rolling.enabled`` writes.
+ROLLED_PREFIX = "eventlog_v2_"
+PIECE_NAME = re.compile(r"events_(\d+)_")
+#: File name suffixes of the compression codecs that Spark uses for logs.
 CODECS = frozenset((".lz4", ".lzf", ".snappy", ".zstd"))
 
 
 class _DamagedError(EventLogError):
-    """A log cannot be decompressed."""
+    """A log that cannot be decompressed."""
 
 
 def read_event_log(path: str | Path) -> Measured:
-    """What a program moved, from the log of its events.
+    """Measure a program from its event log.
 
     Parameters
     ----------
     path : str or Path
-        What Spark wrote with ``spark.eventLog.enabled``: a file, compressed or not, or the
-        directory of a log that is rolled. A program that still runs has written some of it.
+        Log written with ``spark.eventLog.enabled``: a file, compressed or not, or the
+        directory of a rolled log. The log of a running program is read up to its last event.
 
     Returns
     -------
@@ -45,72 +45,73 @@ def read_event_log(path: str | Path) -> Measured:
     Raises
     ------
     EventLogError
-        If there is no event log at `path`.
+        If `path` is not an event log.
 
     Notes
     -----
-    Compressed logs are read by Spark's JVM, which is started where none runs.
+    Spark's JVM decompresses the logs. It is started if it is not running.
     """
     if not isinstance(path, (str, os.PathLike)) or not str(path):
-        raise EventLogError(f"path must be that of an event log but got {path!r}.")
+        raise EventLogError(f"path must be the path of an event log but got {path!r}.")
     pieces = _pieces(Path(path))
     try:
-        found = measured(_lines(pieces))
+        result = summarise(_lines(pieces))
     except UnicodeDecodeError:
         raise EventLogError(
-            f"{path} is no event log of Spark: it is no text; a log that was compressed later has "
-            "to be unpacked first."
+            f"{path} is not a Spark event log: it is not UTF-8 text. If the log was compressed "
+            "after Spark wrote it, decompress it first."
         ) from None
     except _DamagedError:
         raise
     except EventLogError as error:
-        raise EventLogError(f"{path} is no event log of Spark, or damaged: {error}.") from None
-    if not found.spark:
+        raise EventLogError(f"{path} is not a Spark event log, or is damaged: {error}.") from None
+    if not result.spark:
         raise EventLogError(
-            f"{path} is no event log of Spark: it does not begin with SparkListenerLogStart."
+            f"{path} is not a Spark event log: it does not begin with SparkListenerLogStart."
         )
-    return found
+    return result
 
 
 def _pieces(path: Path) -> list[Path]:
-    """The files of a log, in order."""
+    """Return the files of a log in order."""
     if path.is_file():
         return [path]
     if not path.is_dir():
-        what = "no file or directory" if path.exists() else "nothing"
-        raise EventLogError(f"There is {what} at {path}; pass an event log, a file or directory.")
+        problem = "is neither a file nor a directory" if path.exists() else "does not exist"
+        raise EventLogError(f"{path} {problem}. Pass an event log file or directory.")
     numbered = {
-        int(found[1]): piece for piece in path.iterdir() if (found := PIECE.match(piece.name))
+        int(match[1]): piece for piece in path.iterdir() if (match := PIECE_NAME.match(piece.name))
     }
     if numbered:
         return [numbered[number] for number in sorted(numbered)]
-    inside = sorted(each.name for each in path.iterdir())
+    entries = sorted(each.name for each in path.iterdir())
     raise EventLogError(
-        f"{path} is a directory but no rolled event log ({ROLLED}...); pass one of what is in it: "
-        f"{', '.join(inside[:5]) or 'nothing'}{', ...' if len(inside) > 5 else ''}."
+        f"{path} is a directory but not a rolled event log ({ROLLED_PREFIX}...). It contains "
+        f"{', '.join(entries[:5]) or 'nothing'}{' and others' if len(entries) > 5 else ''}. Pass "
+        "the path of an event log."
     )
 
 
 def _lines(pieces: list[Path]) -> Iterator[str]:
     for piece in pieces:
-        with _plain(piece) as plain, plain.open(encoding="utf-8") as lines:
+        with _decompressed(piece) as plain, plain.open(encoding="utf-8") as lines:
             yield from lines
 
 
 @contextmanager
-def _plain(path: Path) -> Iterator[Path]:
-    """`path`, or a copy of it that is not compressed."""
+def _decompressed(path: Path) -> Iterator[Path]:
+    """Yield `path` itself if it is not compressed, else a decompressed temporary copy."""
     codec = path.with_suffix("") if path.suffix == ".inprogress" else path
     if codec.suffix not in CODECS:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="rddals-") as folder, _jvm() as jvm:
         copy = Path(folder, "events")
-        where = jvm.org.apache.hadoop.fs.Path(path.absolute().as_uri())
-        files = where.getFileSystem(jvm.org.apache.hadoop.conf.Configuration())
+        location = jvm.org.apache.hadoop.fs.Path(path.absolute().as_uri())
+        filesystem = location.getFileSystem(jvm.org.apache.hadoop.conf.Configuration())
         reader = jvm.org.apache.spark.deploy.history.EventLogFileReader
         try:
-            stream = reader.openEventLog(where, files)
+            stream = reader.openEventLog(location, filesystem)
             try:
                 jvm.org.apache.commons.io.FileUtils.copyInputStreamToFile(
                     stream, jvm.java.io.File(str(copy))
@@ -118,13 +119,15 @@ def _plain(path: Path) -> Iterator[Path]:
             finally:
                 stream.close()
         except Py4JError as error:
-            raise _DamagedError(f"{path} cannot be decompressed: it is damaged.") from error
+            raise _DamagedError(
+                f"{path} cannot be decompressed: it is damaged. Restore the file."
+            ) from error
         yield copy
 
 
 @contextmanager
 def _jvm() -> Iterator[Any]:
-    """A JVM with Spark in it: that of the SparkContext, or one for a while."""
+    """Yield the JVM of the active SparkContext, or a temporary one."""
     active = SparkContext._active_spark_context
     if active is not None and active._jvm is not None:
         yield active._jvm

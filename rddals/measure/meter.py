@@ -1,4 +1,4 @@
-"""Measuring while a program runs."""
+"""Measuring a running program."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ShuffleMeter"]
 
 
-#: How Spark writes the events down: to be read by a program, soon and once.
+#: Event log settings: one plain file, with the block updates that broadcasts are counted from.
 SETTINGS = {
     "compress": "false",
     "logBlockUpdates.enabled": "true",
@@ -31,7 +31,7 @@ SETTINGS = {
 
 
 class ShuffleMeter:
-    """Measures what runs in a SparkContext while the meter is on, whatever runs it.
+    """Context manager that measures all jobs of a SparkContext, of any library.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ class ShuffleMeter:
 
     Notes
     -----
-    Spark's own writer of event logs is made to listen, to a file that goes when the meter does.
-    Stages that began before the meter count with the tasks that end within it.
+    Spark's event log writer is registered as a listener and writes to a temporary file, which is
+    removed on exit. Of stages that began earlier, the tasks that end inside the block count.
     """
 
     def __init__(self, sc: SparkContext) -> None:
@@ -53,9 +53,9 @@ class ShuffleMeter:
 
     def __enter__(self) -> Self:
         if self._folder is not None:
-            raise MeterError("This meter is on already; make another one.")
+            raise MeterError("This meter is already running. Create another one.")
         if is_stopped(self._sc):
-            raise MeterError("The SparkContext is stopped; pass a running one.")
+            raise MeterError("The SparkContext is stopped. Pass a running one.")
         self._measured = None
         self._folder = Path(tempfile.mkdtemp(prefix="rddals-meter-"))
         try:
@@ -78,15 +78,15 @@ class ShuffleMeter:
 
     @property
     def measured(self) -> Measured:
-        """What has run so far; after the block, what has run within it."""
+        """Measurements so far; after the block, those of the whole block."""
         if self._measured is not None:
             return self._measured
         if self._folder is None:
-            raise MeterError("This meter has not been on; use it as a context manager.")
+            raise MeterError("This meter was never started. Use it as a context manager.")
         return self._read()
 
     def _listen(self) -> None:
-        """Have Spark write its events to the folder."""
+        """Register a listener that writes Spark's events to the folder."""
         sc, jvm = self._sc, self._sc._jvm
         context = sc._jsc.sc()
         conf = context.conf().clone()
@@ -102,7 +102,7 @@ class ShuffleMeter:
         )
         listener.start()
         self._listener = listener
-        # What happened before is on its way to listeners still.
+        # Earlier events may still be queued for delivery.
         context.listenerBus().waitUntilEmpty()
         context.addSparkListener(listener)
 

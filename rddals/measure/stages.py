@@ -1,4 +1,4 @@
-"""Spark's events, summed up by stage and by step."""
+"""Summing up Spark's events by stage and by step."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 from rddals.errors import EventLogError
 from rddals.rdds.context import STEP
 
-__all__ = ["Measured", "StageMeasure", "StepMeasure", "Traffic", "measured"]
+__all__ = ["Measured", "StageMeasure", "StepMeasure", "Traffic", "summarise"]
 
-#: Of events of SQL, the one that names a DataFrame's operation is not looked at; these are.
-EVENTS = frozenset(
+#: Events that are parsed. All others are skipped.
+PARSED_EVENTS = frozenset(
     "SparkListener" + name
     for name in (
         *("StageSubmitted", "StageCompleted", "TaskEnd", "BlockUpdated"),
@@ -32,22 +32,24 @@ MILLISECOND, NANOSECOND = 1e-3, 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What some tasks read, wrote and took.
+    """Totals of a set of tasks.
 
     Attributes
     ----------
     tasks : int
+        Number of tasks.
     read_local, read_remote : int
-        Bytes of shuffles read from the task's own executor, and over the network.
+        Shuffle bytes read from the task's own executor, and over the network.
     read_records : int
+        Shuffle records read.
     written, written_records : int
-        Bytes and records of shuffles.
+        Shuffle bytes and records written.
     spilled_memory, spilled_disk : int
-        Bytes that did not fit in memory, before and after they were serialised.
+        Bytes spilled, before and after serialisation.
     results : int
         Bytes sent to the driver.
     fetch_wait, write_seconds, seconds : float
-        Seconds that tasks waited for what they read, spent on writing shuffles, and took in all.
+        Seconds spent waiting for shuffle reads, writing shuffles, and in total.
     """
 
     tasks: int = 0
@@ -65,7 +67,7 @@ class Traffic:
 
     @property
     def read(self) -> int:
-        """Bytes of shuffles that were read, from near and far."""
+        """Shuffle bytes read, local and remote."""
         return self.read_local + self.read_remote
 
     def __add__(self, other: Traffic) -> Traffic:
@@ -75,33 +77,34 @@ class Traffic:
 
     @classmethod
     def total(cls, parts: Iterable[Traffic]) -> Traffic:
-        """All of them together."""
+        """Add up `parts`."""
         return sum(parts, start=cls())
 
 
 @dataclass(frozen=True, slots=True)
 class StageMeasure:
-    """One stage, all its attempts together.
+    """One stage, over all its attempts.
 
     Attributes
     ----------
     stage : int
+        Spark's stage id.
     name : str
-        As Spark calls it: an operation, and the line of the program it stands in.
+        Spark's stage name: the operation and its line in the program.
     step : str or None
-        What rddals ran it for, if rddals did.
+        Step of the rddals training that ran the stage, if any.
     done : Traffic
-        Tasks that succeeded, each partition's first.
-    again : Traffic
-        Tasks that succeeded for a partition that was done: speculation, or a lost executor.
+        First successful task of each partition.
+    retried : Traffic
+        Further successful tasks of a partition, from speculation or lost executors.
     failed : Traffic
         Tasks that failed or were killed.
     task_seconds : tuple of float
-        The least, the median and the greatest time of a task in `done`.
+        Minimum, median and maximum duration of the tasks in `done`.
     peak_memory : int
-        Most bytes that one task held for sorting and aggregating.
+        Peak execution memory of a task in bytes, for sorting and aggregation.
     began, ended : float
-        Seconds since the epoch: the launch of the first task, and the end of the last.
+        Launch of the first task and end of the last, in seconds since the epoch.
     """
 
     stage: int
@@ -118,15 +121,16 @@ class StageMeasure:
 
 @dataclass(frozen=True, slots=True)
 class StepMeasure:
-    """The stages of one step of a training.
+    """Stages of one training step.
 
     Attributes
     ----------
     step : str
-        "links", "start", or an iteration and the side that is solved: "3 products".
-    done, again, failed : Traffic
-        As in `StageMeasure`.
+        "links", "start", or an iteration and its solved side: "3 products".
+    done, retried, failed : Traffic
+        Sums over the stages, as in `StageMeasure`.
     began, ended : float
+        Start and end, as in `StageMeasure`.
     """
 
     step: str
@@ -139,21 +143,20 @@ class StepMeasure:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a program moved.
+    """Measurements of a Spark program.
 
     Attributes
     ----------
     stages : tuple of StageMeasure
-        Those of which a task has ended, in the order in which they began.
+        Stages with at least one finished task, by start time.
     broadcasts : dict of int to int
-        Bytes of every broadcast that arrived at executors, by Spark's number for it: values that
-        programs broadcast, and the code of stages, which Spark does. Empty if the events do not
-        tell, as those of Spark's own event log mostly do not.
+        Bytes received by executors, by Spark's broadcast id. Includes the stage code that Spark
+        broadcasts. Empty unless the log has block updates, which Spark omits by default.
     spark : str
-        The version of Spark, if the events tell.
+        Spark version, or an empty string if the events lack it.
     finished : bool
-        Whether they tell of the program's end. One that runs still has told of a part, and so has
-        one that was killed.
+        Whether the events include the end of the program. False while it runs, or if it was
+        killed.
     """
 
     stages: tuple[StageMeasure, ...]
@@ -168,30 +171,30 @@ class Measured:
 
     @property
     def steps(self) -> tuple[StepMeasure, ...]:
-        """Stages that rddals ran for one step together, step by step."""
+        """Stages grouped by training step, in order."""
         named = [stage for stage in self.stages if stage.step is not None]
         return tuple(
-            StepMeasure(str(step), *_together(list(stages)))
+            StepMeasure(str(step), *_combined(list(stages)))
             for step, stages in groupby(named, key=lambda stage: stage.step)
         )
 
     @property
     def total(self) -> Traffic:
-        """All that was done, once."""
+        """First successful tasks of all stages."""
         return Traffic.total(stage.done for stage in self.stages)
 
     @property
     def retried(self) -> Traffic:
-        """What was done once more."""
+        """Further successful tasks of all stages."""
         return Traffic.total(stage.retried for stage in self.stages)
 
     @property
     def failed(self) -> Traffic:
-        """What was done in vain."""
+        """Failed and killed tasks of all stages."""
         return Traffic.total(stage.failed for stage in self.stages)
 
     def document(self) -> dict[str, Any]:
-        """All of it as JSON has it."""
+        """Return the measurements as a JSON document."""
         document = asdict(self)
         del document["broadcasts"]
         return {
@@ -202,7 +205,7 @@ class Measured:
         }
 
 
-def _together(stages: list[StageMeasure]) -> tuple[Traffic, Traffic, Traffic, float, float]:
+def _combined(stages: list[StageMeasure]) -> tuple[Traffic, Traffic, Traffic, float, float]:
     return (
         Traffic.total(stage.done for stage in stages),
         Traffic.total(stage.retried for stage in stages),
@@ -212,38 +215,38 @@ def _together(stages: list[StageMeasure]) -> tuple[Traffic, Traffic, Traffic, fl
     )
 
 
-def measured(lines: Iterable[str]) -> Measured:
-    """Sum up events.
+def summarise(lines: Iterable[str]) -> Measured:
+    """Sum up the events of a log.
 
     Parameters
     ----------
     lines : iterable of str
-        One event in JSON each, as Spark logs them.
+        Lines of an event log, one JSON event each.
 
     Raises
     ------
     EventLogError
-        For the first line that is no event; it has its number.
+        At the first line that is not an event. The message contains the line number.
     """
     events = _Events()
     for number, line in enumerate(lines, 1):
         if not line.endswith("\n"):
-            continue  # of a file that is being written, the last line may be a part of one
+            continue  # the last line of a log that is being written may be incomplete
         named = EVENT.match(line)
-        # Most of a log are other events, and longer ones: they need not be parsed.
-        if named and named[1] not in EVENTS:
+        # Most events are of other kinds and long: skip them before parsing.
+        if named and named[1] not in PARSED_EVENTS:
             continue
         try:
             if line.strip():
                 events.add(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError):
-            what = f"no {named[1]} as Spark writes it" if named else "no event"
-            raise EventLogError(f"line {number} is {what}") from None
+            expected = f"a valid {named[1]}" if named else "an event"
+            raise EventLogError(f"line {number} is not {expected}") from None
     return events.summary()
 
 
 class _Events:
-    """Events, while they come in."""
+    """Accumulator of events."""
 
     def __init__(self) -> None:
         self.stages: dict[int, _Stage] = defaultdict(_Stage)
@@ -257,11 +260,11 @@ class _Events:
             self.stages[event["Stage ID"]].add(event)
         elif kind in ("StageSubmitted", "StageCompleted"):
             info = event["Stage Info"]
-            self.stages[info["Stage ID"]].tell(info, event.get("Properties"))
+            self.stages[info["Stage ID"]].describe(info, event.get("Properties"))
         elif kind == "BlockUpdated":
             info = event["Block Updated Info"]
             piece = BROADCAST_PIECE.match(info["Block ID"])
-            if piece:  # of a broadcast, that an executor has now
+            if piece:  # an executor has stored a piece of a broadcast
                 executor = info["Block Manager ID"]["Executor ID"]
                 self.arrived[int(piece[1])][executor] += info["Memory Size"] + info["Disk Size"]
         elif kind == "LogStart":
@@ -280,18 +283,20 @@ class _Events:
 
 
 def _broadcasts(arrived: Mapping[int, Mapping[str, int]]) -> dict[int, int]:
-    """Bytes of every broadcast at executors: the driver is none, unless there is no other."""
+    """Return bytes by broadcast id. The driver counts only if there is no executor."""
     return {
         number: sum(
-            count for executor, count in at.items() if executor != DRIVER or set(at) == {DRIVER}
+            count
+            for executor, count in counts.items()
+            if executor != DRIVER or set(counts) == {DRIVER}
         )
-        for number, at in arrived.items()
+        for number, counts in arrived.items()
     }
 
 
 @dataclass
 class _Stage:
-    """A stage, while its events come in."""
+    """Accumulator of the events of one stage."""
 
     name: str = ""
     step: str | None = None
@@ -303,7 +308,7 @@ class _Stage:
     began: float = float("inf")
     ended: float = 0.0
 
-    def tell(self, info: Mapping[str, Any], properties: Mapping[str, str] | None) -> None:
+    def describe(self, info: Mapping[str, Any], properties: Mapping[str, str] | None) -> None:
         self.name = info["Stage Name"]
         if properties is not None:
             self.step = properties.get(STEP, self.step)
@@ -312,12 +317,12 @@ class _Stage:
         task, metrics = event["Task Info"], event.get("Task Metrics")
         self.began = min(self.began, task["Launch Time"] * MILLISECOND)
         self.ended = max(self.ended, task["Finish Time"] * MILLISECOND)
-        # What is no number fails to add up here, where its line is known.
+        # Adding raises TypeError here for metrics that are not numbers, while the line is known.
         traffic = Traffic() + _traffic(task, metrics or {})
         if event["Task End Reason"]["Reason"] != "Success":
             self.failed.append(traffic)
             return
-        # Spark before 3.3 does not tell the partition, which is the index then.
+        # Spark before 3.3 does not log the partition id; the index equals it there.
         partition = task.get("Partition ID", task["Index"])
         (self.retried if partition in self.partitions else self.done).append(traffic)
         self.partitions.add(partition)
@@ -341,7 +346,7 @@ class _Stage:
 
 
 def _traffic(task: Mapping[str, Any], metrics: Mapping[str, Any]) -> Traffic:
-    """One task's; a task that was lost with its executor has no metrics."""
+    """Return the traffic of one task. Tasks lost with their executor have no metrics."""
     read = metrics.get("Shuffle Read Metrics", {})
     write = metrics.get("Shuffle Write Metrics", {})
     return Traffic(

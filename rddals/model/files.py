@@ -1,4 +1,4 @@
-"""MLlib's model files, format 1.0: what it saves we load, and the other way round.
+"""Model files in MLlib's format 1.0, which MLlib and rddals can exchange.
 
 ``metadata/`` holds one line of JSON; ``data/user`` and ``data/product`` hold Parquet with columns
 ``id`` (int) and ``features`` (array of double).
@@ -36,14 +36,14 @@ __all__ = ["SavedModel", "check_free", "read_metadata", "read_model", "write_mod
 
 CLASS = "org.apache.spark.mllib.recommendation.MatrixFactorizationModel"
 VERSION = "1.0"
-#: Of the metadata's entry with what MLlib's format has no place for.
+#: Metadata entry for settings that MLlib's format does not store.
 OWN_KEY = "rddals"
-#: What paths to read are split or matched by.
-PATTERN = frozenset(",*?[]{}\\")
+#: Characters that Spark interprets as separators or patterns in paths.
+PATH_PATTERN_CHARACTERS = frozenset(",*?[]{}\\")
 
 
 class SavedModel(NamedTuple):
-    """What a model's files hold; settings and popular ids only if this library saved them."""
+    """Contents of a model's files. Only rddals saves `settings` and `popular`."""
 
     rank: int
     users: FactorTable
@@ -60,9 +60,9 @@ def write_model(
     settings: Settings | None,
     popular: tuple[Popularity, Popularity],
 ) -> None:
-    """Save both sides' factors at `path`, where there must be no model.
+    """Save the factors of both sides at `path`, which must not contain a model.
 
-    What MLlib's format has no place for is under a key of the metadata that MLlib passes over.
+    Settings and popular ids are stored in the metadata under a key that MLlib ignores.
     """
     check_free(sc, path, ("metadata", *(f"data/{side}" for side in ID_NAMES)))
     schema = StructType(
@@ -88,23 +88,23 @@ def write_model(
 
 
 def check_readable(path: str) -> None:
-    """Raise `SettingError` if Spark would take a path for a pattern, or for several paths."""
-    if special := PATTERN & set(path):
+    """Raise `SettingError` if Spark reads the path as a pattern or as several paths."""
+    if special := PATH_PATTERN_CHARACTERS & set(path):
         raise SettingError(
-            f"path {path} has a {min(special)} in it, by which Spark would not find what is saved "
-            "there again; save under another name."
+            f"path {path} has a {min(special)} in it, which Spark treats as a pattern when it "
+            "reads; save under another name."
         )
 
 
 def check_free(sc: SparkContext, path: str, parts: Iterable[str]) -> None:
-    """Check that some parts of a model can be saved at `path`, and loaded from there.
+    """Check that parts of a model can be saved at `path` and loaded from there.
 
     Raises
     ------
     ModelExistsError
-        If there is one of them, or a file.
+        If one of the parts exists, or `path` is a file.
     SettingError
-        If Spark would take the path for a pattern, or for several.
+        If Spark reads the path as a pattern or as several paths.
     """
     check_readable(path)
     with written(path):
@@ -120,18 +120,18 @@ def check_free(sc: SparkContext, path: str, parts: Iterable[str]) -> None:
 
 @contextmanager
 def written(path: str) -> Iterator[None]:
-    """Let what Spark says of a place that it cannot write to be a `SettingError`."""
+    """Convert Spark's errors about an unwritable path to `SettingError`."""
     try:
         yield
     except (Py4JJavaError, PySparkException) as error:
         raise SettingError(
             f"The model cannot be saved at {path}: {cause(error)}. Pass a directory that Spark "
-            "can make and write to."
+            "can create and write to."
         ) from error
 
 
 def read_model(sc: SparkContext, path: str) -> SavedModel:
-    """The model at `path`; both sides have as many blocks."""
+    """Read the model at `path`. Both sides get the same number of blocks."""
     ship(sc)
     metadata_path, *data_paths = _parts(sc, path)
     metadata = read_metadata(sc, path, metadata_path, (CLASS, VERSION))
@@ -139,9 +139,10 @@ def read_model(sc: SparkContext, path: str) -> SavedModel:
         rank = int(metadata["rank"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFormatError(
-            f"{path}/metadata does not describe a model: {metadata!r}."
+            f"{path}/metadata does not describe a model: {metadata!r}. "
+            "Pass a directory that save() wrote."
         ) from error
-    settings, popular = _own(metadata.get(OWN_KEY), path)
+    settings, popular = _rddals_entry(metadata.get(OWN_KEY), path)
     tables: list[FactorTable] = []
     try:
         sides = [_read_side(_session(sc), data_path, rank) for data_path in data_paths]
@@ -159,14 +160,14 @@ def read_model(sc: SparkContext, path: str) -> SavedModel:
 
 
 def read_metadata(
-    sc: SparkContext, path: str, metadata_path: str, wanted: tuple[str, str]
+    sc: SparkContext, path: str, metadata_path: str, expected: tuple[str, str]
 ) -> dict[str, Any]:
-    """The metadata of a model at `path`, which must be of the class and format that are wanted.
+    """Read the metadata of a model at `path` and check its class and format version.
 
     Raises
     ------
     ModelFormatError
-        If they are not, or cannot be read.
+        If the metadata cannot be read, or the class or version differs from `expected`.
     """
     try:
         lines = head(sc.textFile(metadata_path))
@@ -177,39 +178,44 @@ def read_metadata(
         ) from error
     try:
         metadata: dict[str, Any] = json.loads(lines[0])
-        found = (metadata["class"], metadata["version"])
+        actual = (metadata["class"], metadata["version"])
     except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise ModelFormatError(f"{path}/metadata does not describe a model: {lines!r}.") from error
-    if found != wanted:
         raise ModelFormatError(
-            f"{path} holds {found[0]} of format {found[1]}; "
-            f"only {wanted[0]} of format {wanted[1]} can be loaded."
+            f"{path}/metadata does not describe a model: {lines!r}. "
+            "Pass a directory that save() wrote."
+        ) from error
+    if actual != expected:
+        raise ModelFormatError(
+            f"{path} holds {actual[0]} of format {actual[1]}; "
+            f"only {expected[0]} of format {expected[1]} can be loaded."
         )
     return metadata
 
 
 def _parts(sc: SparkContext, path: str) -> tuple[str, str, str]:
-    """Where the metadata, users and products of the model at `path` are.
+    """Return the paths of the metadata, users and products of the model at `path`.
 
-    MLlib quotes a path as a URL does before it saves to it, and its data's path twice; what it
-    has saved at "a b" is at "a%20b" and "a%2520b".
+    MLlib URL-encodes a path before it saves to it, and the path of the data twice: a model saved
+    at "a b" has its metadata at "a%20b" and its data at "a%2520b".
     """
-    places = (f"{path}/metadata", f"{path}/data/user", f"{path}/data/product")
+    plain = (f"{path}/metadata", f"{path}/data/user", f"{path}/data/product")
     try:
         files, folder = located(sc, path)
         once = folder.toUri().toString()
         twice = located(sc, once)[1].toUri().toString()
-        if once == path or files.exists(located(sc, places[0])[1]):
-            return places
+        if once == path or files.exists(located(sc, plain[0])[1]):
+            return plain
         if files.exists(located(sc, f"{once}/metadata")[1]):
             return f"{once}/metadata", f"{twice}/data/user", f"{twice}/data/product"
-    except Py4JJavaError:  # reading it says what is wrong
+    except Py4JJavaError:  # the read that follows reports the error
         pass
-    return places
+    return plain
 
 
-def _own(document: Any, path: str) -> tuple[Settings | None, tuple[Popularity, Popularity] | None]:
-    """What this library, and no other, has written into the metadata."""
+def _rddals_entry(
+    document: Any, path: str
+) -> tuple[Settings | None, tuple[Popularity, Popularity] | None]:
+    """Parse the metadata entry that only rddals writes."""
     if document is None:
         return None, None
     try:
@@ -226,12 +232,12 @@ def _own(document: Any, path: str) -> tuple[Settings | None, tuple[Popularity, P
 
 
 def _read_side(session: SparkSession, path: str, rank: int) -> RDD[Any]:
-    """Ids and features, none of them missing, twice there or out of range."""
+    """Read ids and features, and check for missing, repeated and out-of-range values."""
     try:
         frame = session.read.parquet(path).select("id", "features")
     except AnalysisException as error:
         raise ModelFormatError(
-            f"There is no whole model: {path} has no columns id and features."
+            f"The model is incomplete: {path} has no columns id and features. Save it again."
         ) from error
     except Py4JJavaError as error:
         raise _damaged(path) from error
@@ -241,13 +247,13 @@ def _read_side(session: SparkSession, path: str, rank: int) -> RDD[Any]:
             f"{path} holds columns id of type {kinds[0]} and features of type {kinds[1]}; "
             "they must be int and array<double>."
         )
-    # NaN is larger than any number to Spark, so it is not within bounds.
+    # Spark orders NaN above every number, so this comparison rejects it.
     unusable = f"""
         id is null or features is null
         or exists(features, x -> coalesce(not (abs(x) <= {np.finfo(np.float32).max!s}D), true))
     """
     try:
-        found = frame.selectExpr(
+        summary = frame.selectExpr(
             f"count_if({unusable}) unusable",
             f"min(case when {unusable} then id end) example",
             "min(size(features)) shortest",
@@ -256,23 +262,27 @@ def _read_side(session: SparkSession, path: str, rank: int) -> RDD[Any]:
         ).first()
     except (Py4JJavaError, PySparkException) as error:
         raise _damaged(path) from error
-    if found.unusable:
+    if summary.unusable:
         raise ModelFormatError(
-            f"{path} holds {found.unusable} rows without an id, or with features that are no "
-            f"finite 32-bit floats: id {found.example}."
+            f"{path} holds {summary.unusable} rows without an id, or with features that are not "
+            f"finite 32-bit floats: id {summary.example}. Save the model again."
         )
-    if found.shortest is not None and (found.shortest, found.longest) != (rank, rank):
+    if summary.shortest is not None and (summary.shortest, summary.longest) != (rank, rank):
         raise ModelFormatError(
             f"The metadata say rank {rank} but {path} holds features of length "
-            f"{found.shortest} to {found.longest}."
+            f"{summary.shortest} to {summary.longest}. Save the model again."
         )
-    if found.repeated:
-        raise ModelFormatError(f"{path} holds {found.repeated} ids more than once.")
+    if summary.repeated:
+        raise ModelFormatError(
+            f"{path} holds {summary.repeated} ids more than once. Save the model again."
+        )
     return frame.rdd
 
 
 def _damaged(path: str) -> ModelFormatError:
-    return ModelFormatError(f"{path} cannot be read: a file in it is damaged or no Parquet.")
+    return ModelFormatError(
+        f"{path} cannot be read: a file in it is damaged or not Parquet. Save the model again."
+    )
 
 
 @spark_task

@@ -1,4 +1,4 @@
-"""A model in one process's memory: answers without a Spark job."""
+"""Model in the memory of one process, which answers without a Spark job."""
 
 from __future__ import annotations
 
@@ -18,40 +18,50 @@ from rddals.model.query import TopNQuery, checked_id, popular_then_best, unknown
 
 __all__ = ["LocalModel"]
 
-#: Products scored before the first look at which others are in reach.
+#: Number of products scored before the search first bounds the remaining ones.
 _FIRST_TILE = 8192
 
 
 class LocalModel:
-    """The factors of a model as NumPy arrays, for serving.
+    """Factors of a model as NumPy arrays, for serving.
 
-    Made by `rddals.MatrixFactorizationModel.toLocal`; it says what that model says. It needs no
-    SparkContext, pickles, and may be read by several threads at once.
+    Created by `rddals.MatrixFactorizationModel.toLocal`; gives the same answers as that model. It
+    needs no SparkContext, can be pickled, and can be read by several threads at once.
 
     Attributes
     ----------
     users, products : FactorBlock
-        ``ids`` ascending (int32), and ``rows`` of shape (n, rank) (float32).
+        Factors of each side: ``ids`` (int32, ascending) and ``rows`` of shape (n, rank)
+        (float32).
     """
 
     def __init__(self, users: FactorBlock, products: FactorBlock, popular: Popularity) -> None:
         self.users = users
         self.products = products
         self._popular = popular.ids
-        # A dictionary finds an id in a tenth of the time that searchsorted takes.
+        # A dictionary lookup takes a tenth of the time of searchsorted.
         self._user_rows = {id_: row for row, id_ in enumerate(users.ids.tolist())}
         self._product_rows = {id_: row for row, id_ in enumerate(products.ids.tolist())}
-        # The compiled library has no use for columns.
+        # Only the NumPy scan reads columns.
         columns = native.library() is None
         self._index = ItemIndex.build(products.ids, products.rows, columns=columns)
 
     @property
     def rank(self) -> int:
-        """Length of a factor."""
+        """Length of each factor."""
         return int(self.users.rows.shape[1])
 
     def predict(self, user: int, product: int) -> float:
-        """The predicted rating of a product by a user.
+        """Predict the rating of a product by a user.
+
+        Parameters
+        ----------
+        user, product : int
+            Ids.
+
+        Returns
+        -------
+        float
 
         Raises
         ------
@@ -75,51 +85,54 @@ class LocalModel:
         candidates: Any = None,
         fallback: str | None = None,
     ) -> list[Rating]:
-        """The `num` products with the highest predicted ratings for a user, best first.
+        """Return the `num` products with the highest predicted ratings for a user, best first.
 
-        Arguments and errors are those of `rddals.MatrixFactorizationModel.recommendProducts`.
+        Parameters, ordering and errors are those of
+        `rddals.MatrixFactorizationModel.recommendProducts`.
         """
-        request = TopNQuery.checked(num, exclude, candidates)
+        query = TopNQuery.checked(num, exclude, candidates)
         id_ = checked_id("user", user)
         if uses_fallback(fallback) and id_ not in self._user_rows:
             mean = self._mean_user
-            found = popular_then_best(
+            best = popular_then_best(
                 self._popular,
-                request,
+                query,
                 lambda ids: pair_scores(mean, self._known(ids).rows),
                 lambda rest: self._best(mean, rest),
             )
         else:
-            found = self._best(self._row("user", user), request)
-        return [Rating(id_, product, score) for product, score in found]
+            best = self._best(self._row("user", user), query)
+        return [Rating(id_, product, score) for product, score in best]
 
     def _row(self, side: str, id_: Any) -> NDArray[np.float32]:
-        factors, places = (
+        factors, positions = (
             (self.users, self._user_rows) if side == "user" else (self.products, self._product_rows)
         )
-        place = places.get(checked_id(side, id_))
-        if place is None:
+        position = positions.get(checked_id(side, id_))
+        if position is None:
             raise unknown_id(side, id_)
-        row: NDArray[np.float32] = factors.rows[place]
+        row: NDArray[np.float32] = factors.rows[position]
         return row
 
-    def _best(self, query: NDArray[np.float32], asked: TopNQuery) -> list[tuple[int, float]]:
-        index, out = self._index, None
-        if asked.candidates is not None:
-            wanted = self._known(np.setdiff1d(asked.candidates, asked.excluded, assume_unique=True))
-            index = ItemIndex.build(wanted.ids, wanted.rows)
-        elif len(asked.excluded):
-            known = self._known(asked.excluded).ids
-            out = Excluded.of(np.zeros(len(known), np.intp), known, index)
+    def _best(self, row: NDArray[np.float32], query: TopNQuery) -> list[tuple[int, float]]:
+        index, excluded = self._index, None
+        if query.candidates is not None:
+            candidates = np.setdiff1d(query.candidates, query.excluded, assume_unique=True)
+            products = self._known(candidates)
+            index = ItemIndex.build(products.ids, products.rows)
+        elif len(query.excluded):
+            ids = self._known(query.excluded).ids
+            excluded = Excluded.of(np.zeros(len(ids), np.intp), ids, index)
         (ids,), (scores,) = top_k(
-            query[None, :], index, asked.num, excluded=out, item_tile=_FIRST_TILE
+            row[None, :], index, query.num, excluded=excluded, item_tile=_FIRST_TILE
         )
         count = int(np.isfinite(scores).sum())
         return list(zip(ids[:count].tolist(), scores[:count].tolist(), strict=True))
 
     def _known(self, ids: NDArray[Any]) -> FactorBlock:
-        positions, found = self.products.find(ids)
-        positions = positions[found]
+        """Return the factors of the known ids among `ids`."""
+        positions, known = self.products.find(ids)
+        positions = positions[known]
         return FactorBlock(self.products.ids[positions], self.products.rows[positions])
 
     @cached_property

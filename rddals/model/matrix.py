@@ -1,4 +1,4 @@
-"""The trained model: predictions, recommendations, files."""
+"""The trained model: predictions, recommendations, fold-in and files."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ __all__ = ["MatrixFactorizationModel", "check_location"]
 
 
 class MatrixFactorizationModel:
-    """A matrix factorisation: what users like, as dot products of factors.
+    """Trained matrix factorisation. Predicted ratings are dot products of factors.
 
-    Made by `rddals.ALS.train`, `rddals.ALS.trainImplicit` or `load`; the methods are those of
-    ``pyspark.mllib.recommendation.MatrixFactorizationModel``, and more. The factors stay
-    distributed, in two persisted RDDs, until `unpersist`.
+    Created by `rddals.ALS.train`, `rddals.ALS.trainImplicit` or `load`. It has the methods of
+    ``pyspark.mllib.recommendation.MatrixFactorizationModel`` and additional ones. The factors stay
+    distributed in two persisted RDDs until `unpersist`.
 
     Attributes
     ----------
     rank : int
-        Length of a factor.
+        Length of each factor.
     history : tuple of HalfStepDone
-        Loss and seconds of every half-step of the training; empty for a loaded model.
+        Loss and duration of every half-step of the training. Empty for a loaded model.
     seed : int or None
-        What the starting factors were drawn with; None for a model that MLlib saved.
+        Seed of the starting factors. None for a model that MLlib saved.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class MatrixFactorizationModel:
         self._popular = popular or (Popularity.none(), Popularity.none())
         self._users = user_factors.retain()
         self._products = product_factors.retain()
-        # Recommendations for everybody are lazy, so what they read stays until `unpersist`.
+        # Recommendations for all ids are lazy, so their inputs are retained until `unpersist`.
         self._broadcasts: dict[FactorTable, Broadcast[FactorBlock]] = {}
         self._seen: list[Shuffle] = []
         self._means: dict[FactorTable, NDArray[np.float32]] = {}
@@ -73,13 +73,22 @@ class MatrixFactorizationModel:
 
     @property
     def seed(self) -> int | None:
-        """What the starting factors were drawn with."""
+        """Seed of the starting factors."""
         return None if self._settings is None else self._settings.seed
 
     # ------------------------------------------------------------------ predictions
 
     def predict(self, user: int, product: int) -> float:
-        """The predicted rating of a product by a user.
+        """Predict the rating of a product by a user.
+
+        Parameters
+        ----------
+        user, product : int
+            Ids.
+
+        Returns
+        -------
+        float
 
         Raises
         ------
@@ -91,10 +100,19 @@ class MatrixFactorizationModel:
         return float(pair_scores(user_row, product_row))
 
     def predictAll(self, user_product: RDD[tuple[int, int]]) -> RDD[Rating]:
-        """Predicted ratings of ``(user, product)`` pairs, in no particular order.
+        """Predict the ratings of ``(user, product)`` pairs, in no particular order.
 
-        Pairs of which the model does not know the user or the product are left out. Like MLlib,
-        this looks at the first pair; the others are checked when the result is computed.
+        Pairs with an unknown user or product are left out. As in MLlib, the first pair is checked
+        in this call; the others are checked when the result is computed.
+
+        Parameters
+        ----------
+        user_product : RDD of (int, int)
+            Pairs of user and product ids.
+
+        Returns
+        -------
+        RDD of Rating
         """
         assert isinstance(user_product, RDD), "user_product should be RDD of (user, product)"
         users, products = self._factors()
@@ -114,28 +132,35 @@ class MatrixFactorizationModel:
         candidates: Any = None,
         fallback: str | None = None,
     ) -> list[Rating]:
-        """The `num` products with the highest predicted ratings for a user, best first.
+        """Return the `num` products with the highest predicted ratings for a user, best first.
 
         Parameters
         ----------
-        user, num : int
+        user : int
+            User id.
+        num : int
+            Maximum number of products.
         exclude : iterable of int
-            Products that are left out.
+            Products to leave out.
         candidates : iterable of int, optional
-            Products that are looked at; all if left out. Those the model does not know count for
-            nothing.
+            Products to score; unknown ids are ignored. The default is all products.
         fallback : {"popular"}, optional
-            For a user the model does not know: the products with the most ratings, most first,
-            each with the average user's predicted rating. Up to 1,000 are known by their number
-            of ratings; what comes after them is ranked by that prediction.
+            Recommendation for an unknown user. "popular" returns the products with the most
+            ratings, most first, each with the predicted rating of the average user. Ranking by
+            number of ratings covers up to 1,000 products; further ones are ranked by this
+            prediction. The default raises an error.
+
+        Returns
+        -------
+        list of Rating
 
         Raises
         ------
         UnknownIdError
-            If the model was not trained on the user, and there is no fallback.
+            If the model was not trained on the user and `fallback` is None.
         """
-        found = self._recommend("user", user, TopNQuery.checked(num, exclude, candidates), fallback)
-        return [Rating(int(user), id_, score) for id_, score in found]
+        best = self._recommend("user", user, TopNQuery.checked(num, exclude, candidates), fallback)
+        return [Rating(int(user), id_, score) for id_, score in best]
 
     def recommendUsers(
         self,
@@ -146,29 +171,36 @@ class MatrixFactorizationModel:
         candidates: Any = None,
         fallback: str | None = None,
     ) -> list[Rating]:
-        """The `num` users with the highest predicted ratings for a product, best first.
+        """Return the `num` users with the highest predicted ratings for a product, best first.
 
-        Arguments as those of `recommendProducts`, users and products exchanged.
+        Parameters are those of `recommendProducts`, with users and products exchanged.
         """
-        found = self._recommend(
+        best = self._recommend(
             "product", product, TopNQuery.checked(num, exclude, candidates), fallback
         )
-        return [Rating(id_, int(product), score) for id_, score in found]
+        return [Rating(id_, int(product), score) for id_, score in best]
 
     def recommendProductsForUsers(
         self, num: int, *, excludeSeen: Any = None, candidates: Any = None
     ) -> RDD[tuple[int, tuple[Rating, ...]]]:
-        """For every user the `num` products with the highest predicted ratings, best first.
+        """Return the `num` best products for every user, best first.
 
-        The products' factors are broadcast: 4 bytes times rank for each, to every executor.
+        The product factors are broadcast: 4 bytes times rank per product, to every executor.
 
         Parameters
         ----------
         num : int
+            Maximum number of products per user.
         excludeSeen : RDD or DataFrame of ratings, optional
-            No user is recommended what these say that the user rated. They are read at once.
+            Ratings whose products are not recommended to the users who rated them. They are read
+            in this call.
         candidates : iterable of int, optional
-            Products that are looked at; all if left out.
+            Products to score. The default is all products.
+
+        Returns
+        -------
+        RDD of (int, tuple of Rating)
+            Each user with the recommended products.
         """
         return self._recommend_for_all(
             0, TopNQuery.checked(num, candidates=candidates), excludeSeen, _for_user
@@ -177,23 +209,29 @@ class MatrixFactorizationModel:
     def recommendUsersForProducts(
         self, num: int, *, excludeSeen: Any = None, candidates: Any = None
     ) -> RDD[tuple[int, tuple[Rating, ...]]]:
-        """For every product the `num` users with the highest predicted ratings, best first.
+        """Return the `num` best users for every product, best first.
 
-        Arguments as those of `recommendProductsForUsers`, users and products exchanged.
+        Parameters are those of `recommendProductsForUsers`, with users and products exchanged.
         """
         return self._recommend_for_all(
             1, TopNQuery.checked(num, candidates=candidates), excludeSeen, _for_product
         )
 
     def similarProducts(self, product: int, num: int) -> list[tuple[int, float]]:
-        """The `num` products whose factors are most similar, with the cosine of the angle."""
+        """Return the `num` products with the most similar factors, and the cosine similarities.
+
+        The product itself is left out.
+        """
         return self._similar("product", product, num)
 
     def similarUsers(self, user: int, num: int) -> list[tuple[int, float]]:
-        """The `num` users whose factors are most similar, with the cosine of the angle."""
+        """Return the `num` users with the most similar factors, and the cosine similarities.
+
+        The user itself is left out.
+        """
         return self._similar("user", user, num)
 
-    # ------------------------------------------------------------------ new users
+    # ------------------------------------------------------------------ fold-in
 
     def foldIn(
         self,
@@ -208,34 +246,35 @@ class MatrixFactorizationModel:
         itemCol: str | None = None,
         ratingCol: str | None = None,
     ) -> MatrixFactorizationModel:
-        """A copy of this model that is grown by new or changed users.
+        """Return a copy of the model extended by new or changed users.
 
-        Each user of `ratings` gets the factor that a half-step of training would give, with these
-        ratings and the products as they are. All other users keep theirs. The model that this is
-        called on stays as it is; both share the products.
+        Each user of `ratings` gets the factor that a half-step of training computes from these
+        ratings with the products held fixed. All other users keep their factors. This model does
+        not change; both models share the products.
 
         Parameters
         ----------
         ratings : RDD or DataFrame
-            All ratings of the users it names, as `rddals.ALS.train` takes them.
+            All ratings of the users to add or change, in a form that `rddals.ALS.train` accepts.
         lambda_, alpha, nonnegative, duplicates : optional
-            As in the training, if left out. A model that MLlib saved does not know its training:
-            it needs `lambda_`, and `alpha` if the feedback is implicit.
+            Settings of the half-step. The default is the settings of the training. A model that
+            MLlib saved does not store them: pass `lambda_`, and `alpha` for implicit feedback.
         unknownProducts : {"raise", "drop"}
-            What to do about ratings of products that the model does not know.
+            Treatment of ratings of products that the model does not know.
         userCol, itemCol, ratingCol : str, optional
             Columns of a DataFrame, as for `rddals.ALS.train`.
 
         Returns
         -------
         MatrixFactorizationModel
+            The extended model.
 
         Raises
         ------
         UnknownIdError
-            For a product that the model does not know, unless those are dropped.
+            If a product is unknown and `unknownProducts` is "raise".
         RddalsError
-            As `rddals.ALS.train` does.
+            Same errors as `rddals.ALS.train`.
         """
         users, products = self._factors()
         given = {
@@ -267,15 +306,15 @@ class MatrixFactorizationModel:
         )
 
     def _fold_settings(self, given: dict[str, Any]) -> Settings:
-        """The settings of the training, but for what is given."""
+        """Return the settings of the training, updated by the given ones."""
         if self._settings is not None:
             document = self._settings.document()
         elif "lambda_" in given:
             document = {"rank": self.rank, "iterations": 0, "nonnegative": False, "seed": 0}
         else:
             raise SettingError(
-                "This model does not know how it was trained, since MLlib saved it; pass lambda_, "
-                "and alpha if the feedback is implicit."
+                "MLlib saved this model without its training settings; pass lambda_, and alpha if "
+                "the feedback is implicit."
             )
         if "alpha" in given and self._settings is None:
             document["implicit"] = True
@@ -286,32 +325,41 @@ class MatrixFactorizationModel:
             )
         return Settings.checked(**(document | given))
 
-    # ------------------------------------------------------------------ the factors
+    # ------------------------------------------------------------------ factors and files
 
     def userFeatures(self) -> RDD[tuple[int, Any]]:
-        """``(user, array('d'))`` pairs, placed as the users are."""
+        """Return ``(user, array('d'))`` pairs with the partitioning of the users."""
         return self._factors()[0].pairs()
 
     def productFeatures(self) -> RDD[tuple[int, Any]]:
-        """``(product, array('d'))`` pairs, placed as the products are."""
+        """Return ``(product, array('d'))`` pairs with the partitioning of the products."""
         return self._factors()[1].pairs()
 
     def collected_factors(self) -> tuple[FactorBlock, FactorBlock]:
-        """Both sides' factors on the driver, ids ascending."""
+        """Collect the user and product factors on the driver, by ascending id."""
         users, products = self._factors()
         return users.collect(self.rank), products.collect(self.rank)
 
     def toLocal(self) -> LocalModel:
-        """The whole model in this process's memory: answers in microseconds, without Spark."""
+        """Copy the model to the memory of this process; answers then take microseconds."""
         return LocalModel(*self.collected_factors(), self._popular[1])
 
     def save(self, sc: SparkContext, path: str) -> None:
-        """Save in MLlib's own format, at a path that does not exist yet.
+        """Save the model in MLlib's format.
+
+        Parameters
+        ----------
+        sc : SparkContext
+            Running context.
+        path : str
+            Directory that does not contain a model yet.
 
         Raises
         ------
         ModelExistsError
-            If there is a model at `path`.
+            If a model already exists at `path`.
+        SettingError
+            If Spark cannot write to `path`, or reads it as a pattern.
         """
         check_location(sc, path)
         write_model(sc, path, self.rank, self._factors(), self._settings, self._popular)
@@ -320,10 +368,21 @@ class MatrixFactorizationModel:
     def load(cls, sc: SparkContext, path: str) -> MatrixFactorizationModel:
         """Load a model that this class or MLlib saved.
 
+        Parameters
+        ----------
+        sc : SparkContext
+            Running context.
+        path : str
+            Directory of the model.
+
+        Returns
+        -------
+        MatrixFactorizationModel
+
         Raises
         ------
         ModelFormatError
-            If there is none at `path`.
+            If `path` does not contain a model that can be loaded.
         """
         check_location(sc, path)
         saved = read_model(sc, path)
@@ -332,9 +391,10 @@ class MatrixFactorizationModel:
         )
 
     def unpersist(self) -> None:
-        """Free all that the model holds; neither it nor what it recommended is of use then.
+        """Release the factors and everything else that the model stores.
 
-        Products that a model shares with one that it was folded into stay until both are freed.
+        Afterwards the model and the RDDs it returned cannot be used. Products that several models
+        share after `foldIn` are released with the last of them.
         """
         if not self._released and not is_stopped(self._users.blocks.context):
             for table in (self._users, self._products):
@@ -348,22 +408,22 @@ class MatrixFactorizationModel:
         self._released = True
 
     def id_bounds(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """The least and the greatest id, of users and of products."""
+        """Return the smallest and largest id of the users and of the products."""
         users, products = self._factors()
         return users.bounds(), products.bounds()
 
     def _factors(self) -> tuple[FactorTable, FactorTable]:
-        """Users' and products' factors, which must still be there."""
-        # Spark would compute them again, from ratings that may be gone or different by now.
+        """Return the user and product factors, or raise if they were released."""
+        # Spark would recompute them from ratings that may be missing or different.
         if self._released:
             raise ModelReleasedError(
-                "unpersist() has freed this model's factors; train it again, or save() a model "
-                "before and load it."
+                "unpersist() has released this model's factors; train again, or save() the model "
+                "before unpersist() and load it."
             )
         if is_stopped(self._users.blocks.context):
             raise ModelReleasedError(
-                "The SparkContext of this model is stopped; save() a model before, and load it in "
-                "a running one."
+                "The SparkContext of this model is stopped; save() the model before stop(), and "
+                "load it in a running context."
             )
         return self._users, self._products
 
@@ -375,24 +435,24 @@ class MatrixFactorizationModel:
 
     def _row_or_none(self, side: str, id_: Any) -> NDArray[np.float32] | None:
         table = self._factors()[ID_NAMES.index(side)]
-        asked = checked_id(side, id_)
-        return table.row(asked) if INT32_MIN <= asked <= INT32_MAX else None
+        integer = checked_id(side, id_)
+        return table.row(integer) if INT32_MIN <= integer <= INT32_MAX else None
 
     def _recommend(
-        self, side: str, id_: Any, asked: TopNQuery, fallback: Any
+        self, side: str, id_: Any, query: TopNQuery, fallback: Any
     ) -> list[tuple[int, float]]:
-        """The best ids of the other side, and their scores."""
-        own = ID_NAMES.index(side)
-        known, table = self._factors()[own], self._factors()[1 - own]
+        """Return the best ids of the other side and their scores."""
+        index = ID_NAMES.index(side)
+        own, other = self._factors()[index], self._factors()[1 - index]
         row = self._row_or_none(side, id_) if uses_fallback(fallback) else self._row(side, id_)
         if row is not None:
-            return _pairs(*top_n(table, row, asked))
-        mean = self._mean(known)
+            return _pairs(*top_n(other, row, query))
+        mean = self._mean(own)
         return popular_then_best(
-            self._popular[1 - own].ids,
-            asked,
-            lambda ids: pair_scores(mean, table.rows(ids)),
-            lambda rest: _pairs(*top_n(table, mean, rest)),
+            self._popular[1 - index].ids,
+            query,
+            lambda ids: pair_scores(mean, other.rows(ids)),
+            lambda rest: _pairs(*top_n(other, mean, rest)),
         )
 
     def _mean(self, table: FactorTable) -> NDArray[np.float32]:
@@ -402,13 +462,13 @@ class MatrixFactorizationModel:
 
     def _similar(self, side: str, id_: Any, num: Any) -> list[tuple[int, float]]:
         row = self._row(side, id_)
-        itself = np.array([int(id_)])
-        unit = FactorBlock(itself, row[None, :]).unit().rows[0]
+        own_id = np.array([int(id_)])
+        unit = FactorBlock(own_id, row[None, :]).unit().rows[0]
         table = self._factors()[ID_NAMES.index(side)]
-        return _pairs(*top_n(table, unit, TopNQuery.checked(num, itself), unit=True))
+        return _pairs(*top_n(table, unit, TopNQuery.checked(num, own_id), unit=True))
 
     def _recommend_for_all(
-        self, side: int, asked: TopNQuery, seen: Any, as_ratings: Any
+        self, side: int, query: TopNQuery, seen: Any, as_ratings: Any
     ) -> RDD[tuple[int, tuple[Rating, ...]]]:
         table, items = self._factors()[side], self._factors()[1 - side]
         pairs = None
@@ -418,7 +478,7 @@ class MatrixFactorizationModel:
         if items not in self._broadcasts:
             factors = items.collect(self.rank)
             self._broadcasts[items] = items.blocks.context.broadcast(factors)
-        return top_n_for_all(table, self._broadcasts[items], asked, as_ratings, seen=pairs)
+        return top_n_for_all(table, self._broadcasts[items], query, as_ratings, seen=pairs)
 
 
 def _as_ratings(batch: tuple[Any, Any, Any]) -> Iterator[Rating]:
@@ -439,6 +499,7 @@ def _for_product(product: int, users: list[int], scores: list[float]) -> tuple[R
 
 
 def check_location(sc: Any, path: Any) -> None:
+    """Raise unless `sc` is a running SparkContext and `path` a non-empty string."""
     if not isinstance(sc, SparkContext):
         raise TypeError(f"sc should be a SparkContext, got type {type(sc)}")
     if not isinstance(path, str):
@@ -446,4 +507,4 @@ def check_location(sc: Any, path: Any) -> None:
     if is_stopped(sc):
         raise SettingError("The SparkContext is stopped; pass a running one.")
     if not path:
-        raise SettingError("path is empty; pass that of a directory.")
+        raise SettingError("path is empty; pass the path of a directory.")

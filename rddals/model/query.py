@@ -1,4 +1,4 @@
-"""What recommendations are asked for, checked, and what strangers get."""
+"""Validated top-N queries, and recommendations for unknown ids."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from rddals.errors import SettingError, UnknownIdError
 
 __all__ = ["TopNQuery", "checked_id", "popular_then_best", "unknown_id", "uses_fallback"]
 
-#: Some ids, which need not be known.
+#: Ids that the model may not know.
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class TopNQuery:
-    """How many ids, and which.
+    """Arguments of a top-N query.
 
     Attributes
     ----------
     num : int
+        Number of ids to return.
     excluded : ndarray of int64
-        Ids that are left out; ascending.
+        Ids to leave out, in ascending order.
     candidates : ndarray of int64, or None
-        Ids that are looked at, ascending; None for all.
+        Ids to score, in ascending order; None for all.
     """
 
     num: int
@@ -36,7 +37,7 @@ class TopNQuery:
 
     @classmethod
     def checked(cls, num: Any, exclude: Any = (), candidates: Any = None) -> TopNQuery:
-        """What a caller passed, or a `SettingError` that says what to pass."""
+        """Validate arguments and return the query; raise `SettingError` otherwise."""
         return cls(
             _nonnegative_integer("num", num),
             _ids("exclude", exclude),
@@ -46,42 +47,44 @@ class TopNQuery:
 
 def popular_then_best(
     popular: NDArray[np.int32],
-    asked: TopNQuery,
+    query: TopNQuery,
     scores_of: Callable[[NDArray[np.int32]], NDArray[np.float64]],
     best: Callable[[TopNQuery], list[tuple[int, float]]],
 ) -> list[tuple[int, float]]:
-    """Popular ids in their order, with scores; and the best of the others, if these are too few.
+    """Return popular ids with their scores, followed by the best other ids up to ``query.num``.
 
     Parameters
     ----------
     popular : ndarray of int32
-    asked : Asked
+        Ids with the most ratings, in the order in which they are returned.
+    query : TopNQuery
+        Number of ids, exclusions and candidates.
     scores_of : callable
-        Scores of some ids.
+        Function from ids to their scores.
     best : callable
-        The ids with the highest scores, and these.
+        Function from a query to the ids with the highest scores, and these scores.
     """
-    if asked.candidates is not None:
-        popular = popular[np.isin(popular, asked.candidates)]
-    popular = popular[np.isin(popular, asked.excluded, invert=True)][: asked.num]
-    found: list[tuple[int, float]] = []
+    if query.candidates is not None:
+        popular = popular[np.isin(popular, query.candidates)]
+    popular = popular[np.isin(popular, query.excluded, invert=True)][: query.num]
+    pairs: list[tuple[int, float]] = []
     if len(popular):
-        found = list(zip(popular.tolist(), scores_of(popular).tolist(), strict=True))
-    if len(found) < asked.num:
-        excluded = np.union1d(asked.excluded, popular)
-        found += best(TopNQuery(asked.num - len(found), excluded, asked.candidates))
-    return found
+        pairs = list(zip(popular.tolist(), scores_of(popular).tolist(), strict=True))
+    if len(pairs) < query.num:
+        excluded = np.union1d(query.excluded, popular)
+        pairs += best(TopNQuery(query.num - len(pairs), excluded, query.candidates))
+    return pairs
 
 
 def _nonnegative_integer(name: str, value: Any) -> int:
-    """`value`, which must be one."""
+    """Return `value` as an int, or raise `SettingError` if it is negative or not an integer."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
         return int(value)
     raise SettingError(f"{name} must be a nonnegative integer but got {value!r}.")
 
 
 def checked_id(name: str, value: Any) -> int:
-    """`value` as an id, which need not be known."""
+    """Return `value` as an integer id, which the model may not know."""
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):
@@ -89,23 +92,23 @@ def checked_id(name: str, value: Any) -> int:
 
 
 def _ids(name: str, ids: Any) -> Ids:
-    """Distinct ids, ascending, of any iterable of integers; none that is beyond 64 bits."""
+    """Return the distinct ids of an iterable in ascending order, without those beyond int64."""
     try:
         if isinstance(ids, (str, bytes)):
             raise TypeError
-        listed = ids if isinstance(ids, np.ndarray) else list(ids)
-        found = np.array(listed)
-        if found.dtype.kind in "Of":  # NumPy has no type for integers of any size
-            found = np.array([id_ for id_ in listed if not _beyond_int64(id_)])
+        values = ids if isinstance(ids, np.ndarray) else list(ids)
+        array = np.array(values)
+        if array.dtype.kind in "Of":  # NumPy has no type for integers of any size
+            array = np.array([id_ for id_ in values if not _beyond_int64(id_)])
     except (TypeError, ValueError):
-        found = np.array([None])
-    if found.size == 0 and found.ndim == 1:
+        array = np.array([None])
+    if array.size == 0 and array.ndim == 1:
         return np.empty(0, np.int64)
-    if found.ndim != 1 or found.dtype.kind not in "iu":
+    if array.ndim != 1 or array.dtype.kind not in "iu":
         raise SettingError(f"{name} must be a sequence of integer ids but got {ids!r}.")
-    if found.dtype.kind == "u":
-        found = found[found <= np.iinfo(np.int64).max]  # no id is larger
-    return np.unique(found.astype(np.int64))
+    if array.dtype.kind == "u":
+        array = array[array <= np.iinfo(np.int64).max]  # larger integers are not ids
+    return np.unique(array.astype(np.int64))
 
 
 def _beyond_int64(id_: Any) -> bool:
@@ -113,7 +116,7 @@ def _beyond_int64(id_: Any) -> bool:
 
 
 def unknown_id(side: str, id_: Any) -> UnknownIdError:
-    """The error for an id that the model does not know; it begins with MLlib's words."""
+    """Build the error for an unknown id. The message begins with MLlib's words."""
     remedy = ", or foldIn() them" if side == "user" else ""
     return UnknownIdError(
         f"{side}Id: {id_!r} not found in the model: it has no rating in the training data. Train "
@@ -122,7 +125,7 @@ def unknown_id(side: str, id_: Any) -> UnknownIdError:
 
 
 def uses_fallback(fallback: Any) -> bool:
-    """Whether popular ids are to be taken where the asked one is not known."""
+    """Validate `fallback` and return whether unknown ids get popular ids."""
     if fallback is None or (isinstance(fallback, str) and fallback == "popular"):
         return fallback is not None
     raise SettingError(f"fallback must be 'popular', or None for an error, but got {fallback!r}.")

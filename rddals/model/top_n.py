@@ -1,4 +1,4 @@
-"""The ids of a factor table that score highest, for one query or for every row of another."""
+"""Highest-scoring ids of a factor table, for one query or for every row of another table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rddals.errors import RddalsError
 from rddals.kernels.items import Excluded, ItemIndex
 from rddals.kernels.topk import top_k
 from rddals.model.query import TopNQuery
-from rddals.rdds.factors import FactorTable, block_and_columns, blocks_or_nowhere, split_by_block
+from rddals.rdds.factors import FactorTable, block_and_columns, find_blocks, split_by_block
 from rddals.rdds.ingest import read_batches
 from rddals.rdds.shuffles import Shuffle, co_partitioned, with_shuffle_serializer
 from rddals.rdds.task_reports import TaskReports
@@ -26,41 +26,52 @@ __all__ = ["seen_pairs", "top_n", "top_n_for_all"]
 
 def top_n(
     table: FactorTable,
-    query: NDArray[np.float32],
-    asked: TopNQuery,
+    row: NDArray[np.float32],
+    query: TopNQuery,
     *,
     unit: bool = False,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """The ids with the highest scores for one query, best first, and their scores.
+    """Return the ids of a table with the highest scores for one factor row, and the scores.
 
     Parameters
     ----------
     table : FactorTable
-    query : ndarray of float32, shape (rank,)
-    asked : Asked
+        Factors to score.
+    row : ndarray of float32, shape (rank,)
+        Factor row that the table's rows are multiplied with.
+    query : TopNQuery
+        Number of ids, exclusions and candidates.
     unit : bool
-        Scale the rows of the table to length 1.
+        Whether to scale the rows of the table to length 1.
+
+    Returns
+    -------
+    ids : ndarray of int32
+        Best first; equal scores by ascending id.
+    scores : ndarray of float64
+        Scores of the ids.
     """
-    task = partial(_top_n_of_blocks, query, asked, unit)
-    found = table.blocks.mapPartitions(task).collect()
-    ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in found)])
-    scores = np.concatenate([np.empty(0), *(scores for _, scores in found)])
-    order = np.lexsort((ids, -scores))[: asked.num]
+    task = partial(_top_n_of_blocks, row, query, unit)
+    results = table.blocks.mapPartitions(task).collect()
+    ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in results)])
+    scores = np.concatenate([np.empty(0), *(scores for _, scores in results)])
+    order = np.lexsort((ids, -scores))[: query.num]
     return ids[order], scores[order]
 
 
 def seen_pairs(source: RDD[Any], side: int, table: FactorTable) -> Shuffle:
-    """Pairs ``(ids, others)`` of ratings, in the blocks where the table has the ids.
+    """Shuffle the ``(ids, others)`` pairs of ratings to the blocks of a table.
 
-    The ratings are read at once, so that one that cannot be read is told of now.
+    The ratings are read in this call, so that an unreadable rating raises immediately.
 
     Parameters
     ----------
     source : RDD
-        As `rddals.rdds.ingest.rating_source` gives it.
+        Ratings from `rddals.rdds.ingest.rating_source`.
     side : int
-        0 if the table holds users, 1 if products.
+        0 if the table holds users, 1 if it holds products.
     table : FactorTable
+        Table whose partitioner places the pairs.
     """
     task_reports = TaskReports(source.context)
     pieces = source.mapPartitionsWithIndex(
@@ -82,48 +93,51 @@ def seen_pairs(source: RDD[Any], side: int, table: FactorTable) -> Shuffle:
 def top_n_for_all(
     table: FactorTable,
     items: Broadcast[FactorBlock],
-    asked: TopNQuery,
+    query: TopNQuery,
     as_answer: Callable[[int, list[int], list[float]], Any],
     *,
     seen: Shuffle | None,
 ) -> RDD[tuple[int, Any]]:
-    """For every id of a table the items with the highest scores.
+    """Return the highest-scoring items for every id of a table, as ``(id, answer)`` pairs.
 
     Parameters
     ----------
     table : FactorTable
+        Factors of the ids that receive items.
     items : Broadcast of FactorBlock
-    asked : Asked
-        Of the items.
+        Factors of the items.
+    query : TopNQuery
+        Number of items, exclusions and candidates.
     as_answer : callable
-        Makes the answer of an id, its best items and their scores.
+        Function from an id, its best items and their scores to the answer.
     seen : Shuffle, optional
-        Pairs that are left out, as `seen_pairs` gives them.
+        Pairs to leave out, from `seen_pairs`.
     """
-    task = partial(_top_n_for_blocks, items, asked, as_answer)
+    task = partial(_top_n_for_blocks, items, query, as_answer)
     records: RDD[Any] = table.blocks
     if seen is not None:
         records = co_partitioned([with_shuffle_serializer(table.blocks), seen.rdd])
     return records.mapPartitions(task, preservesPartitioning=True)
 
 
-def _wanted(block: FactorBlock, asked: TopNQuery) -> FactorBlock:
-    wanted = block if asked.candidates is None else block.only(asked.candidates)
-    return wanted.without(asked.excluded) if len(asked.excluded) else wanted
+def _eligible(block: FactorBlock, query: TopNQuery) -> FactorBlock:
+    """Return the candidate rows of a block that are not excluded."""
+    rows = block if query.candidates is None else block.only(query.candidates)
+    return rows.without(query.excluded) if len(query.excluded) else rows
 
 
 @spark_task
 def _top_n_of_blocks(
-    query: NDArray[np.float32],
-    asked: TopNQuery,
+    row: NDArray[np.float32],
+    query: TopNQuery,
     unit: bool,
     blocks: Iterable[FactorBlock],
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float64]]]:
     for block in blocks:
-        wanted = _wanted(block, asked)
+        items = _eligible(block, query)
         if unit:
-            wanted = wanted.unit()
-        ids, scores = top_k(query[None, :], ItemIndex.build(wanted.ids, wanted.rows), asked.num)
+            items = items.unit()
+        ids, scores = top_k(row[None, :], ItemIndex.build(items.ids, items.rows), query.num)
         yield ids[0], scores[0]
 
 
@@ -135,7 +149,7 @@ def _pairs_by_block(
         for batch in read_batches(partition, elements):
             pair = (batch.users, batch.products)
             own, other = pair if side == 0 else pair[::-1]
-            yield from split_by_block(blocks_or_nowhere(partitioner, own), own, other)
+            yield from split_by_block(find_blocks(partitioner, own), own, other)
     except RddalsError as error:
         task_reports.add("error", partition, error)
 
@@ -143,23 +157,23 @@ def _pairs_by_block(
 @spark_task
 def _top_n_for_blocks(
     items: Broadcast[FactorBlock],
-    asked: TopNQuery,
+    query: TopNQuery,
     as_answer: Callable[[int, list[int], list[float]], Any],
     records: Iterable[Any],
 ) -> Iterator[tuple[int, Any]]:
     block, seen = block_and_columns(records)
     if block is None:
         return
-    wanted = _wanted(items.value, asked)
-    index = ItemIndex.build(wanted.ids, wanted.rows)
+    eligible = _eligible(items.value, query)
+    index = ItemIndex.build(eligible.ids, eligible.rows)
     excluded = None
     if seen:
         ids, others = (np.concatenate(columns) for columns in zip(*seen, strict=True))
-        positions, found = block.find(ids)
-        excluded = Excluded.of(positions[found], others[found], index)
-    best_ids, scores = top_k(block.rows, index, asked.num, excluded=excluded)
-    left = np.isfinite(scores).sum(axis=1).tolist()
-    for id_, own, values, count in zip(
-        block.ids.tolist(), best_ids.tolist(), scores.tolist(), left, strict=True
+        positions, known = block.find(ids)
+        excluded = Excluded.of(positions[known], others[known], index)
+    best_ids, scores = top_k(block.rows, index, query.num, excluded=excluded)
+    counts = np.isfinite(scores).sum(axis=1).tolist()
+    for id_, best, values, count in zip(
+        block.ids.tolist(), best_ids.tolist(), scores.tolist(), counts, strict=True
     ):
-        yield id_, as_answer(id_, own[:count], values[:count])
+        yield id_, as_answer(id_, best[:count], values[:count])

@@ -1,7 +1,7 @@
-"""What a training moves on ratings of which only the size and the degrees are known.
+"""Expected data movement of a training, from the number of ratings and the degrees alone.
 
-Ids are taken to be hashed, so that a row with d ratings is needed by B (1 - (1 - 1/B)^d) of B
-blocks on average; all else are sums and means of that over a distribution of degrees.
+Ids are assumed to be hashed, so on average a row with d ratings is needed by B (1 - (1 - 1/B)^d) of
+B blocks. All other figures are sums and means of this over a distribution of degrees.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from rddals.planning.forecast import (
     PlannedHalfStep,
     PlannedPlacement,
     PlannedSide,
+    as_list,
     checked_exchanges,
     half_step,
     link_bytes,
-    several,
 )
 from rddals.planning.message_size import shuffled_bytes
 
@@ -44,10 +44,10 @@ __all__ = [
     "expected_plan",
 ]
 
-#: Degrees that stand for a whole distribution, all equally likely.
+#: Quantiles that represent a distribution of degrees, all equally likely.
 QUANTILES = (np.arange(10_000) + 0.5) / 10_000
 
-#: Blocks of either side for each executor, where nothing is said.
+#: Default numbers of blocks of either side, per executor.
 BLOCKS = np.array([1, 4, 16])
 
 Degrees = NDArray[np.float64]
@@ -61,7 +61,7 @@ def _pareto(exponent: float) -> Degrees:
     return np.asarray((1 - QUANTILES) ** (-1 / exponent))
 
 
-#: Shapes of degrees, of some mean, and the least that their parameter may be.
+#: Degree distributions of any mean, and the exclusive lower bound of their parameter.
 SHAPES: dict[str, tuple[Callable[[float], Degrees], float]] = {
     "lognormal": (_lognormal, 0.0),
     "pareto": (_pareto, 1.0),
@@ -69,26 +69,26 @@ SHAPES: dict[str, tuple[Callable[[float], Degrees], float]] = {
 
 
 def degree_quantiles(text: str) -> Degrees:
-    """Degrees as asked for: "constant", "lognormal:SIGMA" or "pareto:EXPONENT", of mean 1.
+    """Parse "constant", "lognormal:SIGMA" or "pareto:EXPONENT" to degrees with mean 1.
 
     Raises
     ------
     SettingError
-        For anything else.
+        For any other text.
     """
     name, _, parameter = str(text).partition(":")
     if name == "constant" and not parameter:
         return np.ones(1)
     if name in SHAPES:
-        shape, least = SHAPES[name]
+        shape, bound = SHAPES[name]
         try:
             value = float(parameter)
         except ValueError:
             value = np.nan
-        if least < value <= 100:
-            drawn = shape(value)
-            of_mean_1: Degrees = drawn / drawn.mean()
-            return of_mean_1
+        if bound < value <= 100:
+            degrees = shape(value)
+            normalised: Degrees = degrees / degrees.mean()
+            return normalised
     raise SettingError(
         f"degrees must be constant, lognormal:SIGMA with SIGMA above 0, or pareto:EXPONENT with "
         f"EXPONENT above 1 (both at most 100), but got {text!r}."
@@ -97,13 +97,14 @@ def degree_quantiles(text: str) -> Degrees:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedSide:
-    """One side of ratings that nobody has.
+    """One side of hypothetical ratings.
 
     Attributes
     ----------
     ids, blocks : int
+        Number of ids, and number of blocks.
     degrees : ndarray of float64
-        Ratings per id, all entries equally likely.
+        Ratings per id; all entries are equally likely.
     """
 
     ids: int
@@ -112,18 +113,18 @@ class ExpectedSide:
 
     @classmethod
     def of(cls, ids: int, ratings: int, others: int, blocks: int, shape: Degrees) -> ExpectedSide:
-        """A side with so many ratings in all, none of its ids with more than there are others."""
+        """Build a side whose degrees are scaled to add up to `ratings`, each at most `others`."""
         mean = ratings / ids
         low, high = 0.0, others / shape.min()
-        for _ in range(100):  # bisection: the greater the scale, the greater the mean
+        for _ in range(100):  # bisection: the mean increases with the scale
             scale = (low + high) / 2
             degrees = np.clip(scale * shape, 1.0, others)
             low, high = (scale, high) if degrees.mean() < mean else (low, scale)
         return cls(ids, blocks, degrees)
 
-    def needed(self, blocks: int) -> int:
-        """Rows that so many blocks of the other side need together."""
-        # 1 - (1 - 1/B)^d, without the cancellation of a large B
+    def needed_rows(self, blocks: int) -> int:
+        """Return the expected rows that all `blocks` of the other side need."""
+        # 1 - (1 - 1/B)^d, without cancellation for large B
         share = -np.expm1(self.degrees * np.log1p(-1 / blocks)) if blocks > 1 else 1.0
         return round(float(np.mean(blocks * share)) * self.ids)
 
@@ -131,7 +132,7 @@ class ExpectedSide:
 def expected_half_steps(
     exchange: str, pair: tuple[ExpectedSide, ExpectedSide], sizes: tuple[HalfStepSizes, ...]
 ) -> tuple[PlannedHalfStep, PlannedHalfStep]:
-    """The half-steps in which users, and products, send."""
+    """Return the expected half-steps in which users, and products, send rows."""
     users, products = (
         _expected(exchange, sender, side.blocks * other.blocks, own)
         for sender, side, other, own in zip(SIDE_NAMES, pair, pair[::-1], sizes, strict=True)
@@ -140,7 +141,7 @@ def expected_half_steps(
 
 
 def _expected(exchange: str, sender: str, pairs: int, sizes: HalfStepSizes) -> PlannedHalfStep:
-    # Rows are spread over pairs of blocks as by Poisson: some get none.
+    # The rows of a pair of blocks follow a Poisson distribution, so some pairs have no message.
     filled = -np.expm1(-sizes.needed_rows / pairs)
     messages = max(1, round(pairs * filled))
     rows = np.array([max(1, round(sizes.needed_rows / messages))])
@@ -152,28 +153,28 @@ def _expected(exchange: str, sender: str, pairs: int, sizes: HalfStepSizes) -> P
 def expected_load(
     solved: ExpectedSide, source: ExpectedSide, rank: int, seconds_per_flop: float
 ) -> PlannedSide:
-    """How the work of solving a side is spread over its blocks.
+    """Estimate how the work of solving a side is distributed over its blocks.
 
-    A block's sum over its ids is taken to be normal; the greatest of B such is above the mean by
-    sqrt(2 ln B) standard deviations.
+    A sum over the ids of a block is assumed to be normal. The largest of B such sums is estimated
+    as sqrt(2 ln B) standard deviations above the mean.
     """
-    own = solved.ids / solved.blocks
-    spread = np.sqrt(2 * np.log(solved.blocks)) * np.sqrt(own)
+    block_ids = solved.ids / solved.blocks
+    spread = np.sqrt(2 * np.log(solved.blocks)) * np.sqrt(block_ids)
 
     def load(values: Degrees) -> Load:
-        mean = own * values.mean()
+        mean = block_ids * values.mean()
         return Load(float(mean), float(mean + spread * values.std()))
 
     ratings = load(solved.degrees)
-    received = source.needed(solved.blocks) / solved.blocks
-    sent = solved.needed(source.blocks) / solved.blocks
+    received = source.needed_rows(solved.blocks) / solved.blocks
+    sent = solved.needed_rows(source.blocks) / solved.blocks
     links = Load(
         *(
-            float(link_bytes(own, count, received, sent, source.blocks))
+            float(link_bytes(block_ids, count, received, sent, source.blocks))
             for count in (ratings.mean, ratings.most)
         )
     )
-    rows = FLOAT * rank * (received + own)
+    rows = FLOAT * rank * (received + block_ids)
     seconds = load(flops(solved.degrees, rank))
     return PlannedSide(
         ratings=ratings,
@@ -195,23 +196,26 @@ def expected_plan(
     exchanges: Sequence[str] | str = NAMES,
     blocks: int | Sequence[int] | None = None,
 ) -> Plan:
-    """What trainings are expected to move on ratings that are not there.
+    """Estimate what trainings would move, without any ratings.
 
-    Ids are hashed. How bytes, rows and loads follow from the arguments is derived in
-    ``docs/explanation/exchange.md``.
+    Ids are assumed to be hashed. ``docs/explanation/exchange.md`` derives the formulas for bytes,
+    rows and loads.
 
     Parameters
     ----------
     users, products, ratings : int
-        How many there are.
+        Numbers of users, products and ratings.
     rank : int
+        Length of a factor row.
     executors : int
+        Number of executors.
     degrees : str
-        How ratings are spread over the ids of either side: "constant", "lognormal:SIGMA" or
-        "pareto:EXPONENT". No id has fewer than one or more than there are ids to rate.
+        Distribution of the degrees of either side: "constant", "lognormal:SIGMA" or
+        "pareto:EXPONENT". A degree is at least one and at most the number of ids of the other side.
     exchanges : sequence of {"shuffle", "broadcast", "join", "local"}
+        Exchanges to plan.
     blocks : int or sequence of int, optional
-        Blocks of either side; 1, 4 and 16 for each executor, if left out.
+        Numbers of blocks of either side. By default 1, 4 and 16 per executor.
 
     Returns
     -------
@@ -220,9 +224,9 @@ def expected_plan(
     Raises
     ------
     SettingError
-        For numbers that cannot be, as more ratings than pairs of users and products.
+        For invalid settings, such as more ratings than pairs of users and products.
     """
-    began = perf_counter()
+    started = perf_counter()
     sizes = {"users": users, "products": products, "ratings": ratings, "executors": executors}
     for name, value in sizes.items():
         sizes[name] = _count(name, value)
@@ -236,7 +240,7 @@ def expected_plan(
             f"{users * products} (one for every pair) but got {ratings}."
         )
     shape, names = degree_quantiles(degrees), checked_exchanges(exchanges)
-    counts = [_count("blocks", count) for count in several(blocks or executors * BLOCKS)]
+    counts = [_count("blocks", count) for count in as_list(blocks or executors * BLOCKS)]
     speed = seconds_per_flop(rank)
     placements = []
     for count in counts:
@@ -244,8 +248,9 @@ def expected_plan(
             ExpectedSide.of(users, ratings, products, count, shape),
             ExpectedSide.of(products, ratings, users, count, shape),
         )
-        own = tuple(
-            HalfStepSizes(side.ids, side.needed(count), ratings, rank, executors) for side in pair
+        step_sizes = tuple(
+            HalfStepSizes(side.ids, side.needed_rows(count), ratings, rank, executors)
+            for side in pair
         )
         placements.append(
             PlannedPlacement(
@@ -254,11 +259,11 @@ def expected_plan(
                 fit_seconds=0.0,
                 users=expected_load(pair[0], pair[1], rank, speed),
                 products=expected_load(pair[1], pair[0], rank, speed),
-                half_steps={name: expected_half_steps(name, pair, own) for name in names},
-                choice=choose(own[0], own[1]),
+                half_steps={name: expected_half_steps(name, pair, step_sizes) for name in names},
+                choice=choose(step_sizes[0], step_sizes[1]),
             )
         )
-    seconds = perf_counter() - began
+    seconds = perf_counter() - started
     return Plan(rank, ratings, users, products, executors, tuple(placements), seconds)
 
 

@@ -1,4 +1,4 @@
-"""What a placement of ids amounts to, counted from the ratings and without any link blocks."""
+"""Rows, messages and work of a placement, counted from the ratings without link blocks."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ __all__ = ["Footprint", "footprints"]
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """One side under one placement; of some of its ids, or of all.
+    """Counts of one side under one placement, for some or all of its ids.
 
     Attributes
     ----------
     pairs : ndarray of int64, shape (messages,)
-        Which blocks of the other side need rows of which own block, ascending: own block times
-        `other_blocks`, plus other block.
+        Pairs of blocks that exchange a message, in ascending order: own block times `other_blocks`,
+        plus block of the other side.
     rows : ndarray of int64, shape (messages,)
-        How many rows, for each of them.
+        Rows in each message.
     other_blocks : int
+        Number of blocks of the other side.
     ids, ratings : ndarray of int64, shape (own blocks,)
+        Ids and ratings of each own block.
     work : ndarray of float64, shape (own blocks,)
-        Floating-point operations that solving the block takes.
+        Floating-point operations of solving each own block.
     """
 
     pairs: NDArray[np.int64]
@@ -55,7 +57,7 @@ class Footprint:
 
     @classmethod
     def total(cls, parts: Sequence[Footprint]) -> Footprint:
-        """That of all ids; no id may be in two parts."""
+        """Add up the footprints of parts that share no ids."""
         pairs, index = np.unique(np.concatenate([p.pairs for p in parts]), return_inverse=True)
         rows = np.bincount(index, np.concatenate([p.rows for p in parts]), len(pairs))
         return cls(
@@ -74,23 +76,24 @@ def footprints(
     placements: Sequence[tuple[Partitioner, Partitioner]],
     rank: int,
 ) -> list[Footprint]:
-    """The footprint of some ids under each placement.
+    """Return the footprint of the given ids under each placement.
 
     Parameters
     ----------
     own, other : ndarray of int32, shape (n,)
-        All ratings of these ids: the id itself, and the id of the other side.
+        All ratings of the ids: own id and id of the other side.
     placements : sequence of pairs of Partitioner
-        Of the own side and of the other.
+        Partitioners of the own side and of the other side.
     rank : int
+        Length of a factor row.
     """
     ids, row_of = distinct(own)
     other_ids, other_of = distinct(other)
     degrees = np.bincount(row_of, minlength=len(ids))
     work = flops(degrees, rank)
-    # Placements mostly share partitioners.
+    # Placements often share a partitioner.
     needed: dict[Partitioner, Any] = {}
-    found = []
+    result = []
     for own_partitioner, other_partitioner in placements:
         if other_partitioner not in needed:
             needed[other_partitioner] = needed_rows(
@@ -105,7 +108,7 @@ def footprints(
         own_blocks, other_blocks = own_partitioner.num_blocks, other_partitioner.num_blocks
         pairs = blocks[rows].astype(np.int64) * other_blocks + destinations
         messages, counts = np.unique(pairs, return_counts=True)
-        found.append(
+        result.append(
             Footprint(
                 messages,
                 counts,
@@ -115,4 +118,4 @@ def footprints(
                 np.bincount(blocks, weights=work, minlength=own_blocks).astype(np.float64),
             )
         )
-    return found
+    return result

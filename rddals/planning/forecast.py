@@ -1,4 +1,4 @@
-"""What a half-step will move and hold, from the footprints of both sides."""
+"""Data movement and load of half-steps, computed from the footprints of both sides."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = [
     "PlannedHalfStep",
     "PlannedPlacement",
     "PlannedSide",
+    "as_list",
     "checked_exchanges",
     "half_step",
     "half_step_sizes",
     "half_steps",
     "link_bytes",
     "load_of",
-    "several",
 ]
 
 NAMES = ("shuffle", "broadcast", "join", "local")
@@ -39,34 +39,34 @@ FLOAT = 4
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Something that every block has, on average and at most."""
+    """Mean and maximum of a quantity over blocks."""
 
     mean: float
     most: float
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> Load:
-        """That of some blocks."""
+        """Summarise the values of all blocks."""
         return cls(float(values.mean()), float(values.max()))
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedHalfStep:
-    """What one half-step moves under one exchange.
+    """Data movement of one half-step under one exchange.
 
     Attributes
     ----------
     sender : {"users", "products"}
-        The side whose rows move; the other one is solved.
+        Side whose rows move. The other side is solved.
     rows_held, rows_sent : int
-        Rows that the sender has, and rows that arrive: one that three blocks need, three times.
+        Rows of the sender, and rows received. A row that three blocks need is received three times.
     records : int
-        Messages from block to block; 0 for a broadcast, and where all is in one task.
+        Messages between blocks; 0 for a broadcast, and if all blocks are in one task.
     payload : int
-        Bytes of rows, and of ratings where they move as well.
+        Bytes of rows, and of ratings if they move as well.
     least_bytes, most_bytes : int
-        Bytes that Spark will move, what it adds to a message included, compression off. The same
-        for the shuffle, of which they are exact; a broadcast's are its payload.
+        Bounds on the bytes that Spark moves, including its overhead per message, without
+        compression. Equal and exact for the shuffle; equal to `payload` for a broadcast.
     """
 
     sender: str
@@ -79,24 +79,24 @@ class PlannedHalfStep:
 
     @property
     def replication(self) -> float:
-        """How many times a row is sent, on average."""
+        """Mean number of times that a row is sent."""
         return self.rows_sent / max(self.rows_held, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedSide:
-    """How evenly the solving of one side is spread over its blocks.
+    """Distribution of the work of solving one side over its blocks.
 
     Attributes
     ----------
     ratings, rows : Load
-        A block's ratings, and the source rows that it needs.
+        Ratings of a block, and source rows that it needs.
     seconds : Load
-        Estimated time of solving it, on one core of this machine.
+        Estimated time of solving a block on one core of this machine.
     link_bytes : Load
-        Its link block, which is cached.
+        Size of the cached link block.
     task_bytes : Load
-        What its task holds: the link block, the rows that it needs and those that it makes.
+        Memory of a task: the link block, the rows that it needs and the rows that it solves.
     """
 
     ratings: Load
@@ -108,25 +108,24 @@ class PlannedSide:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPlacement:
-    """One way to place users and products, and what every exchange would make of it.
+    """Plan of one placement of users and products, for every exchange.
 
     Attributes
     ----------
     partitioner : str
-        The partitioner's name, or both sides' where they differ.
+        Name of the partitioner, or of both partitioners if they differ.
     blocks : pair of int
-        Of users and of products.
+        Blocks of users and of products.
     fit_seconds : float
-        What it took to fit the partitioners to the ratings.
+        Time to fit the partitioners to the ratings.
     users, products : PlannedSide
-        How evenly the work of solving either side is spread.
+        Distribution of the work of solving either side.
     half_steps : dict of str to pair of PlannedHalfStep
-        By exchange: those in which users, and products, send.
+        Half-steps in which users, and products, send rows, by exchange.
     choice : Choice
-        What ``exchange="auto"`` would take, and why.
+        Exchange that ``exchange="auto"`` would choose, and the reason.
     footprints : pair of Footprint or None
-        Users' and products' counts, block by block, from which all this is; none if there were no
-        ratings to count.
+        Counts of users and of products per block, or None for a plan without ratings.
     """
 
     partitioner: str
@@ -139,11 +138,12 @@ class PlannedPlacement:
     footprints: tuple[Footprint, Footprint] | None = field(default=None, repr=False, compare=False)
 
     def rows_between(self, sender: str) -> NDArray[np.int64]:
-        """How many rows each block sends to each block of the other side, by the shuffle.
+        """Return the rows that each block sends to each block of the other side in a shuffle.
 
         Parameters
         ----------
         sender : {"users", "products"}
+            Side whose rows move.
 
         Returns
         -------
@@ -152,33 +152,36 @@ class PlannedPlacement:
         Raises
         ------
         SettingError
-            For another sender, or if the plan was made without ratings.
+            If `sender` is invalid, or the plan was made without ratings.
         """
         if sender not in SIDE_NAMES:
             raise SettingError(f"sender must be users or products but got {sender!r}.")
         if self.footprints is None:
-            raise SettingError("A plan made without ratings has no blocks; plan with ratings.")
+            raise SettingError(
+                "A plan without ratings has no rows by block. Make the plan from ratings."
+            )
         side = self.footprints[SIDE_NAMES.index(sender)]
         rows = np.zeros(len(side.ids) * side.other_blocks, np.int64)
         rows[side.pairs] = side.rows
         return rows.reshape(len(side.ids), side.other_blocks)
 
     def bytes_per_iteration(self, exchange: str) -> int:
-        """At most so many bytes are moved by both half-steps together."""
+        """Return an upper bound on the bytes that both half-steps move."""
         return sum(half_step.most_bytes for half_step in self.half_steps[exchange])
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What trainings on some ratings would move.
+    """Expected data movement of trainings on given ratings.
 
     Attributes
     ----------
     rank, ratings, users, products, executors : int
+        Rank, and numbers of ratings, users, products and executors.
     placements : tuple of PlannedPlacement
-        Every partitioner with every number of blocks, in the order in which they were asked for.
+        Every partitioner with every number of blocks, in the requested order.
     seconds : float
-        What planning took.
+        Time that planning took.
     """
 
     rank: int
@@ -190,7 +193,7 @@ class Plan:
     seconds: float
 
     def document(self) -> dict[str, Any]:
-        """All of it as JSON has it, but for the counts block by block."""
+        """Return the plan as a JSON document, without `footprints`."""
         summed = tuple(replace(placement, footprints=None) for placement in self.placements)
         document = asdict(replace(self, placements=summed))
         for placement in document["placements"]:
@@ -199,21 +202,23 @@ class Plan:
 
 
 def checked_exchanges(exchanges: Any) -> list[str]:
-    """Names of exchanges, checked."""
-    listed = several(exchanges)
+    """Return the names of exchanges as a list, or raise `SettingError`."""
+    listed = as_list(exchanges)
     if not listed:
-        raise SettingError("There is nothing to plan: exchanges are empty.")
+        raise SettingError(
+            "There is nothing to plan: exchanges are empty. Pass at least one exchange."
+        )
     for name in listed:
         if name not in NAMES:
             raise SettingError(
-                f"exchanges must be of {', '.join(NAMES)}, but got {name!r}; leave it out for all "
-                "of them."
+                f"exchanges must be of {', '.join(NAMES)}, but got {name!r}. Omit the argument to "
+                "plan all of them."
             )
     return listed
 
 
-def several(values: Any) -> list[Any]:
-    """The values of an argument that may be one."""
+def as_list(values: Any) -> list[Any]:
+    """Return the values of an argument that may be a single value."""
     if isinstance(values, (str, Partitioner)) or callable(values) or not np.iterable(values):
         return [values]
     return list(values)
@@ -222,7 +227,7 @@ def several(values: Any) -> list[Any]:
 def half_step_sizes(
     pair: tuple[Footprint, Footprint], rank: int, executors: int
 ) -> tuple[HalfStepSizes, HalfStepSizes]:
-    """Sizes of the half-steps in which users, and products, send."""
+    """Return the sizes of the half-steps in which users, and products, send rows."""
     users, products = (
         HalfStepSizes(
             source_rows=int(side.ids.sum()),
@@ -241,7 +246,7 @@ def half_step_sizes(
 def half_steps(
     exchange: str, pair: tuple[Footprint, Footprint], sizes: Sequence[HalfStepSizes]
 ) -> tuple[PlannedHalfStep, PlannedHalfStep]:
-    """The half-steps in which users, and products, send."""
+    """Return the planned half-steps in which users, and products, send rows."""
     users, products = (
         half_step(
             exchange,
@@ -258,14 +263,16 @@ def half_steps(
 def half_step(
     exchange: str, sender: str, sizes: HalfStepSizes, messages: int, shuffled: int
 ) -> PlannedHalfStep:
-    """One half-step.
+    """Plan one half-step.
 
     Parameters
     ----------
     exchange, sender : str
+        Name of the exchange, and side that sends rows.
     sizes : HalfStepSizes
+        Sizes of the half-step.
     messages, shuffled : int
-        Pairs of blocks that share a rating, and the bytes of what the shuffle sends between them.
+        Pairs of blocks that share a rating, and bytes that the shuffle sends between them.
     """
     payload = least = most = bytes_moved(sizes)[exchange]
     if exchange == "shuffle":
@@ -282,14 +289,16 @@ def half_step(
 def load_of(
     solved: Footprint, source: Footprint, rank: int, seconds_per_flop: float
 ) -> PlannedSide:
-    """How the work of solving a side is spread.
+    """Return the distribution of the work of solving a side.
 
     Parameters
     ----------
     solved, source : Footprint
-        The side that is solved, and the one that sends.
+        Side that is solved, and side that sends rows.
     rank : int
+        Length of a factor row.
     seconds_per_flop : float
+        Seconds per floating-point operation on one core of this machine.
     """
     received = source.received
     links = link_bytes(solved.ids, solved.ratings, received, solved.sent, solved.other_blocks)
@@ -304,18 +313,19 @@ def load_of(
 
 
 def link_bytes(ids: Any, ratings: Any, received: Any, sent: Any, other_blocks: int) -> Any:
-    """At most so many bytes has the link block (`rddals.blocks.links`) of a block with so many.
+    """Return an upper bound on the bytes of a link block (`rddals.blocks.links`).
 
     Parameters
     ----------
     ids, ratings, received, sent : int or ndarray
-        Ids, their ratings, rows that the block needs, and rows that it sends.
+        Ids and ratings of the block, rows that it needs, and rows that it sends.
     other_blocks : int
+        Number of blocks of the other side.
     """
     positions = np.where(received < 1 << 16, 2, 4)
     return (
         20 * ids  # ids, their order, pointers and counts of positive ratings
-        + (positions + FLOAT) * ratings  # or 3 bytes less, where few values occur
+        + (positions + FLOAT) * ratings  # 3 bytes less if few values occur
         + 4 * received
         + 4 * sent
         + 12 * other_blocks

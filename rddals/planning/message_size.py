@@ -1,7 +1,7 @@
-"""How many bytes a message takes in a shuffle, to the byte.
+"""Exact size of a message in a shuffle.
 
-A message is pickled by Python, as a list of one record, and framed by Spark's Kryo serializer.
-What both add was counted, with compression off; `tests/integration/test_planning.py` counts again.
+Python pickles a message as a list of one record, and Spark's Kryo serializer frames it. The
+overheads were measured without compression; `tests/integration/test_planning.py` checks them.
 """
 
 from __future__ import annotations
@@ -12,33 +12,34 @@ from numpy.typing import NDArray
 __all__ = ["JOIN_ENVELOPE", "shuffled_bytes"]
 
 FLOAT = 4
-#: What pickling adds to a message of at most 255 bytes in at most 255 rows.
-PICKLED = 30
-#: What Kryo adds, beside the length of what it frames.
-FRAMED = 11
-#: At most, what pickling and framing add to a message of the join.
+#: Bytes that pickling adds to a message of at most 255 bytes and at most 255 rows.
+PICKLE_OVERHEAD = 30
+#: Bytes that Kryo adds, without the encoded length.
+KRYO_OVERHEAD = 11
+#: Most bytes that pickling and framing add to a message of the join.
 JOIN_ENVELOPE = 400
 
 
 def shuffled_bytes(rows: NDArray[np.int64], rank: int) -> NDArray[np.int64]:
-    """Bytes that messages of the shuffle exchange take in Spark's shuffle files.
+    """Return the bytes of messages of the shuffle exchange in Spark's shuffle files.
 
     Parameters
     ----------
     rows : ndarray of int64
-        Rows in each message, all above zero.
+        Rows in each message, at least one.
     rank : int
+        Length of a factor row.
 
     Returns
     -------
     ndarray of int64, of the shape of `rows`
-        For blocks numbered up to 255; each number above takes one or two bytes more.
+        Bytes for block numbers up to 255. Each larger number takes one or two more bytes.
     """
     payload = FLOAT * rank * rows
-    pickled = payload + PICKLED
-    pickled += 3 * (payload >= 1 << 8)  # a longer length
-    pickled += 9 * (payload >= 1 << 16)  # a frame of its own
+    pickled = payload + PICKLE_OVERHEAD
+    pickled += 3 * (payload >= 1 << 8)  # longer length field
+    pickled += 9 * (payload >= 1 << 16)  # separate pickle frame
     pickled += (rows >= 1 << 8).astype(np.int64) + 2 * (rows >= 1 << 16)
     lengths = np.searchsorted(np.array([1 << 7, 1 << 14, 1 << 21, 1 << 28]), pickled, side="right")
-    framed: NDArray[np.int64] = pickled + FRAMED + 1 + lengths
+    framed: NDArray[np.int64] = pickled + KRYO_OVERHEAD + 1 + lengths
     return framed

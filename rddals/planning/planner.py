@@ -1,4 +1,4 @@
-"""What a training would move, before there is one."""
+"""Plans of the data movement of trainings."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rddals.planning.footprint import Footprint
 from rddals.planning.forecast import (
     Plan,
     PlannedPlacement,
+    as_list,
     checked_exchanges,
     half_step_sizes,
     half_steps,
     load_of,
-    several,
 )
 from rddals.planning.statistics import LocalRatings, RatingStatistics, ShuffledRatings
 from rddals.rdds.degrees import Degrees
@@ -47,29 +47,31 @@ def plan(
     itemCol: str | None = None,
     ratingCol: str | None = None,
 ) -> Plan:
-    """Count what trainings on some ratings would move, without training.
+    """Count what trainings on the given ratings would move, without training.
 
-    An RDD is read once and shuffled once; all else is counted from what that wrote.
+    An RDD is read once and shuffled once. All counts are made from that shuffle.
 
     Parameters
     ----------
     ratings : RDD, DataFrame or RatingBlock
-        As `rddals.ALS.train` takes them; or columns in the memory of this process, for which no
-        Spark is needed.
+        Ratings, as for `rddals.ALS.train`, or columns in the memory of this process. A
+        `RatingBlock` does not need Spark.
     rank : int
-        Length of a factor.
+        Length of a factor row.
     exchanges : sequence of {"shuffle", "broadcast", "join", "local"}
+        Exchanges to plan.
     partitioners : sequence
-        Each a name, a `Partitioner`, a function from id to block, or a pair of these for users
-        and products.
+        Partitioners to plan: names, `Partitioner` objects, functions from id to block, or pairs of
+        these for users and products.
     blocks : int or sequence of int
-        Blocks of either side; -1 for as many as a training would have, of a `RatingBlock` as many
-        as this machine has cores.
+        Numbers of blocks of either side. -1 is the default of a training, or the number of cores of
+        this machine for a `RatingBlock`.
     executors : int, optional
-        Executors that a broadcast goes to; those that are there now, if left out, and one for a
-        `RatingBlock`. If given, nothing is known of their cores and memory, and the choice is
-        between shuffle and broadcast.
+        Executors that receive a broadcast. By default those of the running application, or one for
+        a `RatingBlock`. If given, their cores and memory are unknown, and "auto" chooses between
+        shuffle and broadcast only.
     duplicates : {"keep", "last", "mean", "sum"}
+        How to combine duplicates, as for `rddals.ALS.train`.
     userCol, itemCol, ratingCol : str, optional
         Columns of a DataFrame, as for `rddals.ALS.train`.
 
@@ -80,25 +82,25 @@ def plan(
     Raises
     ------
     RddalsError
-        For settings or ratings that could not be trained with.
+        For settings or ratings that a training would reject.
     """
-    began = perf_counter()
+    started = perf_counter()
     settings = Settings.checked(
         rank=rank, iterations=1, lambda_=0.01, nonnegative=False, seed=0, duplicates=duplicates
     )
     rank = settings.objective.rank
-    asked = _placements(partitioners, blocks)
+    requested = _placements(partitioners, blocks)
     names = checked_exchanges(exchanges)
-    destinations = None if executors is None else _executors(executors)
+    given_executors = None if executors is None else _executors(executors)
     columns = Columns.checked(userCol, itemCol, ratingCol)
-    with _counted(ratings, columns, settings.duplicates) as counted:
-        executors = destinations or counted.executors
-        resources = counted.resources(rank) if destinations is None else None
-        fitted = [_fitted(pair, counted) for pair in asked]
-        counts = counted.footprints([pair for pair, _ in fitted], rank)
+    with _statistics(ratings, columns, settings.duplicates) as statistics:
+        executors = given_executors or statistics.executors
+        resources = statistics.resources(rank) if given_executors is None else None
+        fitted = [_fit(pair, statistics) for pair in requested]
+        counts = statistics.footprints([pair for pair, _ in fitted], rank)
     placements = [
-        _planned(sides, pair, seconds, counts_of_pair, names, rank, executors, resources)
-        for sides, (pair, seconds), counts_of_pair in zip(asked, fitted, counts, strict=True)
+        _plan_placement(sides, pair, seconds, footprints, names, rank, executors, resources)
+        for sides, (pair, seconds), footprints in zip(requested, fitted, counts, strict=True)
     ]
     users, products = counts[0]
     return Plan(
@@ -108,56 +110,58 @@ def plan(
         products=int(products.ids.sum()),
         executors=executors,
         placements=tuple(placements),
-        seconds=perf_counter() - began,
+        seconds=perf_counter() - started,
     )
 
 
 def _placements(partitioners: Any, blocks: Any) -> list[tuple[Placement, Placement]]:
-    """Users' and products' placement: every partitioner with every number of blocks."""
-    counts = [block_count("blocks", count) for count in several(blocks)]
-    listed = several(partitioners)
+    """Combine every partitioner with every number of blocks, for users and for products."""
+    counts = [block_count("blocks", count) for count in as_list(blocks)]
+    listed = as_list(partitioners)
     if not listed or not counts:
-        raise SettingError("There is nothing to plan: partitioners or blocks are empty.")
-    asked = []
+        raise SettingError(
+            "There is nothing to plan: partitioners or blocks are empty. Pass at least one of each."
+        )
+    pairs = []
     for partitioner in listed:
         pair = partitioner if isinstance(partitioner, tuple) else (partitioner, partitioner)
         if len(pair) != 2:
             raise SettingError(
-                f"partitioners: {pair!r} is no pair of one for users and one for products; pass a "
-                "pair, or one for both."
+                f"partitioners: {pair!r} is not a pair of partitioners. Pass one for users and one "
+                "for products, or one for both."
             )
         for count in counts:
             users, products = (
                 checked_placement("partitioners", each, count, "blocks") for each in pair
             )
-            asked.append((users, products))
-    return asked
+            pairs.append((users, products))
+    return pairs
 
 
-def _executors(asked: Any) -> int:
-    if isinstance(asked, (int, np.integer)) and not isinstance(asked, bool) and asked > 0:
-        return int(asked)
-    raise SettingError(f"executors must be a positive integer but got {asked!r}.")
+def _executors(value: Any) -> int:
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0:
+        return int(value)
+    raise SettingError(f"executors must be a positive integer but got {value!r}.")
 
 
-def _counted(
+def _statistics(
     ratings: Any, columns: Columns, duplicates: str
 ) -> AbstractContextManager[RatingStatistics]:
-    """What the plan is counted from; only in the context, where they are spread."""
+    """Return the statistics of the ratings; they are available within the context only."""
     if not isinstance(ratings, RatingBlock):
         return ShuffledRatings(rating_source(ratings, columns), duplicates)
     if any(name is not None for name in columns):
         raise SettingError(
             f"{columns.described()} name columns of a DataFrame, but the ratings are a "
-            "RatingBlock; leave them out."
+            "RatingBlock. Omit them."
         )
     return nullcontext(LocalRatings(ratings, duplicates))
 
 
-def _fitted(
+def _fit(
     placements: tuple[Placement, Placement], ratings: RatingStatistics
 ) -> tuple[tuple[Partitioner, Partitioner], float]:
-    """Both sides' partitioners, and the seconds that fitting them took."""
+    """Fit the partitioners of both sides, and return them and the seconds that it took."""
     degrees: Sequence[Degrees | None] = (None, None)
     if any(placement.needs_degrees for placement in placements):
         degrees = ratings.degrees
@@ -171,8 +175,8 @@ def _fitted(
     return fitted, perf_counter() - started
 
 
-def _planned(
-    asked: tuple[Placement, Placement],
+def _plan_placement(
+    requested: tuple[Placement, Placement],
     partitioners: tuple[Partitioner, Partitioner],
     fit_seconds: float,
     pair: tuple[Footprint, Footprint],
@@ -183,7 +187,7 @@ def _planned(
 ) -> PlannedPlacement:
     sizes = half_step_sizes(pair, rank, executors)
     speed = seconds_per_flop(rank)
-    names = dict.fromkeys(placement.name for placement in asked)
+    names = dict.fromkeys(placement.name for placement in requested)
     return PlannedPlacement(
         partitioner=", ".join(names),
         blocks=(partitioners[0].num_blocks, partitioners[1].num_blocks),

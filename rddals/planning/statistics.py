@@ -1,4 +1,4 @@
-"""Ratings that a plan is counted from: spread over Spark's partitions, or held by this process."""
+"""Statistics of ratings for a plan, from Spark's partitions or from this process."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ __all__ = ["LocalRatings", "RatingStatistics", "ShuffledRatings", "cores"]
 
 Pairs = tuple[NDArray[np.int32], NDArray[np.int32]]
 
-
-#: Of the control group that this process is in, as containers see theirs.
+#: CPU quota of the control group of this process.
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 class RatingStatistics(Protocol):
-    """What a plan asks of ratings.
+    """Statistics of ratings that a plan needs.
 
     Attributes
     ----------
     default_blocks : int
-        Blocks that a training would have, where nothing is said.
+        Default number of blocks of a training.
     executors : int
+        Number of executors.
     pairs : pair of ndarray of int32, shape (ratings,)
         User and product of every rating.
     degrees : pair of Degrees
-        Of all users and of all products.
+        Degrees of all users and of all products.
     """
 
     @property
@@ -59,16 +59,16 @@ class RatingStatistics(Protocol):
     def degrees(self) -> tuple[Degrees, Degrees]: ...
 
     def resources(self, rank: int) -> Resources:
-        """What there is to train on these ratings with."""
+        """Return the resources for a training on these ratings."""
 
     def footprints(
         self, placements: Sequence[tuple[Partitioner, Partitioner]], rank: int
     ) -> list[tuple[Footprint, Footprint]]:
-        """Users' and products' footprint under each placement."""
+        """Return the footprints of users and products under each placement."""
 
 
 class LocalRatings:
-    """Ratings in the memory of this process: no Spark is asked."""
+    """Statistics of ratings in the memory of this process, without Spark."""
 
     executors = 1
 
@@ -77,29 +77,31 @@ class LocalRatings:
             ratings.users, ratings.products, ratings.ratings, origin="the RatingBlock"
         ).combined(duplicates)
         if not len(ratings):
-            raise RatingError("The RatingBlock is empty: there is nothing to plan.")
+            raise RatingError(
+                "The RatingBlock is empty: there is nothing to plan. Pass at least one rating."
+            )
         self.default_blocks = cores()
         self.pairs = ratings.users, ratings.products
 
     def resources(self, rank: int) -> Resources:
-        """What this machine has to train with."""
+        """Return the resources of this machine."""
         return resources_here(self.default_blocks, rank)
 
     @cached_property
     def degrees(self) -> tuple[Degrees, Degrees]:
         """Degrees of all users and of all products."""
-        users, products = (_counted(ids) for ids in self.pairs)
+        users, products = (_count_degrees(ids) for ids in self.pairs)
         return users, products
 
     def footprints(
         self, placements: Sequence[tuple[Partitioner, Partitioner]], rank: int
     ) -> list[tuple[Footprint, Footprint]]:
-        """Users' and products' footprint under each placement."""
+        """Return the footprints of users and products under each placement."""
         return _both_footprints(self.pairs, self.pairs, placements, rank)
 
 
 class ShuffledRatings:
-    """Ratings shuffled to their users and to their products, once; a context that releases them."""
+    """Statistics of ratings shuffled once by user and product; a context that releases them."""
 
     def __init__(self, source: RDD[Any], duplicates: str) -> None:
         self._sc = sc = source.context
@@ -107,11 +109,13 @@ class ShuffledRatings:
         self.executors = executors_of(sc)
         self._duplicates = duplicates
         self._task_reports = TaskReports(sc)
-        spread = HashPartitioner(self.default_blocks)
-        self._shuffle: Shuffle = scatter_ratings(source, (spread, spread), self._task_reports)
+        partitioner = HashPartitioner(self.default_blocks)
+        self._shuffle: Shuffle = scatter_ratings(
+            source, (partitioner, partitioner), self._task_reports
+        )
 
     def resources(self, rank: int) -> Resources:
-        """What the executors have to train with."""
+        """Return the resources of the executors."""
         return resources_of(self._sc, rank)
 
     def __enter__(self) -> ShuffledRatings:
@@ -133,10 +137,10 @@ class ShuffledRatings:
         """User and product of every rating, on the driver."""
         task = partial(_pairs, self._duplicates)
         users, products = zip(*self._shuffle.rdd.mapPartitions(task).collect(), strict=True)
-        found = np.concatenate(users), np.concatenate(products)
-        if not len(found[0]):
-            raise _nothing()
-        return found
+        pairs = np.concatenate(users), np.concatenate(products)
+        if not len(pairs[0]):
+            raise _empty_error()
+        return pairs
 
     @cached_property
     def degrees(self) -> tuple[Degrees, Degrees]:
@@ -144,45 +148,45 @@ class ShuffledRatings:
         task = partial(_degrees, self._duplicates)
         users, products = zip(*self._shuffle.rdd.mapPartitions(task).collect(), strict=True)
         if not any(len(part.ids) for part in users):
-            raise _nothing()
+            raise _empty_error()
         return merged_degrees(users), merged_degrees(products)
 
     def footprints(
         self, placements: Sequence[tuple[Partitioner, Partitioner]], rank: int
     ) -> list[tuple[Footprint, Footprint]]:
-        """Users' and products' footprint under each placement."""
+        """Return the footprints of users and products under each placement."""
         task = partial(_footprints, self._duplicates, placements, rank)
-        found = self._shuffle.rdd.mapPartitions(task).collect()
-        for result in found:
+        parts = self._shuffle.rdd.mapPartitions(task).collect()
+        for result in parts:
             if isinstance(result, RddalsError):
                 raise result
         totals = [
             (Footprint.total(users), Footprint.total(products))
-            for users, products in (zip(*parts, strict=True) for parts in zip(*found, strict=True))
+            for users, products in (zip(*sides, strict=True) for sides in zip(*parts, strict=True))
         ]
         if not totals[0][0].ratings.sum():
-            raise _nothing()
+            raise _empty_error()
         return totals
 
 
 def cores() -> int:
-    """How many cores a local Spark would take for its own.
+    """Return the number of cores that a local Spark would use.
 
-    As the JVM counts them: those that this process may run on, and in a container no more than it
-    is given the time of.
+    The JVM counts the cores that this process may run on, limited by the CPU quota of its
+    container.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    time, period = CPU_QUOTA.read_text().split() if CPU_QUOTA.is_file() else ("max", "")
-    if time == "max":
+    quota, period = CPU_QUOTA.read_text().split() if CPU_QUOTA.is_file() else ("max", "")
+    if quota == "max":
         return allowed or 1
-    return max(1, min(allowed or 1, -(-int(time) // int(period))))
+    return max(1, min(allowed or 1, -(-int(quota) // int(period))))
 
 
-def _nothing() -> RatingError:
+def _empty_error() -> RatingError:
     return RatingError("RDD is empty: there is nothing to plan.")
 
 
-def _counted(ids: NDArray[np.int32]) -> Degrees:
+def _count_degrees(ids: NDArray[np.int32]) -> Degrees:
     return Degrees(*np.unique(ids, return_counts=True))
 
 
@@ -192,7 +196,7 @@ def _both_footprints(
     placements: Sequence[tuple[Partitioner, Partitioner]],
     rank: int,
 ) -> list[tuple[Footprint, Footprint]]:
-    """Users' and products' footprints, of pairs of some users and of pairs of some products."""
+    """Return both sides' footprints, from the pairs of some users and those of some products."""
     swapped = [(products, users) for users, products in placements]
     users = footprints(*by_user, placements, rank)
     products = footprints(*by_product[::-1], swapped, rank)
@@ -213,10 +217,10 @@ def _pairs(duplicates: str, pieces: Iterable[tuple[int, Piece]]) -> Iterator[Pai
 def _degrees(
     duplicates: str, pieces: Iterable[tuple[int, Piece]]
 ) -> Iterator[tuple[Degrees, Degrees]]:
-    mine = list(pieces)
-    users, _ = _own_pairs(mine, USERS, duplicates)
-    _, products = _own_pairs(mine, PRODUCTS, duplicates)
-    yield _counted(users), _counted(products)
+    own_pieces = list(pieces)
+    users, _ = _own_pairs(own_pieces, USERS, duplicates)
+    _, products = _own_pairs(own_pieces, PRODUCTS, duplicates)
+    yield _count_degrees(users), _count_degrees(products)
 
 
 @spark_task
@@ -226,11 +230,11 @@ def _footprints(
     rank: int,
     pieces: Iterable[tuple[int, Piece]],
 ) -> Iterator[Any]:
-    """Users' and products' footprints for each placement, of what this partition holds."""
-    mine = list(pieces)
+    """Compute the footprints of the users and products in this partition."""
+    own_pieces = list(pieces)
     try:
-        by_user = _own_pairs(mine, USERS, duplicates)
-        by_product = _own_pairs(mine, PRODUCTS, duplicates)
+        by_user = _own_pairs(own_pieces, USERS, duplicates)
+        by_product = _own_pairs(own_pieces, PRODUCTS, duplicates)
         yield _both_footprints(by_user, by_product, placements, rank)
     except RddalsError as error:
         yield error

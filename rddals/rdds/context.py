@@ -1,4 +1,4 @@
-"""Facts about a SparkContext, and small jobs in it."""
+"""State of a SparkContext, and small jobs that run in it."""
 
 from __future__ import annotations
 
@@ -14,60 +14,74 @@ __all__ = ["STEP", "executors_of", "head", "is_local", "is_stopped", "job_label"
 
 
 def is_stopped(sc: SparkContext) -> bool:
-    """Whether `sc` runs no more jobs."""
+    """Return whether `sc` is stopped.
+
+    PySpark keeps the Python object of a stopped context, but its JVM part is None.
+    """
     return sc._jsc is None
 
 
 def is_local(sc: SparkContext) -> bool:
-    """Whether the workers share the driver's machine and Python, as local-cluster's may not."""
+    """Return whether the workers share the driver's machine and Python installation.
+
+    The executors of a ``local-cluster`` master may use another Python, so that is not local.
+    """
     master = sc.master or ""
     return master.startswith("local") and "cluster" not in master
 
 
 def executors_of(sc: SparkContext) -> int:
-    """Executors that hold a copy of what is broadcast; the driver is one only in local mode."""
+    """Return how many executors store a copy of a broadcast.
+
+    Spark lists the driver among the executors. It runs tasks in local mode alone, and is left out
+    otherwise.
+    """
     registered = sc._jsc.sc().getExecutorMemoryStatus().size()
     return max(1, registered - (0 if (sc.master or "").startswith("local") else 1))
 
 
-#: Elements that are read to the end rather than left to kill a worker.
-NEAR_THE_END = 1 << 16
+#: Most elements that `head` reads after the first.
+DRAIN_LIMIT = 1 << 16
 
 
 def head(rdd: RDD[Any]) -> list[Any]:
-    """The first element, in a list; an empty one if there is none.
+    """Return the first element in a list, or an empty list.
 
-    What ``RDD.take`` leaves unread kills the Python worker that was reading, and a new one starts
-    and imports for a second or two. So the rest of a small partition is read as well.
+    ``RDD.take`` leaves the rest of a partition unread. That kills the Python worker, and the next
+    task waits a second or two while a new one starts and imports. So this reads up to `DRAIN_LIMIT`
+    more elements.
     """
     if rdd.getNumPartitions():
-        found: list[Any] = rdd.context.runJob(rdd, _first_of, [0])
-        if found:
-            return found
+        first: list[Any] = rdd.context.runJob(rdd, _first_of, [0])
+        if first:
+            return first
     return rdd.take(1)
 
 
 def _first_of(elements: Iterable[Any]) -> list[Any]:
     elements = iter(elements)
     first = list(islice(elements, 1))
-    deque(islice(elements, NEAR_THE_END), maxlen=0)
+    deque(islice(elements, DRAIN_LIMIT), maxlen=0)
     return first
 
 
-#: Local properties of Spark: what a job is for, to be read by programs and by people.
+#: Spark's local properties that name the step of a job, for programs and for people.
 STEP, DESCRIPTION = "rddals.step", "spark.job.description"
 
 
 @contextmanager
 def job_label(sc: SparkContext, step: str) -> Iterator[None]:
-    """Say what the jobs that are started meanwhile are for, in Spark's pages and events."""
-    before = {name: sc.getLocalProperty(name) for name in (STEP, DESCRIPTION)}
+    """Label the jobs that start inside the block, in Spark's pages and events.
+
+    Spark keeps a local property until it is changed, so the previous values are restored.
+    """
+    previous = {name: sc.getLocalProperty(name) for name in (STEP, DESCRIPTION)}
     sc.setLocalProperty(STEP, step)
-    if before[DESCRIPTION] is None:
+    if previous[DESCRIPTION] is None:
         sc.setLocalProperty(DESCRIPTION, f"rddals: {step}")
     try:
         yield
     finally:
         if not is_stopped(sc):
-            for name, value in before.items():
+            for name, value in previous.items():
                 sc.setLocalProperty(name, value)

@@ -1,4 +1,4 @@
-"""How many ratings each id has, and with whom: what partitioners are fitted to."""
+"""Degrees (ratings per id) and pairs of ids, to which partitioners are fitted."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ __all__ = ["Degrees", "collect_pairs", "count_degrees", "digest_of", "merged_deg
 
 
 class Degrees(NamedTuple):
-    """Distinct ids, ascending, and how many ratings each has."""
+    """Distinct ids in ascending order, and the number of ratings of each."""
 
     ids: NDArray[np.int32]
     counts: NDArray[np.int64]
 
 
 def count_degrees(source: RDD[Any]) -> tuple[Degrees, Degrees]:
-    """Degrees of all users and of all products, in one pass over the ratings."""
+    """Return the degrees of all users and of all products, in one pass over the ratings.
+
+    Spark retries a task that raises, and buries the error in a Java traceback. So the tasks return
+    the error of a bad rating, and it is raised on the driver.
+    """
     results = source.mapPartitionsWithIndex(_count).collect()
     for result in results:
         if isinstance(result, RddalsError):
@@ -38,7 +42,10 @@ def count_degrees(source: RDD[Any]) -> tuple[Degrees, Degrees]:
 
 
 def collect_pairs(source: RDD[Any]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """User and product of every rating, on the driver."""
+    """Return the user and the product of every rating, on the driver.
+
+    Errors are returned by the tasks, as in `count_degrees`.
+    """
     parts = source.mapPartitionsWithIndex(_pairs).collect()
     for part in parts:
         if isinstance(part, RddalsError):
@@ -50,7 +57,10 @@ def collect_pairs(source: RDD[Any]) -> tuple[NDArray[np.int32], NDArray[np.int32
 
 
 def digest_of(source: RDD[Any]) -> int:
-    """A 64-bit sum over all ratings, the same in any order; they must be good ones."""
+    """Return a 64-bit sum over all ratings, independent of their order.
+
+    The ratings must be valid.
+    """
     return int(source.mapPartitionsWithIndex(_digests).sum()) % 2**64
 
 
@@ -70,10 +80,10 @@ def _pairs(partition: int, elements: Iterable[Any]) -> Iterator[Any]:
 
 @spark_task
 def _count(partition: int, elements: Iterable[Any]) -> Iterator[Any]:
-    counted = []
+    batches = []
     try:
         for batch in read_batches(partition, elements):
-            counted.append(
+            batches.append(
                 tuple(
                     Degrees(*np.unique(ids, return_counts=True))
                     for ids in (batch.users, batch.products)
@@ -82,13 +92,13 @@ def _count(partition: int, elements: Iterable[Any]) -> Iterator[Any]:
     except RddalsError as error:
         yield error
         return
-    if counted:
-        users, products = zip(*counted, strict=True)
+    if batches:
+        users, products = zip(*batches, strict=True)
         yield merged_degrees(users), merged_degrees(products)
 
 
 def merged_degrees(parts: Iterable[Degrees]) -> Degrees:
-    """Degrees of several parts together, which may share ids."""
+    """Return the degrees of several parts together; an id may be in more than one."""
     parts = list(parts)
     ids, inverse = np.unique(np.concatenate([p.ids for p in parts]), return_inverse=True)
     counts = np.bincount(inverse, weights=np.concatenate([p.counts for p in parts]))

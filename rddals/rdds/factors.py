@@ -1,4 +1,4 @@
-"""Factor blocks as RDDs: looking rows up, and routing pairs to them."""
+"""Factor blocks as RDDs: reading rows, and sending pairs to the blocks of their ids."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rddals.rdds.worker_tuning import spark_task
 __all__ = [
     "FactorTable",
     "block_and_columns",
-    "blocks_or_nowhere",
+    "find_blocks",
     "is_pair",
     "newest_rows",
     "predict_pairs",
@@ -31,12 +31,12 @@ __all__ = [
     "without_block_numbers",
 ]
 
-#: Pairs that are turned into columns at a time.
+#: Pairs converted to columns at a time.
 PAIRS_PER_BATCH = 1 << 16
-#: What has a first and a second element, as a set has not.
+#: Types accepted as a pair. They are ordered; a set is not.
 PAIR_TYPES = (tuple, list, np.ndarray)
-#: The block of an id that a partitioner does not place.
-NOWHERE = -1
+#: Block number of an id that the partitioner does not place.
+NO_BLOCK = -1
 
 
 class FactorTable(Shared):
@@ -46,7 +46,7 @@ class FactorTable(Shared):
     ----------
     blocks : RDD of FactorBlock
     partitioner : Partitioner
-        In which block an id lives.
+        Maps each id to its block.
     """
 
     def __init__(self, blocks: RDD[FactorBlock], partitioner: Partitioner) -> None:
@@ -55,55 +55,63 @@ class FactorTable(Shared):
         self.partitioner = partitioner
 
     def row(self, id_: int) -> NDArray[np.float32] | None:
-        """The factor of one id, from the one partition that can hold it; None if unknown."""
-        found = self._find(np.array([id_], dtype=np.int64))
-        return found.rows[0] if len(found.ids) else None
+        """Return the factor of one id, or None if the id is unknown.
+
+        The job reads only the partition that can hold it.
+        """
+        factors = self._find(np.array([id_], dtype=np.int64))
+        return factors.rows[0] if len(factors.ids) else None
 
     def rows(self, ids: NDArray[Any]) -> NDArray[np.float32]:
-        """The factors of some ids, at least one, that are all known; in their order."""
-        found = self._find(ids)
-        positions, _ = found.find(ids)
-        return found.rows[positions]
+        """Return the factors of one or more known ids, in the order of `ids`."""
+        factors = self._find(ids)
+        positions, _ = factors.find(ids)
+        return factors.rows[positions]
 
     def _find(self, ids: NDArray[Any]) -> FactorBlock:
-        blocks = np.unique(blocks_or_nowhere(self.partitioner, ids))
-        blocks = blocks[blocks != NOWHERE].tolist()
+        """Return the factors of the known ids, from only the partitions that can hold them."""
+        blocks = np.unique(find_blocks(self.partitioner, ids))
+        blocks = blocks[blocks != NO_BLOCK].tolist()
         sc = self.blocks.context
-        found = sc.runJob(self.blocks, partial(_rows_of, ids), blocks) if blocks else []
-        return FactorBlock.merged(found, found[0].rows.shape[1] if found else 0)
+        parts = sc.runJob(self.blocks, partial(_rows_of, ids), blocks) if blocks else []
+        return FactorBlock.merged(parts, parts[0].rows.shape[1] if parts else 0)
 
     def pairs(self) -> RDD[tuple[int, Any]]:
-        """``(id, array('d'))`` of every id, where the partitioner says."""
+        """Return an RDD of ``(id, array('d'))``, partitioned by `partitioner`.
+
+        ``mapPartitions`` drops an RDD's partitioner, and ``lookup`` then reads every partition. So
+        the partitioner is set again.
+        """
         pairs = self.blocks.mapPartitions(_as_pairs)
         placement = _Placement(self.partitioner)
         pairs.partitioner = SparkPartitioner(self.blocks.getNumPartitions(), placement)
         return pairs
 
     def ids(self) -> NDArray[np.int32]:
-        """All ids on the driver, ascending."""
+        """Return all ids on the driver, in ascending order."""
         parts = self.blocks.mapPartitions(_ids).collect()
         return np.sort(np.concatenate([np.empty(0, np.int32), *parts]))
 
     def bounds(self) -> tuple[int, int]:
-        """The least and the greatest id."""
+        """Return the smallest and the largest id."""
         parts = self.blocks.mapPartitions(_bounds).collect()
         return min(low for low, _ in parts), max(high for _, high in parts)
 
     def mean(self, rank: int) -> NDArray[np.float32]:
-        """The mean of all rows, zeros if there is none; shape (rank,)."""
+        """Return the mean of all rows, zeros if the table is empty; shape (rank,)."""
         parts = self.blocks.mapPartitions(_sums).collect()
         total = np.sum([sums for sums, _ in parts], axis=0, initial=0.0) + np.zeros(rank)
         mean: NDArray[np.float32] = (total / max(1, sum(n for _, n in parts))).astype(np.float32)
         return mean
 
     def collect(self, rank: int) -> FactorBlock:
-        """All factors on the driver, ids ascending."""
+        """Return all factors on the driver, ids in ascending order."""
         return FactorBlock.merged(self.blocks.collect(), rank)
 
     def updated(self, newer: RDD[FactorBlock]) -> FactorTable:
-        """A table with the rows of `newer`, block by block, in place of these or added.
+        """Return a table in which the rows of `newer` replace these or are added, block by block.
 
-        It is computed at once and persisted, and does not depend on either any more.
+        It is computed at once and persisted, and then depends on neither input.
         """
         blocks = newest_rows([self.blocks, newer])
         cut_lineage(blocks)
@@ -111,14 +119,14 @@ class FactorTable(Shared):
 
     @classmethod
     def from_rows(cls, rows: RDD[Any], partitioner: Partitioner, rank: int) -> FactorTable:
-        """A table from an RDD of ``(id, features)``."""
+        """Build a table from an RDD of ``(id, features)``."""
         return cls.shuffled(rows, partitioner, rank)[0]
 
     @classmethod
     def shuffled(
         cls, rows: RDD[Any], partitioner: Partitioner, rank: int
     ) -> tuple[FactorTable, Shuffle]:
-        """The same, and the shuffle that it is made from."""
+        """Build a table from an RDD of ``(id, features)``; return it with its shuffle."""
         pieces = rows.mapPartitions(partial(_rows_by_block, partitioner, rank))
         shuffle = Shuffle(pieces, partitioner.num_blocks)
         blocks = shuffle.rdd.mapPartitions(partial(_merged, rank), preservesPartitioning=True)
@@ -126,7 +134,10 @@ class FactorTable(Shared):
 
 
 class _Placement:
-    """A partitioner as Spark's ``lookup`` wants it: a function of one key."""
+    """A partitioner as a partition function of one key, which Spark's ``lookup`` calls.
+
+    Spark compares RDDs' partition functions, so equal partitioners give equal ones.
+    """
 
     def __init__(self, partitioner: Partitioner) -> None:
         self.partitioner = partitioner
@@ -147,49 +158,51 @@ def predict_pairs(
     pairs: RDD[Any],
     default_rows: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> RDD[tuple[Any, Any, Any]]:
-    """``(user ids, product ids, predictions)`` in columns.
+    """Return an RDD of ``(user ids, product ids, predictions)`` in columns.
 
-    Pairs go to their user's block, pick up the user's row, and go on to their product's block.
+    Each pair is sent to its user's block, where it gets the user's row, and then to its product's
+    block.
 
     Parameters
     ----------
     users, products : FactorTable
     pairs : RDD of (int, int)
-    strangers : pair of ndarray of float32, shape (rank,), optional
-        Rows of users and of products that are not known. Pairs of such are left out otherwise.
+    default_rows : pair of ndarray of float32, shape (rank,), optional
+        Rows for unknown users and for unknown products. Without them, pairs with an unknown id are
+        left out.
     """
-    of_user, of_product = default_rows or (None, None)
-    nowhere = NOWHERE if default_rows is None else 0
-    to_users = pairs.mapPartitions(partial(_pairs_by_block, users.partitioner, nowhere))
+    user_default, product_default = default_rows or (None, None)
+    missing = NO_BLOCK if default_rows is None else 0
+    to_users = pairs.mapPartitions(partial(_pairs_by_block, users.partitioner, missing))
     partitions = users.blocks.getNumPartitions()
     at_users = co_partitioned(
         [with_shuffle_serializer(users.blocks), Shuffle(to_users, partitions).rdd]
     )
     to_products = at_users.mapPartitions(
-        partial(_with_user_rows, products.partitioner, nowhere, of_user)
+        partial(_with_user_rows, products.partitioner, missing, user_default)
     )
     partitions = products.blocks.getNumPartitions()
     at_products = co_partitioned(
         [with_shuffle_serializer(products.blocks), Shuffle(to_products, partitions).rdd]
     )
-    return at_products.mapPartitions(partial(_predictions, of_product))
+    return at_products.mapPartitions(partial(_predictions, product_default))
 
 
 def newest_rows(rdds: Sequence[RDD[FactorBlock]]) -> RDD[FactorBlock]:
-    """Block by block the rows of some co-partitioned RDDs; of an id that several know, the last's.
+    """Merge co-partitioned RDDs block by block; for an id in several, the last row is used.
 
-    It computes them whenever it is read.
+    The result is not persisted.
     """
     if len(rdds) == 1:
         return rdds[0]
-    all_of_them = co_partitioned(map(with_shuffle_serializer, rdds))
-    return with_shuffle_serializer(all_of_them.mapPartitions(_updated, preservesPartitioning=True))
+    united = co_partitioned(map(with_shuffle_serializer, rdds))
+    return with_shuffle_serializer(united.mapPartitions(_updated, preservesPartitioning=True))
 
 
 @spark_task
 def _updated(blocks: Iterable[FactorBlock]) -> Iterator[FactorBlock]:
-    """The blocks of one partition as one; of an id that is in several, the last one's row."""
-    blocks = list(blocks)  # in the order of the RDDs that were united
+    """Merge the blocks of one partition; for an id in several, the last row is used."""
+    blocks = list(blocks)  # in the order of the united RDDs
     if not blocks:
         return
     ids = np.concatenate([block.ids for block in blocks])
@@ -226,7 +239,7 @@ def _as_pairs(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, Any]]:
 
 
 def without_block_numbers(numbered: Shuffle) -> RDD[FactorBlock]:
-    """Factor blocks that were shuffled as ``(block, factors)``, without the number."""
+    """Return the factor blocks of shuffled ``(block, factors)`` pairs."""
     blocks = numbered.rdd.mapPartitions(_without_number, preservesPartitioning=True)
     return with_shuffle_serializer(blocks)
 
@@ -236,31 +249,32 @@ def _without_number(numbered: Iterable[tuple[int, FactorBlock]]) -> Iterator[Fac
     return (factors for _, factors in numbered)
 
 
-def blocks_or_nowhere(
-    partitioner: Partitioner, ids: NDArray[Any], nowhere: int = NOWHERE
+def find_blocks(
+    partitioner: Partitioner, ids: NDArray[Any], missing: int = NO_BLOCK
 ) -> NDArray[np.int32]:
-    """Blocks of `ids`, which need not be known; `nowhere` where there is none.
+    """Return the block of each id, or `missing` for ids that the partitioner does not place.
 
-    A user's own partitioner may know the ids of the training alone, and so does the model.
+    A caller's own partitioner may fail for ids outside the training ratings. Then each id is tried
+    separately.
     """
     try:
         return partitioner.block_of(ids)
     except Exception:
         if len(ids) <= 1:
-            return np.full(len(ids), nowhere, dtype=np.int32)
+            return np.full(len(ids), missing, dtype=np.int32)
     distinct, inverse = np.unique(ids, return_inverse=True)
-    return np.concatenate(
-        [blocks_or_nowhere(partitioner, id_, nowhere) for id_ in distinct[:, None]]
-    )[inverse]
+    return np.concatenate([find_blocks(partitioner, id_, missing) for id_ in distinct[:, None]])[
+        inverse
+    ]
 
 
 def split_by_block(
     blocks: NDArray[np.int32], *columns: NDArray[Any]
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
-    """Columns split by block number, their order kept; `NOWHERE` is left out."""
+    """Split columns by block number, in stable order; leave out `NO_BLOCK`."""
     order = np.argsort(blocks, kind="stable")
     for block, rows in zip(*_runs(blocks[order], order), strict=True):
-        if block != NOWHERE:
+        if block != NO_BLOCK:
             yield block, tuple(column[rows] for column in columns)
 
 
@@ -288,7 +302,7 @@ def _merged(rank: int, pieces: Iterable[tuple[int, FactorBlock]]) -> Iterator[Fa
 
 @spark_task
 def _pairs_by_block(
-    partitioner: Partitioner, nowhere: int, pairs: Iterable[Any]
+    partitioner: Partitioner, missing: int, pairs: Iterable[Any]
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
     pairs = iter(pairs)
     while batch := list(islice(pairs, PAIRS_PER_BATCH)):
@@ -298,15 +312,15 @@ def _pairs_by_block(
             ids = np.array([(int(user), int(product)) for user, product in batch], dtype=np.int64)
         except (TypeError, ValueError, OverflowError):
             raise RatingTypeError(
-                f"{next(pair for pair in batch if not is_pair(pair))!r} is not a pair of ids; "
-                "predict for an RDD of (user, product)."
+                f"{next(pair for pair in batch if not is_pair(pair))!r} is not a pair of ids. "
+                "Pass an RDD of (user, product)."
             ) from None
         users, products = ids[:, 0], ids[:, 1]
-        yield from split_by_block(blocks_or_nowhere(partitioner, users, nowhere), users, products)
+        yield from split_by_block(find_blocks(partitioner, users, missing), users, products)
 
 
 def is_pair(pair: Any) -> bool:
-    """Whether `pair` can be taken as a user's and a product's id."""
+    """Return whether `pair` can be read as a user id and a product id."""
     if not isinstance(pair, PAIR_TYPES):
         return False
     try:
@@ -320,7 +334,7 @@ def is_pair(pair: Any) -> bool:
 def block_and_columns(
     records: Iterable[Any],
 ) -> tuple[FactorBlock | None, list[tuple[NDArray[Any], ...]]]:
-    """A partition's factor block, and the columns that were sent there."""
+    """Return a partition's factor block, and the columns that were sent to it."""
     block, columns = None, []
     for record in records:
         if isinstance(record, FactorBlock):
@@ -333,7 +347,7 @@ def block_and_columns(
 @spark_task
 def _with_user_rows(
     partitioner: Partitioner,
-    nowhere: int,
+    missing: int,
     default_row: NDArray[np.float32] | None,
     records: Iterable[Any],
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
@@ -341,20 +355,20 @@ def _with_user_rows(
     if block is None:
         return
     for users, products in batches:
-        found, rows = _rows_or_default(block, users, default_row)
-        blocks = blocks_or_nowhere(partitioner, products[found], nowhere)
-        yield from split_by_block(blocks, users[found], products[found], rows)
+        selected, rows = _rows_or_default(block, users, default_row)
+        blocks = find_blocks(partitioner, products[selected], missing)
+        yield from split_by_block(blocks, users[selected], products[selected], rows)
 
 
 def _rows_or_default(
     block: FactorBlock, ids: NDArray[Any], default_row: NDArray[np.float32] | None
 ) -> tuple[Any, NDArray[np.float32]]:
-    """Which of `ids` have a row, and the rows; all have one if there is one for strangers."""
-    positions, found = block.find(ids)
+    """Return which of `ids` have a row, and the rows; all do if there is a default row."""
+    positions, known = block.find(ids)
     if default_row is None:
-        return found, block.rows[positions[found]]
+        return known, block.rows[positions[known]]
     rows = np.repeat(default_row[None, :], len(ids), axis=0)
-    rows[found] = block.rows[positions[found]]
+    rows[known] = block.rows[positions[known]]
     return slice(None), rows
 
 
@@ -366,6 +380,6 @@ def _predictions(
     if block is None:
         return
     for users, products, user_rows in batches:
-        found, rows = _rows_or_default(block, products, default_row)
-        predictions = np.einsum("ij,ij->i", user_rows[found], rows, dtype=np.float64)
-        yield users[found], products[found], predictions
+        selected, rows = _rows_or_default(block, products, default_row)
+        predictions = np.einsum("ij,ij->i", user_rows[selected], rows, dtype=np.float64)
+        yield users[selected], products[selected], predictions

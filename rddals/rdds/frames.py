@@ -1,4 +1,4 @@
-"""Ratings out of a DataFrame: which columns, and how they get to Python."""
+"""Ratings in a DataFrame: choosing the columns, and passing them to Python."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rddals.rdds.worker_tuning import spark_task
 
 __all__ = ["ArrowColumns", "Columns", "columns_of", "key_rows", "keys_of"]
 
-#: Numbers keys.
+#: Function from a list of keys to their numbers.
 Code = Callable[[list[Any]], NDArray[np.int32]]
 
 
@@ -27,7 +27,7 @@ ARGUMENTS = ("userCol", "itemCol", "ratingCol")
 
 
 class Columns(NamedTuple):
-    """Names of a DataFrame's columns, as asked for; None where nothing is."""
+    """Names of a DataFrame's columns; None for a name that the caller does not give."""
 
     user: str | None = None
     item: str | None = None
@@ -35,7 +35,7 @@ class Columns(NamedTuple):
 
     @classmethod
     def checked(cls, user: Any, item: Any, rating: Any) -> Columns:
-        """What a caller passed, or a `SettingError` that says what to pass."""
+        """Return the caller's names; raise `SettingError` if one is not a string."""
         columns = cls(user, item, rating)
         for argument, name in zip(ARGUMENTS, columns, strict=True):
             if name is not None and not isinstance(name, str):
@@ -43,27 +43,30 @@ class Columns(NamedTuple):
         return columns
 
     def described(self) -> str:
-        """What was asked for, as arguments."""
+        """Return the given names as they were passed, such as ``userCol='u'``."""
         given = zip(ARGUMENTS, self, strict=True)
         return ", ".join(f"{name}={value!r}" for name, value in given if value is not None)
 
 
-#: What columns are called where no names are given.
-USUAL = ("user", "item", "rating")
-#: What MLlib's RDD API calls the item.
+#: Column names that are read if the caller gives none.
+DEFAULT_NAMES = ("user", "item", "rating")
+#: Name of the item in MLlib's RDD API.
 PRODUCT = "product"
 NUMBER = "a number"
 
 
 class ArrowColumns(NamedTuple):
-    """Keys and ratings of one partition: Arrow's chunked arrays."""
+    """Keys and ratings of one partition, as Arrow's chunked arrays."""
 
     users: Any
     items: Any
     ratings: Any
 
     def coded(self, users: Code, items: Code, origin: str) -> RatingBlock:
-        """The ratings with a number for each key; null is a key as well, and its coder's matter."""
+        """Return the ratings with a number for each key.
+
+        A null key is passed to `users` or `items` like any other.
+        """
         values = np.concatenate([np.empty(0), *map(_as_array, self.ratings.chunks)])
         user_codes = _dictionary_codes(self.users, users)
         item_codes = _dictionary_codes(self.items, items)
@@ -71,10 +74,10 @@ class ArrowColumns(NamedTuple):
 
 
 def columns_of(frame: DataFrame, columns: Columns) -> RDD[Any]:
-    """The ratings of a DataFrame: as Arrow batches where there is pyarrow, else row by row.
+    """Return the ratings of a DataFrame: Arrow batches if there is pyarrow, else rows.
 
-    Columns are those named; without any name those called user, item (or product) and rating;
-    and if these are not all there, the first three.
+    The named columns are read. Without names these are the columns called user, item (or product)
+    and rating, or the first three if one of those is missing.
     """
     from pyspark.sql.types import BooleanType, NumericType, StringType
 
@@ -83,15 +86,15 @@ def columns_of(frame: DataFrame, columns: Columns) -> RDD[Any]:
 
 
 def keys_of(frame: DataFrame, columns: Columns) -> RDD[Any]:
-    """The ratings of a DataFrame whose ids are strings or integers of any size.
+    """Return the ratings of a DataFrame whose ids are strings or integers of any size.
 
-    One `ArrowColumns` per partition where there is pyarrow, else row by row.
+    There is one `ArrowColumns` per partition if there is pyarrow; else the elements are rows.
     """
     return _read(frame, columns, *_key_types(), _read_keys)
 
 
 def key_rows(frame: DataFrame) -> RDD[Any]:
-    """The ratings of a DataFrame with keys, row by row."""
+    """Return the ratings of a DataFrame with keys, as rows."""
     return _selected(frame, Columns(), *_key_types()).rdd
 
 
@@ -114,76 +117,81 @@ def _read(frame: DataFrame, columns: Columns, types: Any, remedy: str, reader: A
 
 
 def _selected(frame: DataFrame, columns: Columns, types: Any, remedy: str) -> DataFrame:
-    """The three columns, which must be of the types asked for."""
+    """Select the three columns, which must be of the given types.
+
+    Spark reads dots and backticks in a column's name as syntax, and rejects a name that repeats as
+    ambiguous. So columns are renamed by position first.
+    """
     places = _places(list(frame.columns), columns)
-    # By position from here on: names may hold dots or backticks, or repeat.
     frame = frame.toDF(*(f"column{i}" for i in range(len(frame.columns))))
     frame = frame.select(*(frame.schema[place].name for place in places))
     for role, place, field, allowed in zip(
         Columns._fields, places, frame.schema.fields, types, strict=True
     ):
         if not isinstance(field.dataType, allowed):
-            wanted = NUMBER if role == "rating" else remedy
+            expected = NUMBER if role == "rating" else remedy
             raise RatingTypeError(
                 f"Column {place} of the DataFrame, the {role}, is of type "
-                f"{field.dataType.simpleString()}; cast it to {wanted}."
+                f"{field.dataType.simpleString()}; cast it to {expected}."
             )
     return frame
 
 
 def _places(names: list[str], columns: Columns) -> list[int]:
-    """Positions of the user's, the item's and the rating's column."""
+    """Return the positions of the user's, the item's and the rating's column."""
     if len(names) < 3:
         raise RatingError(
             f"a DataFrame of ratings needs three columns (user, product, rating) but has {names}."
         )
     if any(name is not None for name in columns):
-        asked = zip(columns, ARGUMENTS, USUAL, strict=True)
-        places = [_named(names, *column) for column in asked]
+        requested = zip(columns, ARGUMENTS, DEFAULT_NAMES, strict=True)
+        places = [_named(names, *column) for column in requested]
         if len(set(places)) < len(places):
             raise SettingError(
-                f"{columns.described()} name one column for two purposes, of {names}; pass three."
+                f"{columns.described()} name one column for two purposes, of {names}. Pass three."
             )
         return places
-    lower = [name.lower() for name in names]  # as Spark looks for columns
+    lower = [name.lower() for name in names]  # Spark resolves columns without regard to case
     once = {name: place for place, name in enumerate(lower) if lower.count(name) == 1}
-    found = [once.get("user"), once.get("item", once.get(PRODUCT)), once.get("rating")]
-    by_name = [place for place in found if place is not None]
+    by_role = [once.get("user"), once.get("item", once.get(PRODUCT)), once.get("rating")]
+    by_name = [place for place in by_role if place is not None]
     if len(by_name) == 3:
         return by_name
     misplaced = [
-        names[place] for role, place in enumerate(found) if place is not None and place != role
+        names[place] for role, place in enumerate(by_role) if place is not None and place != role
     ]
     if misplaced:
         raise SettingError(
-            f"Of columns {names} the first three would be taken for user, item and rating, but "
-            f"{misplaced[0]!r} stands elsewhere; pass userCol, itemCol and ratingCol."
+            f"The first three of columns {names} would be read as user, item and rating, but "
+            f"{misplaced[0]!r} is at another position. Pass userCol, itemCol and ratingCol."
         )
     return [0, 1, 2]
 
 
-def _named(names: list[str], asked: Any, argument: str, usual: str) -> int:
-    """The position of one column that is named, or called as usual."""
-    wanted = [asked] if asked is not None else [usual, PRODUCT] if usual == "item" else [usual]
-    for name in wanted:
-        found = [place for place, other in enumerate(names) if other == name]
-        # Spark does not tell upper from lower case either, unless it has to.
-        found = found or [p for p, other in enumerate(names) if other.lower() == name.lower()]
-        if len(found) == 1:
-            return found[0]
-        if found:
+def _named(names: list[str], requested: Any, argument: str, default: str) -> int:
+    """Return the position of the column with the requested or the default name."""
+    defaults = [default, PRODUCT] if default == "item" else [default]
+    candidates = defaults if requested is None else [requested]
+    for name in candidates:
+        matches = [place for place, other in enumerate(names) if other == name]
+        # Like Spark, ignore case if no name matches exactly.
+        matches = matches or [p for p, other in enumerate(names) if other.lower() == name.lower()]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
             break
     raise SettingError(
-        f"{argument}: there is {'more than one' if found else 'no'} column {name!r} among {names}; "
-        "pass the name of one."
+        f"{argument}: there is {'more than one' if matches else 'no'} column {name!r} among "
+        f"{names}. Pass the exact name of one."
     )
 
 
 def arrow_batches(frame: DataFrame) -> RDD[bytes]:
-    """A DataFrame as serialised Arrow record batches, in its own partitions.
+    """Return a DataFrame as serialised Arrow record batches, in its own partitions.
 
     ``DataFrame.mapInArrow``, the public way, takes about four times as long: its batches go to a
-    Python worker and back, and as pickled rows to a worker again.
+    Python worker and back, and then as pickled rows to a worker again. So this uses the JVM's RDD
+    of batches directly.
     """
     from pyspark.serializers import NoOpSerializer
 
@@ -192,7 +200,10 @@ def arrow_batches(frame: DataFrame) -> RDD[bytes]:
 
 
 def _have_arrow(sc: SparkContext) -> bool:
-    """Whether pyarrow is there, with the driver and with the workers."""
+    """Return whether the driver and the workers have pyarrow.
+
+    The Python of a cluster's workers may differ from the driver's, so one worker is checked too.
+    """
     if importlib.util.find_spec("pyarrow") is None:
         return False
     if is_local(sc):
@@ -206,7 +217,7 @@ def _finds_arrow(_: int) -> bool:
 
 @spark_task
 def _read_numbers(schema: bytes, partition: int, batches: Iterable[bytes]) -> Iterator[Any]:
-    """Each Arrow record batch as a batch in columns."""
+    """Yield each Arrow record batch as three arrays, or as rows if it does not convert."""
     from pyarrow import ArrowInvalid, ipc, py_buffer
 
     arrow_schema = ipc.read_schema(py_buffer(schema))
@@ -214,42 +225,42 @@ def _read_numbers(schema: bytes, partition: int, batches: Iterable[bytes]) -> It
         columns = ipc.read_record_batch(py_buffer(batch), arrow_schema).columns
         try:
             if any(column.null_count for column in columns):
-                raise ArrowInvalid("arrays of numbers have no null")
+                raise ArrowInvalid("arrays of numbers cannot hold nulls")
             yield tuple(map(_as_array, columns, (True, True, False)))
-        except ArrowInvalid:  # nor a word that is no number, or that only Python reads as one
+        except ArrowInvalid:  # a null, or a string that Arrow cannot convert: leave it to Python
             yield from zip(*(column.to_pylist() for column in columns), strict=True)
 
 
 @spark_task
 def _read_keys(schema: bytes, partition: int, batches: Iterable[bytes]) -> Iterator[ArrowColumns]:
-    """The columns of a whole partition."""
+    """Yield the columns of a whole partition."""
     from pyarrow import Table, ipc, py_buffer
 
     arrow_schema = ipc.read_schema(py_buffer(schema))
-    read = [ipc.read_record_batch(py_buffer(batch), arrow_schema) for batch in batches]
-    if read:
-        yield ArrowColumns(*Table.from_batches(read).columns)
+    record_batches = [ipc.read_record_batch(py_buffer(batch), arrow_schema) for batch in batches]
+    if record_batches:
+        yield ArrowColumns(*Table.from_batches(record_batches).columns)
 
 
 def _dictionary_codes(column: Any, code: Code) -> Any:
-    """The number of each key of a chunked array; only different keys are looked at in Python."""
+    """Return the number of each key in a chunked array; Python sees distinct keys only."""
     chunks = column.dictionary_encode(null_encoding="encode").chunks
     if not chunks:
         return np.empty(0, np.int32)
-    # All chunks are encoded with one dictionary, of which the last has seen the most.
+    # The chunks share one dictionary that grows: the last chunk has all of it.
     numbers = code(chunks[-1].dictionary.to_pylist())
     return np.concatenate([numbers[chunk.indices.to_numpy()] for chunk in chunks])
 
 
 def _as_array(column: Any, is_id: bool = False) -> Any:
-    """A column as numbers; a null comes out as NaN."""
+    """Return a column as numbers, with NaN for null."""
     import pyarrow
     from pyarrow import compute, types
 
     if types.is_string(column.type) or types.is_large_string(column.type):
         column = compute.utf8_trim_whitespace(column)
         if compute.any(compute.match_substring(column, "x", ignore_case=True)).as_py():
-            raise pyarrow.ArrowInvalid("hexadecimal")  # which Python does not take for a number
+            raise pyarrow.ArrowInvalid("hexadecimal")  # which Python's conversion refuses
         column = column.cast(pyarrow.int64() if is_id else pyarrow.float64())
     elif not (types.is_integer(column.type) or types.is_floating(column.type)):
         column = column.cast(pyarrow.float64())  # decimals and booleans

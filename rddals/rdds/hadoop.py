@@ -1,4 +1,4 @@
-"""Files wherever Spark keeps them: this disk, HDFS, a bucket."""
+"""Files on the file systems that Spark reaches: local disks, HDFS, object stores."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ __all__ = ["exists", "located", "names_in", "qualified", "text_of"]
 
 
 def located(sc: SparkContext, path: str) -> tuple[Any, Any]:
-    """The Hadoop file system of a path, and the path as it knows it."""
+    """Return the Hadoop file system of a path, and its Hadoop ``Path``."""
     location = sc._jvm.org.apache.hadoop.fs.Path(path)
     return location.getFileSystem(sc._jsc.hadoopConfiguration()), location
 
 
 def names_in(sc: SparkContext, path: str) -> list[str]:
-    """What the files in a directory are called; none where there is no directory."""
+    """Return the names of the files in a directory, or an empty list if there is none.
+
+    Hadoop raises for a directory that does not exist, so this checks first.
+    """
     files, location = located(sc, path)
     if not files.exists(location):
         return []
@@ -26,7 +29,7 @@ def names_in(sc: SparkContext, path: str) -> list[str]:
 
 
 def text_of(sc: SparkContext, path: str) -> str:
-    """A small file as a whole."""
+    """Return the content of a small file."""
     files, location = located(sc, path)
     stream = files.open(location)
     try:
@@ -36,7 +39,10 @@ def text_of(sc: SparkContext, path: str) -> str:
 
 
 def exists(spark: SparkSession, path: str) -> bool:
-    """Whether there is a file or directory; False too where the path is none, as a glob is."""
+    """Return whether a path is an existing file or directory.
+
+    Hadoop raises for a string that it cannot parse as a path, as it may be a glob: False then too.
+    """
     try:
         files, location = located(spark.sparkContext, path)
         return bool(files.exists(location))
@@ -45,6 +51,6 @@ def exists(spark: SparkSession, path: str) -> bool:
 
 
 def qualified(spark: SparkSession, path: str) -> str:
-    """A path with its scheme, from the root."""
+    """Return the absolute path with its scheme."""
     files, location = located(spark.sparkContext, path)
     return str(files.makeQualified(location).toString())

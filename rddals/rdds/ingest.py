@@ -1,4 +1,4 @@
-"""From whatever holds ratings to an RDD of `RatingBlock`."""
+"""Reading RDDs and DataFrames of ratings as batches of `RatingBlock`."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from rddals.rdds.worker_tuning import gc_paused
 
 __all__ = ["prepare", "rating_source", "read_batches", "usable_batches"]
 
-#: Rows that are turned into columns at a time.
+#: Rows converted to columns at a time.
 ROWS_PER_BATCH = 1 << 16
-#: Ratings gathered before they are split by block: enough that the pieces are worth a record.
+#: Ratings gathered before they are split by block, so that few records are shuffled.
 RATINGS_PER_PIECE = 1 << 20
 
 
 def rating_source(ratings: Any, columns: Columns | None = None) -> RDD[Any]:
-    """The RDD that holds `ratings`; nothing is read yet.
+    """Return the RDD that contains `ratings`, without reading it.
 
     Parameters
     ----------
     ratings : RDD or DataFrame
     columns : Columns, optional
-        Which columns of a DataFrame to read.
+        Columns of a DataFrame to read.
 
     Raises
     ------
     RatingTypeError
-        If `ratings` is neither an RDD nor a DataFrame, or a column holds no numbers.
+        If `ratings` is neither an RDD nor a DataFrame, or a column is not numeric.
     RatingError
-        If it is a DataFrame of fewer than three columns.
+        If a DataFrame has fewer than three columns.
     SettingError
-        If columns are named that it has not, or that an RDD cannot have.
+        If a named column does not exist, or columns of an RDD are named.
     """
     columns = columns or Columns()
     prepare(ratings, columns)
@@ -51,12 +51,12 @@ def rating_source(ratings: Any, columns: Columns | None = None) -> RDD[Any]:
 
 
 def prepare(ratings: Any, columns: Columns) -> None:
-    """Check that `ratings` can be read, and bring this package to where they are.
+    """Check that `ratings` can be read, and ship this package to the workers.
 
     Raises
     ------
     RatingTypeError, SettingError
-        As `rating_source` does.
+        As in `rating_source`.
     """
     if not isinstance(ratings, (RDD, DataFrame)):
         raise RatingTypeError(
@@ -65,49 +65,49 @@ def prepare(ratings: Any, columns: Columns) -> None:
         )
     sc = ratings.context if isinstance(ratings, RDD) else ratings.sparkSession._sc
     if is_stopped(sc):
-        raise RatingTypeError("The SparkContext of these ratings is stopped; start from a new one.")
+        raise RatingTypeError("The SparkContext of these ratings is stopped. Use a new one.")
     if isinstance(ratings, RDD) and any(name is not None for name in columns):
         raise SettingError(
-            f"{columns.described()} name columns of a DataFrame, but the ratings are an RDD; leave "
+            f"{columns.described()} name columns of a DataFrame, but the ratings are an RDD. Leave "
             "them out."
         )
     ship(sc)
 
 
 def read_batches(partition: int, elements: Iterable[Any]) -> Iterator[RatingBlock]:
-    """Validated batches of one partition's elements, about `RATINGS_PER_PIECE` ratings each.
+    """Yield validated batches of one partition's elements, about `RATINGS_PER_PIECE` ratings each.
 
-    An element is a ``Rating`` or another (user, product, rating), or a whole batch in columns: a
+    An element is a ``Rating`` or another (user, product, rating), or a batch of columns: a
     `RatingBlock` or a tuple of three NumPy arrays.
 
     Raises
     ------
     RatingError, RatingTypeError
-        For the first element that cannot be trained on; the message names it and its place.
+        For the first invalid element; the message has its value and position.
     """
-    held: list[RatingBlock] = []
+    pending: list[RatingBlock] = []
     size = 0
     for block in _blocks(partition, iter(elements)):
-        held.append(block)
+        pending.append(block)
         size += len(block)
         if size >= RATINGS_PER_PIECE:
-            yield RatingBlock.concatenate(held)
-            held, size = [], 0
+            yield RatingBlock.concatenate(pending)
+            pending, size = [], 0
     if size:
-        yield RatingBlock.concatenate(held)
+        yield RatingBlock.concatenate(pending)
 
 
 def usable_batches(
     task_reports: TaskReports, partition: int, elements: Iterable[Any]
 ) -> Iterator[RatingBlock]:
-    """Batches of those ratings that can be trained on; the others are counted.
+    """Yield batches of the valid ratings, and count the invalid ones.
 
-    How many a partition has of these is filed as "skipped". Columns of different lengths, or of
-    words, are no bad ratings but no ratings at all.
+    Each partition reports its count as "skipped". Columns that differ in length or are not numeric
+    are an error.
 
     Raises
     ------
-    RatingError
+    RatingError, RatingTypeError
         For columns that cannot be read as such.
     """
     skipped = 0
@@ -119,14 +119,14 @@ def usable_batches(
                 RatingBlock.from_columns(*(column[:0] for column in columns), origin=origin)
                 if len({len(column) for column in columns}) > 1:
                     RatingBlock.from_columns(*columns, origin=origin)
-                found = _usable(partial(_part_of_columns, columns), slice(0, len(columns[0])))
-                skipped += len(columns[0]) - len(found)
-                yield found
+                usable = _usable(partial(_part_of_columns, columns), slice(0, len(columns[0])))
+                skipped += len(columns[0]) - len(usable)
+                yield usable
             continue
         while rows := _next_rows(group):
-            found = _usable(partial(_part_of_rows, rows), slice(0, len(rows)))
-            skipped += len(rows) - len(found)
-            yield found
+            usable = _usable(partial(_part_of_rows, rows), slice(0, len(rows)))
+            skipped += len(rows) - len(usable)
+            yield usable
     task_reports.add("skipped", partition, skipped)
 
 
@@ -139,7 +139,7 @@ def _part_of_rows(rows: Sequence[Any], part: slice) -> RatingBlock:
 
 
 def _usable(read: Callable[[slice], RatingBlock], part: slice) -> RatingBlock:
-    """What can be read of a part; where it cannot be read whole, its halves are tried."""
+    """Return the valid ratings of a part; if reading it fails, read its halves separately."""
     try:
         return read(part)
     except (RatingError, RatingTypeError):
@@ -162,12 +162,12 @@ def _blocks(partition: int, elements: Iterator[Any]) -> Iterator[RatingBlock]:
         try:
             block = RatingBlock.from_rows(rows, origin=f"partition {partition}", first_row=row)
         except (RatingError, RatingTypeError):
-            # Looked at only now, since almost nobody mixes rows and batches.
-            first = next((i for i, other in enumerate(rows) if _is_batch(other)), None)
-            if first is None:
+            # Rows and batches are rarely mixed, so only an error leads to this check.
+            first_batch = next((i for i, other in enumerate(rows) if _is_batch(other)), None)
+            if first_batch is None:
                 raise
-            elements = chain(rows[first:], elements)
-            rows = rows[:first]
+            elements = chain(rows[first_batch:], elements)
+            rows = rows[:first_batch]
             block = RatingBlock.from_rows(rows, origin=f"partition {partition}", first_row=row)
         yield block
         row += len(rows)

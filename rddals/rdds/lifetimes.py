@@ -1,4 +1,4 @@
-"""How long RDDs live: storage levels, checkpoints, reference counts."""
+"""Lifetimes of RDDs: storage levels, checkpoints, reference counts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ __all__ = ["Shared", "cut_lineage", "discard", "materialise", "storage_level"]
 
 
 def materialise(rdd: RDD[Any]) -> None:
-    """Compute every partition of a persisted RDD without passing it through Python."""
+    """Compute every partition of a persisted RDD.
+
+    PySpark's ``count`` sends every record through a Python worker, which the JVM's does not.
+    """
     rdd._jrdd.count()
 
 
 def storage_level(sc: SparkContext) -> StorageLevel:
-    """Memory first, then disk; twice where an executor can be lost.
+    """Return the level for persisted RDDs: memory, then disk; two copies on a cluster.
 
-    In memory they stay as they are. Python's records are bytes already: serialised once more, as
-    PySpark's own levels would have them, they are only compressed, and every reader undoes that.
+    PySpark's own levels serialise in memory. Python's records are bytes already, so that only
+    compresses them, and every reader has to decompress them. This level stores them unchanged. The
+    second copy survives the loss of an executor.
     """
     return StorageLevel(
         useDisk=True,
@@ -37,12 +41,12 @@ def storage_level(sc: SparkContext) -> StorageLevel:
 
 
 def cut_lineage(*rdds: RDD[Any]) -> None:
-    """Compute co-partitioned RDDs, which no job has computed before, and forget how.
+    """Compute co-partitioned RDDs and cut their lineage; no job may have computed them before.
 
-    Without this, Spark's scheduler and serializer walk back through every half-step so far and
-    overflow their stack after a few dozen. With a checkpoint directory the data goes there;
-    without, it is kept by the executors. (Spark silently ignores a checkpoint of an RDD that a
-    job has used already.)
+    Spark's scheduler and serializer recurse through all previous half-steps, and overflow their
+    stack after a few dozen. A checkpoint ends the recursion: in the checkpoint directory if there
+    is one, else in the executors' storage. Spark silently ignores a checkpoint of an RDD that a job
+    has used already.
     """
     for rdd in rdds:
         if rdd.context.getCheckpointDir() is not None:
@@ -52,7 +56,7 @@ def cut_lineage(*rdds: RDD[Any]) -> None:
             rdd.persist(storage_level(rdd.context))
             rdd.localCheckpoint()
     try:
-        # Spark checkpoints what a job's last RDD is made of as well.
+        # Spark also checkpoints the RDDs from which a job's last RDD is computed.
         materialise(rdds[0] if len(rdds) == 1 else co_partitioned(rdds))
     except BaseException:
         for rdd in rdds:
@@ -61,9 +65,9 @@ def cut_lineage(*rdds: RDD[Any]) -> None:
 
 
 def discard(rdd: RDD[Any]) -> None:
-    """Free what a persisted or checkpointed RDD holds, its checkpoint's files included.
+    """Free the storage of a persisted or checkpointed RDD, and delete its checkpoint files.
 
-    Spark leaves those behind even when the RDD is long gone.
+    Spark leaves those files behind even after the RDD is collected.
     """
     file = rdd.getCheckpointFile() if rdd.context.getCheckpointDir() is not None else None
     rdd.unpersist()
@@ -73,7 +77,7 @@ def discard(rdd: RDD[Any]) -> None:
 
 
 class Shared:
-    """Something around a persisted RDD that several may need; freed when nobody is left."""
+    """Owner of a persisted RDD with a reference count; frees it when the count drops to zero."""
 
     def __init__(self, rdd: RDD[Any]) -> None:
         self._rdd = rdd
@@ -81,19 +85,19 @@ class Shared:
         self._left_to_spark = False
 
     def retain(self) -> Self:
-        """Count one more that needs it."""
+        """Add a reference."""
         self._references += 1
         return self
 
     def leave_to_spark(self) -> None:
-        """Leave it to Spark to free the RDD: others may be computed from it at any time.
+        """Never free the RDD here, since other RDDs may be computed from it at any time.
 
-        Spark does so when neither it nor any of those is referred to any more.
+        Spark frees a persisted RDD when neither it nor an RDD computed from it is referenced.
         """
         self._left_to_spark = True
 
     def release(self) -> None:
-        """Count one less, and free the RDD when nobody is left."""
+        """Remove a reference, and free the RDD if it was the last one."""
         self._references -= 1
         if self._references == 0 and not self._left_to_spark:
             discard(self._rdd)

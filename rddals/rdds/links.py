@@ -37,34 +37,34 @@ __all__ = [
 ]
 
 REMEDY = (
-    "The RDD gives different ratings when it is computed again, as one made by a random split or "
-    "sample does (or a partitioner places the same id differently each time). Persist it, or "
-    "better checkpoint() it or write it to files, and train on that."
+    "The RDD gives different ratings each time it is computed, as a random split or sample does "
+    "(or a partitioner places the same id differently each time). Persist it, or better "
+    "checkpoint() it or write it to files, and train on that."
 )
 
 
 class NoRatingsError(RatingError):
-    """There is not a single rating."""
+    """Raised if there are no ratings at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSummary:
-    """What the driver knows of one link block.
+    """Summary of one link block, for the driver.
 
     Attributes
     ----------
     block, ids, ratings : int
-        The block's number, how many ids it holds and how many ratings they have.
+        Number of the block, and its numbers of ids and ratings.
     receives : int
-        Source rows that it needs when it is solved.
+        Number of source rows that solving the block needs.
     sends : ndarray of int64, shape (destination blocks,)
-        Rows of its own that each block of the other side needs.
+        Number of its rows that each block of the other side needs.
     popular : Popularity
-        Which of its ids have the most ratings.
+        The ids of the block with the most ratings.
     digest : int
-        A sum over its ratings that does not depend on their order.
+        Sum over its ratings, independent of their order.
     seconds : float
-        What its building took.
+        Time to build the block.
     """
 
     block: int
@@ -78,7 +78,7 @@ class LinkSummary:
 
     @classmethod
     def of(cls, block: LinkBlock, seconds: float) -> LinkSummary:
-        """Sum up a block."""
+        """Summarise a block."""
         in_block = block.in_block
         return cls(
             block=block.block,
@@ -101,11 +101,10 @@ class Links:
     side : int
         `USERS` or `PRODUCTS`.
     partitioner : Partitioner
-        Places the ids of this side.
+        Maps the ids of this side to blocks.
     rdd : RDD of LinkBlock
-        Persisted; block b is all that partition b holds. Both sides have as many partitions as
-        the side with more blocks has blocks, so that what is sent to either can be co-partitioned
-        with it.
+        Persisted; partition b contains block b alone. Both sides have as many partitions as the
+        larger number of blocks, so that rows sent to either side can be co-partitioned with it.
     summaries : tuple of LinkSummary
         One per block, in order.
     """
@@ -117,7 +116,7 @@ class Links:
 
     @property
     def partitions(self) -> int:
-        """Partitions of `rdd` and of anything co-partitioned with it."""
+        """Number of partitions of `rdd` and of any RDD co-partitioned with it."""
         return self.rdd.getNumPartitions()
 
     @property
@@ -127,20 +126,20 @@ class Links:
 
     @property
     def popular(self) -> Popularity:
-        """Which ids of this side have the most ratings."""
+        """The ids of this side with the most ratings."""
         return Popularity.merged([summary.popular for summary in self.summaries])
 
     @property
     def digests(self) -> tuple[int, ...]:
-        """What every block's ratings must add up to, should it be rebuilt."""
+        """Digest of every block, to check a block that is rebuilt."""
         return tuple(summary.digest for summary in self.summaries)
 
 
 class LinkedRatings(NamedTuple):
-    """Both sides' links, and the shuffle they were built from.
+    """Links of both sides, and the shuffle from which they are built.
 
-    The shuffle stays as long as the links do: a link block that is lost is rebuilt from it, not
-    from the ratings' own source.
+    Spark rebuilds a lost block from its lineage, which reaches back to the ratings' own source. The
+    shuffle is stored as long as the links, so a lost block is rebuilt from it instead.
     """
 
     users: Links
@@ -148,7 +147,7 @@ class LinkedRatings(NamedTuple):
     shuffle: Shuffle
 
     def release(self) -> None:
-        """Free all of it."""
+        """Free the links and the shuffle."""
         for links in (self.users, self.products):
             links.rdd.unpersist()
         self.shuffle.release()
@@ -162,23 +161,22 @@ def build_links(
 ) -> LinkedRatings:
     """Read the ratings once and build both sides' link blocks from them.
 
-    Every rating is shuffled twice, once to the block of its user and once to the block of its
-    product, in one shuffle. The two sides that are cached are the only copies of the ratings.
-    What `duplicates` makes of several ratings for one user and product, both sides make of them
-    for themselves, in the same order.
+    One shuffle sends every rating twice: to the block of its user and to the block of its product.
+    The cached sides are the only copies of the ratings. Each side combines `duplicates` (several
+    ratings for one user and product) by itself, in the same order.
 
     Raises
     ------
     RatingError, RatingTypeError
-        For the first rating that cannot be trained on, or where there is none.
+        For the first invalid rating, or if there are no ratings.
     InconsistentRatingsError
-        If the two sides do not describe the same ratings.
+        If the two sides have different ratings.
     """
     sc = source.context
     partitioners = (user_partitioner, product_partitioner)
     task_reports = TaskReports(sc)
     shuffle = scatter_ratings(source, partitioners, task_reports)
-    built: list[Links] = []
+    sides: list[Links] = []
     try:
         for side in (USERS, PRODUCTS):
             rdd = with_shuffle_serializer(
@@ -187,53 +185,61 @@ def build_links(
                     preservesPartitioning=True,
                 )
             ).persist(storage_level(sc))
-            built.append(Links(side, partitioners[side], rdd, ()))
-        materialise(co_partitioned([links.rdd for links in built]))
+            sides.append(Links(side, partitioners[side], rdd, ()))
+        materialise(co_partitioned([links.rdd for links in sides]))
         for error in task_reports.take("error"):
             raise error
         for side in (USERS, PRODUCTS):
             summaries = one_per_block(task_reports.take(side), partitioners[side])
-            built[side] = Links(side, partitioners[side], built[side].rdd, summaries)
-        if sum(s.ratings for s in built[USERS].summaries) == 0:
+            sides[side] = Links(side, partitioners[side], sides[side].rdd, summaries)
+        if sum(s.ratings for s in sides[USERS].summaries) == 0:
             raise NoRatingsError("RDD is empty: there is nothing to train on.")
-        same_ratings(*built)
+        same_ratings(*sides)
     except BaseException:
-        for links in built:
+        for links in sides:
             links.rdd.unpersist()
         shuffle.release()
         raise
     finally:
         task_reports.close()
-    return LinkedRatings(built[USERS], built[PRODUCTS], shuffle)
+    return LinkedRatings(sides[USERS], sides[PRODUCTS], shuffle)
 
 
 def one_per_block(reports: list[Any], partitioner: Partitioner) -> tuple[Any, ...]:
-    """The reports, of which there must be one for each block."""
+    """Return the reports as a tuple; raise RuntimeError unless there is one for each block.
+
+    Spark can lose accumulator updates, which carry the reports, without an error.
+    """
     if len(reports) != partitioner.num_blocks:
         raise RuntimeError(
-            f"{len(reports)} of {partitioner.num_blocks} blocks have reported; Spark lost "
+            f"{len(reports)} of {partitioner.num_blocks} blocks sent a report: Spark lost "
             "accumulator updates. Start a new SparkContext."
         )
     return tuple(reports)
 
 
 def same_ratings(users: Links, products: Links) -> None:
-    """Raise `InconsistentRatingsError` unless both sides hold the same ratings."""
+    """Raise `InconsistentRatingsError` unless both sides have the same ratings.
+
+    Spark recomputes a source that is not persisted, and a random sample then differs.
+    """
     counts = [sum(s.ratings for s in side.summaries) for side in (users, products)]
     sums = [sum(side.digests) % 2**64 for side in (users, products)]
     if counts[0] != counts[1] or sums[0] != sums[1]:
         raise InconsistentRatingsError(
-            f"The user blocks hold {counts[0]} ratings and the product blocks {counts[1]}"
-            f"{' others' if counts[0] == counts[1] else ''}. {REMEDY}"
+            f"The user blocks have {counts[0]} ratings and the product blocks {counts[1]}"
+            f"{' different ones' if counts[0] == counts[1] else ''}. {REMEDY}"
         )
 
 
 def check_digest(block: LinkBlock, digest: int) -> None:
-    """Raise `InconsistentRatingsError` if a block that was rebuilt is not what it was."""
+    """Raise `InconsistentRatingsError` if the digest of a block has changed.
+
+    Spark rebuilds a lost block without notice, and its source may yield other ratings then.
+    """
     if block.digest != digest:
         raise InconsistentRatingsError(
-            f"Link block {block.block} was lost and rebuilt from other ratings than before. "
-            f"{REMEDY}"
+            f"Link block {block.block} was lost and rebuilt from different ratings. {REMEDY}"
         )
 
 
@@ -254,7 +260,7 @@ def _link_partition(
         try:
             block = link(partition, own, side, partitioners[1 - side])
         except Exception:
-            # If the other side's partitioner is at fault, this says how.
+            # This raises a clearer error if the other side's partitioner is at fault.
             checked_blocks(partitioners[1 - side], own.products if side == USERS else own.users)
             raise
     except RddalsError as error:

@@ -1,4 +1,4 @@
-"""All partitions in one task, and how many cores it may use."""
+"""Running all partitions in one task, and the cores that it may use."""
 
 from __future__ import annotations
 
@@ -20,63 +20,64 @@ __all__ = ["TaskCores", "cores_of_a_task", "in_one_task", "local_cores", "number
 
 
 class TaskCores(NamedTuple):
-    """How many cores one task may use.
+    """Cores that one task may use.
 
     Attributes
     ----------
     threads : int
     profile : ResourceProfile or None
-        What a stage asks Spark for, to get more of them than ``spark.task.cpus``.
+        Resource request of the stage, if it needs more cores than ``spark.task.cpus``.
     """
 
     threads: int
     profile: Any = None
 
     def of(self, rdd: RDD[Any]) -> RDD[Any]:
-        """`rdd`, with tasks that have so many cores."""
+        """Return `rdd` with tasks of this many cores."""
         return rdd if self.profile is None else rdd.withResources(self.profile)
 
 
 def cores_of_a_task(sc: SparkContext) -> TaskCores:
-    """The most cores that one task can have.
+    """Return the largest number of cores that one task can have.
 
-    A local master's cores; on a cluster all of an executor's, where Spark schedules stages by
-    their resources, and ``spark.task.cpus`` elsewhere.
+    Spark gives a task ``spark.task.cpus`` cores, one by default. A resource profile requests all
+    cores of an executor, but Spark supports that on some cluster managers only. On others the task
+    has ``spark.task.cpus``. In local mode it has all cores of the master.
     """
     if is_local(sc):
         return TaskCores(local_cores(sc.master or ""))
     cpus = int(sc.getConf().get("spark.task.cpus", "1"))
     executors = sc._jsc.sc().statusStore().executorList(True)
     cores = [executors.apply(i) for i in range(executors.size())]
-    most = min((e.totalCores() for e in cores if e.id() != "driver"), default=cpus)
-    if most <= cpus:
+    available = min((e.totalCores() for e in cores if e.id() != "driver"), default=cpus)
+    if available <= cpus:
         return TaskCores(cpus)
     from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 
-    profile = ResourceProfileBuilder().require(TaskResourceRequests().cpus(most)).build
-    try:  # Spark says whether this cluster manager can do so when an RDD asks for it
+    profile = ResourceProfileBuilder().require(TaskResourceRequests().cpus(available)).build
+    try:  # Spark raises if the cluster manager does not support it
         sc.emptyRDD().withResources(profile)
     except (Py4JError, AttributeError):
         return TaskCores(cpus)
-    return TaskCores(most, profile)
+    return TaskCores(available, profile)
 
 
 def local_cores(master: str) -> int:
-    """Threads of a local master: of ``local``, ``local[4]``, ``local[*]`` or ``local[4, 2]``."""
-    found = re.match(r"local\[\s*(\*|\d+)", master)
-    if found is None:
+    """Return the threads of the master ``local``, ``local[4]``, ``local[*]`` or ``local[4, 2]``."""
+    match = re.match(r"local\[\s*(\*|\d+)", master)
+    if match is None:
         return 1
-    return (os.cpu_count() or 1) if found[1] == "*" else int(found[1])
+    return (os.cpu_count() or 1) if match[1] == "*" else int(match[1])
 
 
 def in_one_task(rdds: Sequence[RDD[Any]]) -> RDD[Any]:
-    """One partition that holds those of all of them, in any order."""
-    # RDDs of different serializers would be passed through Python once more.
+    """Return an RDD whose single partition contains all partitions of `rdds`, in any order."""
+    # PySpark sends RDDs whose serializers differ through Python once more.
     return rdds[0].context.union([with_shuffle_serializer(rdd) for rdd in rdds]).coalesce(1)
 
 
 def numbered(rdds: Iterable[RDD[FactorBlock]]) -> list[RDD[Any]]:
-    """RDDs of ``(number of the RDD, block, rows)``, so that a task can tell them apart."""
+    """Return RDDs of ``(number of the RDD, block, rows)``, so that a task can distinguish them."""
     return [
         rdd.mapPartitionsWithIndex(partial(_numbered, number)) for number, rdd in enumerate(rdds)
     ]

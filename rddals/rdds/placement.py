@@ -1,4 +1,4 @@
-"""Where ids are to live, as asked for, and as fitted to ratings."""
+"""Placement of ids: the caller's request, and partitioners fitted to the ratings."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from rddals.rdds.degrees import Degrees, collect_pairs, count_degrees
 
 __all__ = ["PARTITIONERS", "Placement", "Placements", "checked_placement"]
 
-#: Those that have a name; all but the first are fitted to the ratings.
+#: Names of partitioners; all except "hash" are fitted to the ratings.
 PARTITIONERS = ("hash", "range", "balanced", "locality")
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the ids of one side are to live.
+    """Requested placement of the ids of one side.
 
     Attributes
     ----------
-    asked : Partitioner, callable or str
+    requested : Partitioner, callable or str
         A partitioner, a function from id to block, or one of `PARTITIONERS`.
     blocks : int or None
-        None where nothing is said.
+        Number of blocks; None for the default.
     """
 
     requested: Any
@@ -45,17 +45,17 @@ class Placement:
 
     @property
     def needs_degrees(self) -> bool:
-        """Whether it is fitted to how many ratings each id has."""
+        """Whether the partitioner is fitted to the number of ratings of each id."""
         return isinstance(self.requested, str) and self.requested in ("range", "balanced")
 
     @property
     def needs_pairs(self) -> bool:
-        """Whether it is fitted to who has rated what."""
+        """Whether the partitioner is fitted to the pairs of user and product."""
         return isinstance(self.requested, str) and self.requested == "locality"
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Name of the partitioner, for reports."""
         if isinstance(self.requested, str):
             return self.requested
         if isinstance(self.requested, Partitioner):
@@ -68,16 +68,16 @@ class Placement:
         degrees: Degrees | None = None,
         pairs: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None,
     ) -> Partitioner:
-        """The partitioner.
+        """Return the partitioner, fitted to the ratings if it needs to be.
 
         Parameters
         ----------
         default : int
-            How many blocks, if nothing is said.
+            Number of blocks if none is requested.
         degrees : Degrees, optional
-            Of this side's ids, if it needs them.
+            Degrees of this side's ids, if `needs_degrees`.
         pairs : pair of ndarray of int32, optional
-            This side's and the other side's id of every rating, if it needs them.
+            This side's and the other side's id of every rating, if `needs_pairs`.
         """
         blocks = self.blocks or default
         if isinstance(self.requested, Partitioner):
@@ -96,18 +96,23 @@ class Placement:
 
 
 def checked_placement(name: str, requested: Any, blocks: int | None, blocks_name: str) -> Placement:
-    """What a caller passed, or a `SettingError` that says what to pass.
+    """Validate a caller's partitioner and number of blocks.
 
     Parameters
     ----------
     name, blocks_name : str
-        What the caller knows the partitioner and the number of blocks by.
+        Names of the caller's arguments, for the message.
+
+    Raises
+    ------
+    SettingError
+        If they are of the wrong type or contradict each other.
     """
     if isinstance(requested, Partitioner):
         if blocks is not None and blocks != requested.num_blocks:
             raise SettingError(
-                f"{name} has {requested.num_blocks} blocks but {blocks} were asked for; "
-                f"leave out {blocks_name}, or make them agree."
+                f"{name} has {requested.num_blocks} blocks but {blocks} were requested. "
+                f"Leave out {blocks_name}, or make them equal."
             )
         return Placement(requested, requested.num_blocks)
     if requested is None:
@@ -121,7 +126,7 @@ def checked_placement(name: str, requested: Any, blocks: int | None, blocks_name
 
 
 class Placements:
-    """Where the ids of both sides are to live, as asked for."""
+    """Requested placement of the ids of both sides."""
 
     def __init__(
         self, blocks: Any, user_blocks: Any, product_blocks: Any, user: Any, product: Any
@@ -143,7 +148,7 @@ class Placements:
         )
 
     def partitioners(self, source: RDD[Any]) -> tuple[Partitioner, Partitioner]:
-        """The partitioners, fitted to the ratings where that was asked for."""
+        """Return both sides' partitioners, fitted to the ratings if necessary."""
         default = max(source.context.defaultParallelism, source.getNumPartitions() // 2)
         degrees: Sequence[Degrees | None] = (None, None)
         if any(placement.needs_degrees for placement in self.sides):

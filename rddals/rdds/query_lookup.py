@@ -1,4 +1,4 @@
-"""The streaming query that a batch belongs to."""
+"""Finding the streaming query to which a batch belongs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["query_checkpoint"]
 
 
 def query_checkpoint(frame: DataFrame) -> str | None:
-    """Where the query keeps its checkpoint whose ``foreachBatch`` this is; None outside of one.
+    """Return the checkpoint location of the query that calls ``foreachBatch`` with `frame`.
 
-    The frame's session is a copy of the one that the query was started in, and knows of no query;
-    what they share does.
+    Return None outside a query. Spark gives the frame a copy of the session in which the query was
+    started, and the copy does not list the query; the state that both sessions share does.
     """
     query = frame.sparkSession.sparkContext.getLocalProperty("sql.streaming.queryId")
     if query is None:

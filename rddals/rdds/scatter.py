@@ -1,4 +1,4 @@
-"""Ratings on their way to the blocks: each twice, by its user and by its product."""
+"""Sending each rating to two blocks: its user's and its product's."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from rddals.rdds.worker_tuning import spark_task
 
 __all__ = ["Piece", "own_ratings", "scatter_ratings"]
 
-#: A side, which batch of which partition, and ratings of it.
+#: A side; the origin as (partition, batch); and ratings of that batch.
 Piece = tuple[int, tuple[int, int], PackedRatings]
 
 
 def scatter_ratings(
     source: RDD[Any], partitioners: tuple[Partitioner, Partitioner], task_reports: TaskReports
 ) -> Shuffle:
-    """A shuffle of pairs ``(block, piece)``; what cannot be read is filed as "error".
+    """Return a shuffle of pairs ``(block, piece)``.
 
-    It has as many partitions as the side with more blocks has blocks.
+    It has as many partitions as the side with more blocks has blocks. Spark retries a task that
+    raises, so the error of an invalid rating is reported as "error" instead.
     """
     pieces = source.mapPartitionsWithIndex(partial(_split, partitioners, task_reports))
     return Shuffle(pieces, max(partitioner.num_blocks for partitioner in partitioners))
@@ -41,9 +42,12 @@ def scatter_ratings(
 def own_ratings(
     pieces: Iterable[tuple[int, Piece]], side: int, duplicates: str = "keep"
 ) -> RatingBlock:
-    """All ratings that a partition has of one side, in the order of their source."""
-    mine = {place: piece for _, (of, place, piece) in pieces if of == side}
-    batches = [mine[place].unpacked() for place in sorted(mine)]
+    """Return all ratings of one side in a partition, in the order of their source.
+
+    Spark delivers shuffled records in any order, so the pieces are sorted by origin.
+    """
+    by_origin = {origin: piece for _, (piece_side, origin, piece) in pieces if piece_side == side}
+    batches = [by_origin[origin].unpacked() for origin in sorted(by_origin)]
     return RatingBlock.concatenate(batches).combined(duplicates)
 
 
@@ -54,9 +58,9 @@ def _split(
     partition: int,
     elements: Iterable[Any],
 ) -> Iterator[tuple[int, Piece]]:
-    """Pieces ``(block, (side, place, ratings))`` of one partition's ratings, each rating twice.
+    """Yield each rating of a partition twice, in pieces ``(block, (side, origin, ratings))``.
 
-    The place, of which batch of which partition they are, puts the pieces in order again.
+    The origin is (partition, batch).
     """
     try:
         for number, batch in enumerate(read_batches(partition, elements)):
@@ -65,12 +69,12 @@ def _split(
                 for block, piece in _pieces(packed, checked_blocks(partitioners[side], ids)):
                     yield block, (side, (partition, number), piece)
     except RddalsError as error:
-        # Raised here, Spark would try again and then bury it in a Java traceback.
+        # If the task raised it, Spark would retry and then bury it in a Java traceback.
         task_reports.add("error", partition, error)
 
 
 def _pieces(batch: PackedRatings, blocks: NDArray[np.int32]) -> Iterator[tuple[int, PackedRatings]]:
-    """`batch` split by block number; blocks without ratings get no piece."""
+    """Split `batch` by block number; blocks without ratings get no piece."""
     narrow = blocks.astype(np.uint16) if blocks.max(initial=0) < 2**16 else blocks
     order = np.argsort(narrow, kind="stable")  # a radix sort, for 16 bits
     counts = np.bincount(blocks)

@@ -1,4 +1,4 @@
-"""Bringing this package to executors whose Python does not have it."""
+"""Shipping this package to executors whose Python does not have it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ _shipped: WeakSet[SparkContext] = WeakSet()
 
 
 def ship(sc: SparkContext) -> None:
-    """Have every Python worker of a context find this package, with NumPy all it needs.
+    """Make this package importable in every Python worker of a context; workers need NumPy too.
 
-    Sent once per context, as a zip of sources that Spark distributes and puts on the workers'
-    path, with the compiled kernels: workers on the driver's platform load them out of it. A local
-    master's workers share the driver's Python, and a package that was itself imported from a zip
-    came by ``--py-files``, which the workers get as well: nothing is sent.
+    Spark's workers see their own Python installation and the files added to the context. So a zip
+    of sources and compiled kernels is added, once per context; workers on the driver's platform
+    load the kernels from it. Nothing is sent if the workers have the package already: those of a
+    local master share the driver's Python, and a package imported from a zip came by
+    ``--py-files``, which the workers get as well.
     """
     if sc in _shipped or is_local(sc) or not _sources("rddals"):
         return
-    # Spark serves the file from where it is, and deletes this folder when the context stops.
+    # Spark serves the file from this path, and deletes the folder when the context stops.
     path = os.path.join(sc._temp_dir, "rddals.zip")
     write_package(path)
     sc.addPyFile(path)
@@ -49,7 +50,7 @@ def write_package(path: str | os.PathLike[str]) -> None:
             sources = _sources(name)
             if not sources:
                 raise FileNotFoundError(
-                    f"{name} was not imported from a folder; use the zip it came in."
+                    f"{name} was not imported from a folder. Use the zip that it was imported from."
                 )
             for source in sources:
                 package.write(source, Path(name) / source.relative_to(_folder(name)))
@@ -62,6 +63,6 @@ def _folder(package: str) -> Path:
 
 
 def _sources(package: str) -> list[Path]:
-    """The package's Python files and libraries; none if it is no folder."""
+    """Return the package's Python files and libraries; an empty list if it is in a zip."""
     folder = _folder(package)
     return sorted([*folder.rglob("*.py"), *folder.rglob("*.so.*")])

@@ -1,4 +1,4 @@
-"""Shuffles to blocks, and RDDs that share one placement."""
+"""Shuffles to blocks, and co-partitioned RDDs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Shuffle", "block_index", "co_partitioned", "identity", "with_shuffle
 
 
 def block_index(block: int) -> int:
-    """The one partition function of every RDD keyed by block.
+    """Return the partition of a block: the partition function of every RDD keyed by block.
 
-    Spark takes two RDDs for co-partitioned only if their partition functions are the same
-    *object*, so this is a module-level function that nobody wraps.
+    Spark considers two RDDs co-partitioned only if their partition functions are the same *object*.
+    So use this module-level function itself, never a wrapper of it.
     """
     return block
 
@@ -27,77 +27,76 @@ class Shuffle:
     """An RDD of ``(block, value)`` pairs, shuffled to partition ``block``."""
 
     def __init__(self, pairs: RDD[Any], partitions: int) -> None:
-        # If `pairs` kept the partitioner of what they were made from, Spark would take them for
-        # shuffled already and leave them where they are. mapPartitions forgets it.
+        # If `pairs` still had the partitioner of their parent, Spark would consider them shuffled
+        # already and not move them. mapPartitions drops it.
         self.rdd: RDD[Any] = pairs.mapPartitions(identity).partitionBy(partitions, block_index)
-        # valueOfPair(ShuffledRDD): the shuffle is one narrow step up.
+        # valueOfPair(ShuffledRDD): the shuffle is the parent's dependency.
         values = self.rdd._jrdd.rdd()
         shuffled = values.dependencies().apply(0).rdd()
         with _one_file_per_task(pairs.context):
             self._dependency = shuffled.dependencies().apply(0)
 
     def write(self) -> None:
-        """Run the map side, as a job of its own that reads nothing back."""
-        if self._dependency.rdd().getNumPartitions():  # Spark refuses to write nothing
+        """Run the map side as a job of its own, which reads nothing back."""
+        if self._dependency.rdd().getNumPartitions():  # Spark rejects an empty map side
             self.rdd.context._jsc.sc().submitMapStage(self._dependency).get()
 
     def release(self) -> None:
         """Delete the shuffle's files now.
 
-        Left alone they stay until the driver's JVM happens to collect the RDD. Only this
-        shuffle goes: ``RDD.cleanShuffleDependencies`` would take those of the caller's own RDDs
-        along.
+        Spark deletes them only when the driver's JVM collects the RDD.
+        ``RDD.cleanShuffleDependencies`` deletes the shuffles of the caller's own RDDs too, so this
+        deletes one shuffle by its number.
 
-        A job that was interrupted, as by the end of a streaming query, may go on for a moment, and
-        the scheduler of PySpark 3.5 dies of a task that writes to a shuffle it no longer knows. So
-        this waits for the job; one that does not end leaves the files to Spark.
+        A job that was interrupted, as by the end of a streaming query, may run on for a moment, and
+        the scheduler of PySpark 3.5 dies if a task writes to a deleted shuffle. So this waits for
+        the job up to `RELEASE_TIMEOUT`, and after that leaves the files to Spark.
         """
         context, number = self.rdd.context._jsc.sc(), self._dependency.shuffleId()
         cleaner, scheduler = context.cleaner(), context.dagScheduler()
         if scheduler is None or not cleaner.isDefined():
             return
-        patient_until = monotonic() + PATIENCE
+        deadline = monotonic() + RELEASE_TIMEOUT
         while scheduler.shuffleIdToMapStage().contains(number):
-            if monotonic() > patient_until:
+            if monotonic() > deadline:
                 return
             sleep(0.01)
         cleaner.get().doCleanupShuffle(number, False)
 
 
-#: Seconds that the end of a job is waited for before its shuffle is released.
-PATIENCE = 30.0
+#: Longest wait in seconds for the job that writes a shuffle, before the shuffle is released.
+RELEASE_TIMEOUT = 30.0
 
 
-#: How Spark writes the map side of a shuffle, and up to how many partitions of ours it may write
-#: a file for each.
-WRITER, FEW_PARTITIONS = "spark.shuffle.sort.bypassMergeThreshold", "4"
+#: Spark's setting for the most partitions with a file each on the map side, and rddals' value.
+BYPASS_THRESHOLD, BYPASS_PARTITIONS = "spark.shuffle.sort.bypassMergeThreshold", "4"
 
 
 @contextmanager
 def _one_file_per_task(sc: SparkContext) -> Iterator[None]:
-    """Have shuffles that are registered meanwhile written to one file by each task.
+    """Make each task write one file for the shuffles that are registered inside the block.
 
-    Up to 200 partitions Spark opens a file and a serializer for each of them, in every task, and
-    joins the files. For as many messages as partitions that is most of a task's time. Which way is
-    taken is decided on the driver, when the shuffle is registered.
+    Up to 200 partitions, each task of Spark opens a file and a serializer for every partition, and
+    joins the files at the end. With one message per partition that is most of the task's time. The
+    driver chooses the way when it registers the shuffle, so the setting is changed only then.
     """
     conf = sc._jsc.sc().conf()
-    before = conf.get(WRITER, "")
-    conf.set(WRITER, FEW_PARTITIONS)
+    previous = conf.get(BYPASS_THRESHOLD, "")
+    conf.set(BYPASS_THRESHOLD, BYPASS_PARTITIONS)
     try:
         yield
     finally:
-        if before:
-            conf.set(WRITER, before)
+        if previous:
+            conf.set(BYPASS_THRESHOLD, previous)
         else:
-            conf.remove(WRITER)
+            conf.remove(BYPASS_THRESHOLD)
 
 
 def with_shuffle_serializer(rdd: RDD[Any]) -> RDD[Any]:
-    """`rdd`, serialised as the output of a shuffle is.
+    """Return `rdd` with the serializer of a shuffle's output.
 
-    ``SparkContext.union`` adds a Python pass over every record of RDDs whose serializers differ,
-    and those of ``mapPartitions`` and ``partitionBy`` do.
+    The serializers of ``mapPartitions`` and ``partitionBy`` differ, and ``SparkContext.union``
+    sends every record of RDDs with different serializers through Python once more.
     """
     from pyspark.serializers import BatchedSerializer
 
@@ -105,10 +104,11 @@ def with_shuffle_serializer(rdd: RDD[Any]) -> RDD[Any]:
 
 
 def co_partitioned(rdds: Iterable[RDD[Any]]) -> RDD[Any]:
-    """Partition p of the result holds partition p of each RDD, in one Python task.
+    """Return an RDD whose partition p contains partition p of each RDD, in one Python task.
 
-    Where all share one partitioner the union is narrow and partition-aware: no shuffle, no
-    cogroup (which would reshuffle by Spark's default hash whatever the partitioners).
+    ``cogroup`` shuffles again, by Spark's default hash, however the RDDs are partitioned. A union
+    of RDDs with one partitioner is narrow and does not shuffle, so this uses it and checks the
+    result.
     """
     rdds = list(rdds)
     if len(rdds) == 1:
@@ -116,12 +116,13 @@ def co_partitioned(rdds: Iterable[RDD[Any]]) -> RDD[Any]:
     union = rdds[0].context.union(rdds)
     if union.getNumPartitions() != rdds[0].getNumPartitions():
         raise RuntimeError(
-            f"RDDs of {[r.getNumPartitions() for r in rdds]} partitions are not co-partitioned"
+            f"RDDs of {[r.getNumPartitions() for r in rdds]} partitions are not co-partitioned. "
+            "Give them the same partition function and number of partitions."
         )
     return union
 
 
 @spark_task
 def identity(records: Iterable[Any]) -> Iterator[Any]:
-    """The records of a partition, unchanged."""
+    """Return the records of a partition unchanged."""
     return iter(records)

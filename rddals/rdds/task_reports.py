@@ -1,4 +1,4 @@
-"""Reports from tasks to the driver, filed by topic and block."""
+"""Reports from tasks to the driver, by topic and block."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ _open: set[int] = set()
 
 
 class TaskReports:
-    """What tasks tell the driver beside their results.
+    """Reports that tasks send to the driver in addition to their results.
 
-    Reports are filed under a key. A task that is run again files the same report under the same
-    key, so nothing counts twice, as in a plain accumulator it would. A block that is lost and
-    recomputed long after reports to a book that is closed: such reports are dropped.
+    Spark adds a task's accumulator updates once more if the task runs again. So a report is stored
+    under a topic and a block, and the report of a second run replaces the first. Reports that
+    arrive after `close`, such as those of a lost block that is recomputed much later, are dropped.
 
-    All books of a context share one accumulator, which stays. PySpark never forgets an
-    accumulator by itself, and if it is made to, PySpark 3.5 stops receiving updates of any.
+    PySpark never forgets an accumulator by itself, and if one is removed, PySpark 3.5 stops
+    receiving the updates of all. So all instances of a context share one accumulator, which is
+    never removed.
     """
 
     def __init__(self, sc: SparkContext) -> None:
@@ -49,17 +50,17 @@ class TaskReports:
         _open.add(self._number)
 
     def add(self, topic: Any, block: int, report: Any) -> None:
-        """In a task: file a block's report on a topic."""
+        """Add a block's report on a topic; called in a task."""
         self._accumulator.add({(self._number, topic, block): report})
 
     def take(self, topic: Any) -> list[Any]:
-        """On the driver: remove and return the reports on a topic, in the order of the blocks."""
+        """Remove and return the reports on a topic, ordered by block; called on the driver."""
         reports = self._accumulator.value
-        mine = (self._number, topic)
-        return [reports.pop(key) for key in sorted(k for k in reports if k[:2] == mine)]
+        prefix = (self._number, topic)
+        return [reports.pop(key) for key in sorted(k for k in reports if k[:2] == prefix)]
 
     def close(self) -> None:
-        """Drop what is filed here, now or later."""
+        """Drop all reports of this instance, including those that arrive later."""
         _open.discard(self._number)
         reports = self._accumulator.value
         for key in [key for key in reports if key[0] not in _open]:

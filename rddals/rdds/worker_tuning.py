@@ -1,4 +1,4 @@
-"""Python workers without needless work and waiting."""
+"""Removing needless work and delays from Python workers."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from typing import ParamSpec, TypeVar
 __all__ = ["gc_paused", "spark_task", "tune_worker"]
 
 
-#: How many modules were imported when this worker's objects were frozen.
+#: Number of imported modules when this worker's objects were frozen.
 _frozen_modules = 0
 
 
-#: Whether this worker may talk to the JVM by TCP; acknowledgements have to be asked for every time.
+#: Whether this worker may have a TCP connection. Linux resets TCP_QUICKACK, so each task sets it.
 _over_tcp = True
 
 
 def tune_worker() -> None:
-    """In a task: spare this Python worker what PySpark would have it do or wait for.
+    """Remove two costs that PySpark adds to every task; called in a task.
 
-    After every task it collects garbage, which walks all that modules left in memory when they
-    were imported: about 10 ms for NumPy, SciPy and PySpark. Frozen, that is left out from then on.
-    What a task imports is frozen by the next.
+    After each task PySpark collects garbage, which walks all objects of the imported modules: about
+    10 ms for NumPy, SciPy and PySpark. So these objects are frozen, and later collections skip
+    them. Modules that a task imports are frozen by the next task.
 
-    Its TCP connection to the JVM has Nagle's algorithm and delayed acknowledgements on, which
-    cost a small task about 40 ms of waiting on either side. (With Unix domain sockets, PySpark
-    4.1's ``spark.python.unix.domain.socket.enabled``, there is nothing to do.)
+    The worker's TCP connection to the JVM has Nagle's algorithm and delayed acknowledgements on,
+    which cost a small task about 40 ms of waiting on either side. So both are turned off. (PySpark
+    4.1's ``spark.python.unix.domain.socket.enabled`` uses Unix domain sockets, which have neither.)
     """
     global _frozen_modules, _over_tcp
     if len(sys.modules) != _frozen_modules:
@@ -43,10 +43,10 @@ def tune_worker() -> None:
 
 
 def _without_delays() -> bool:
-    """Make this process's TCP connections send and acknowledge at once; False if it has none."""
-    found = False
+    """Turn off the delays of this process's TCP connections; False if it has none."""
+    over_tcp = False
     if not os.path.isdir("/proc/self/fd") or not hasattr(socket, "TCP_QUICKACK"):
-        return found
+        return over_tcp
     for name in os.listdir("/proc/self/fd"):
         try:
             if not stat.S_ISSOCK(os.stat(f"/proc/self/fd/{name}").st_mode):
@@ -55,19 +55,19 @@ def _without_delays() -> bool:
                 if connection.family in (socket.AF_INET, socket.AF_INET6):
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-                    found = True
-        except OSError:  # closed meanwhile, or no TCP socket after all
+                    over_tcp = True
+        except OSError:  # closed in the meantime, or not a TCP socket
             continue
-    return found
+    return over_tcp
 
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """In a task: collect no garbage meanwhile, for reading many small records.
+    """Turn off garbage collection inside the block, while many small records are read.
 
-    Python's collector looks for cycles among all that is alive whenever some hundred more objects
-    are than were. While tens of thousands of rows are unpickled, and all are kept, that is five
-    times the work of unpickling them.
+    Python's collector runs whenever a few hundred objects more are alive, and looks for cycles
+    among all of them. While tens of thousands of rows are unpickled and retained, that takes five
+    times as long as the unpickling.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -85,7 +85,10 @@ R = TypeVar("R")
 
 
 def spark_task(function: Callable[P, R]) -> Callable[P, R]:
-    """A function that runs over a partition, and spares its worker first."""
+    """Decorate a function that runs over a partition, so that it tunes its worker first.
+
+    PySpark has no hook that runs at the start of a worker, so each task calls `tune_worker`.
+    """
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -1,4 +1,4 @@
-"""Which columns hold user, item and rating, told from their names."""
+"""Detect the columns of user, item and rating by their names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["ROLES", "pick_columns"]
 
 ROLES = ("user", "item", "rating")
 
-#: What columns are called in practice, in order of preference; case and punctuation don't matter.
+#: Common names of the columns, in order of preference, without case and punctuation.
 SPELLINGS = {
     "user": (
         "user userid uid users customer customerid account accountid visitor visitorid "
@@ -27,38 +27,47 @@ SPELLINGS = {
 }
 
 
-def pick_columns(names: Sequence[str], asked: Sequence[str] | None = None) -> tuple[int, int, int]:
-    """Positions of user, item and rating among the names of columns.
+def pick_columns(
+    names: Sequence[str], requested: Sequence[str] | None = None
+) -> tuple[int, int, int]:
+    """Return the positions of the columns user, item and rating.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of all columns.
+    requested : sequence of str, optional
+        Names of the three columns. By default common names are searched.
 
     Raises
     ------
     SourceError
-        If one of them is not there.
+        If one of the columns is missing or ambiguous.
     """
     present = ", ".join(names)
-    if asked:
-        positions = [_position(names, name) for name in asked]
-        for name, position in zip(asked, positions, strict=True):
+    if requested:
+        positions = [_position(names, name) for name in requested]
+        for name, position in zip(requested, positions, strict=True):
             if position is None:
-                raise SourceError(f"there is no column {name!r}; there are: {present}")
+                raise SourceError(f"there is no column {name!r}; the columns are: {present}")
     else:
-        spelt = ["".join(filter(str.isalnum, name)).casefold() for name in names]
+        normalised = ["".join(filter(str.isalnum, name)).casefold() for name in names]
         positions = [
-            next((spelt.index(word) for word in SPELLINGS[role] if word in spelt), None)
+            next((normalised.index(word) for word in SPELLINGS[role] if word in normalised), None)
             for role in ROLES
         ]
         for role, position in zip(ROLES, positions, strict=True):
             if position is None:
                 raise SourceError(
-                    f"no column is called {role} or the like; there are: {present}; "
-                    "name yours with --columns USER,ITEM,RATING"
+                    f"no column has a common name for {role}; the columns are: {present}; "
+                    "name the three with --columns USER,ITEM,RATING"
                 )
     user, item, rating = (position for position in positions if position is not None)
     folded = [name.casefold() for name in names]
     for position in (user, item, rating):
         if folded.count(folded[position]) > 1:
             raise SourceError(
-                f"there are two columns {names[position]!r} among {present}; rename one"
+                f"several columns are named {names[position]!r}, among {present}; rename one"
             )
     return user, item, rating
 

@@ -1,4 +1,4 @@
-"""Ratings that Spark reads from files, and what is wrong with them if training refuses them."""
+"""Ratings that Spark reads from files, and the location of faulty lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rddals.sources.paths import plain, quoted
 
 __all__ = ["Ratings"]
 
-#: What Spark says, in one wording or another, when it cannot read a file to its end.
+#: Texts in errors of Spark about a file that cannot be read to its end.
 _UNREADABLE = re.compile(
     r"FAILED_READ_FILE|CANNOT_READ_FILE|while reading file|EOFException|ZipException|"
     r"FileNotFoundException|java\.io\.IOException"
@@ -31,20 +31,21 @@ _UNREADABLE = re.compile(
 
 @dataclass(frozen=True)
 class Ratings:
-    """Ratings in files; nothing but their first line has been read.
+    """Ratings in files, of which only the first line has been read.
 
     Attributes
     ----------
     paths : tuple of str
+        Files, directories or globs.
     description : str
-        Of the format.
+        Description of the format.
     frame : DataFrame
-        Columns user, product, rating. A line that cannot be read is a row of nulls here, which
-        training refuses: none is dropped.
+        Columns user, product, rating. A line that cannot be parsed is a row of nulls, which
+        training rejects; no line is dropped.
     faulty : DataFrame
-        Columns file and line (or, for Parquet, the values): the rows that cannot be trained on.
+        Invalid rows: columns file and line, or for Parquet file and values.
     layout : Layout or None
-        None for Parquet.
+        Layout of a line of text. None for Parquet.
     """
 
     paths: tuple[str, ...]
@@ -55,14 +56,14 @@ class Ratings:
 
     @property
     def name(self) -> str:
-        """The paths, as a message quotes them."""
+        """The paths, abbreviated for messages."""
         return quoted(self.paths)
 
     @contextmanager
     def locating_faults(self) -> Iterator[None]:
-        """Let what fails because of these ratings fail as an `SourceError` that names the line.
+        """Replace an error that these ratings cause by a `SourceError` that names the line.
 
-        Looking for the line takes a pass of its own over the files, after the failure only.
+        The search for the line reads the files again, after a failure only.
         """
         try:
             yield
@@ -78,7 +79,7 @@ class Ratings:
         try:
             row = self.faulty.first()
             if row is None:
-                return f"{self.name} holds no rating" if self.frame.isEmpty() else None
+                return f"{self.name} contains no ratings" if self.frame.isEmpty() else None
         except (Py4JJavaError, PySparkException) as error:
             return f"{self.name} cannot be read to its end: {summary(error)}; is it complete?"
         file = plain(unquote(row["file"]))
@@ -87,19 +88,19 @@ class Ratings:
             return f"{file}: {complaint(values)}; the row is {values}"
         line = row["line"]
         number = _line_number(self.faulty.sparkSession, file, line)
-        where = file if number is None else f"{file}, line {number}"
-        shown = repr(line if len(line) <= 80 else line[:77] + "...")
-        return f"{where}: {self.layout.complaint(line)}; the line is {shown}"
+        place = file if number is None else f"{file}, line {number}"
+        quoted_line = repr(line if len(line) <= 80 else line[:77] + "...")
+        return f"{place}: {self.layout.complaint(line)}; the line is {quoted_line}"
 
 
 def _line_number(spark: SparkSession, file: str, line: str) -> int | None:
-    """The number of a line, from 1; None if the file cannot be searched for it."""
+    """Return the number of a line, from 1; None if it is not found."""
     try:
         numbered = spark.sparkContext.textFile(file).zipWithIndex()
-        found: list[Any] = numbered.filter(partial(_is_line, line)).take(1)
+        matches: list[Any] = numbered.filter(partial(_is_line, line)).take(1)
     except (Py4JJavaError, PySparkException):
         return None
-    return found[0][1] + 1 if found else None
+    return matches[0][1] + 1 if matches else None
 
 
 def _is_line(line: str, numbered: tuple[str, int]) -> bool:

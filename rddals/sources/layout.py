@@ -1,7 +1,4 @@
-"""How a text file of ratings is laid out, told from its name and its first line.
-
-Nothing here knows of Spark.
-"""
+"""Detect the layout of a text file of ratings from its name and first line, without Spark."""
 
 from __future__ import annotations
 
@@ -16,16 +13,16 @@ from rddals.sources.columns import ROLES, pick_columns
 
 __all__ = ["PARQUET", "PUBLISHED", "Layout", "complaint", "detect", "split_line"]
 
-#: Published under these names with these separators, and without a header.
+#: Separator and number of fields of the published MovieLens files, which have no header.
 PUBLISHED = {"u.data": ("\t", 4), "ratings.dat": ("::", 4)}
 
-#: What names of Parquet end in.
+#: Suffixes of Parquet files.
 PARQUET = (".parquet", ".parq")
 
 SEPARATORS = {"::": "'::' separated", "\t": "tab separated", ",": "comma separated"}
 SEPARATORS |= {";": "semicolon separated", "|": "'|' separated"}
 
-#: First bytes of what is not text.
+#: First bytes of files that are not delimited text.
 MAGIC = {
     "PK\x03\x04": "a zip archive; unpack it first",
     "\x1f": "gzip data; give it a name that ends in .gz",
@@ -38,19 +35,19 @@ MAGIC = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the three values of a rating stand in a line.
+    """Layout of a line: separator, and positions of the three values of a rating.
 
     Attributes
     ----------
     separator : str
     fields : int
-        How many a line has.
+        Number of fields per line.
     columns : tuple of int
         Positions of user, item and rating.
     header : str or None
-        The header line, as it stands in the file.
+        Header line, verbatim. None without a header.
     names : tuple of str
-        What the header calls user, item and rating; empty without one.
+        Header names of user, item and rating; empty without a header.
     """
 
     separator: str
@@ -60,12 +57,12 @@ class Layout:
     names: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """The layout in a few words."""
+        """Return the layout in a few words."""
         names = f"columns {', '.join(self.names)}" if self.names else "no header"
         return f"{SEPARATORS[self.separator]}, {names}"
 
     def complaint(self, line: str) -> str:
-        """What is wrong with a line that could not be read."""
+        """Return what is wrong with a line that could not be parsed."""
         values = split_line(line, self.separator)
         if len(values) != self.fields:
             return (
@@ -76,11 +73,11 @@ class Layout:
 
 
 def complaint(values: Sequence[object]) -> str:
-    """What is wrong with the user, item and rating that could not be read."""
+    """Return what is wrong with a user, item and rating that could not be parsed."""
     for role, value in zip(ROLES, values, strict=True):
         text = "" if value is None else str(value).strip()
         if not text:
-            return f"no {role}; every rating needs one"
+            return f"no {role}; every rating needs one, add it or remove the rating"
         if role == "rating":
             try:
                 number = float(text)
@@ -92,27 +89,28 @@ def complaint(values: Sequence[object]) -> str:
         try:
             id_ = int(text)
         except ValueError:
-            return f"{role} {text!r} is not an integer; replace other keys by integers first"
+            return f"{role} {text!r} is not an integer; map keys to integers first"
         if not INT32_MIN <= id_ <= INT32_MAX:
-            return f"{role} {id_} does not fit 32 bits; replace such ids by smaller integers first"
-    return "it cannot be read as user, item and rating; repair or remove it"
+            return f"{role} {id_} does not fit 32 bits; map ids to smaller integers first"
+    return "not readable as user, item and rating; repair or remove it"
 
 
 def detect(line: str, name: str = "", columns: Sequence[str] | None = None) -> Layout:
-    """The layout of a file, from its first line that is not blank.
+    """Detect the layout of a file from its first line that is not blank.
 
     Parameters
     ----------
     line : str
+        First line that is not blank.
     name : str
-        The file's name without folders or ``.gz``.
+        Name of the file without folders and ``.gz``.
     columns : sequence of str, optional
-        What the header calls user, item and rating, instead of the usual names.
+        Header names of user, item and rating. By default common names are searched.
 
     Raises
     ------
     SourceError
-        If it is no text, or neither a rating nor a header that names all three columns.
+        If the line is not text, or neither a rating nor a header with all three columns.
     """
     _check_text(line)
     line = line.rstrip("\r\n")
@@ -121,20 +119,20 @@ def detect(line: str, name: str = "", columns: Sequence[str] | None = None) -> L
         return Layout(separator, fields, (0, 1, 2))
     separator = _separator(line)
     values = split_line(line, separator)
-    # A name is never a number: a first line that holds one is a rating, if perhaps a broken one.
+    # A line with a number is a rating, valid or not: column names are not numbers.
     if any(_is_number(value) for value in values):
         if columns:
             raise SourceError(
-                f"--columns names columns, but the first line is no header: {_short(line)}; "
-                "without a header the columns are user, item, rating, in this order"
+                f"--columns needs a header, but the first line is not a header: {_short(line)}; "
+                "omit --columns if the first fields are user, item, rating"
             )
         return Layout(separator, len(values), (0, 1, 2))
-    picked = pick_columns(values, columns)
-    return Layout(separator, len(values), picked, line, tuple(values[i] for i in picked))
+    positions = pick_columns(values, columns)
+    return Layout(separator, len(values), positions, line, tuple(values[i] for i in positions))
 
 
 def split_line(line: str, separator: str) -> list[str]:
-    """The fields of a line; quotes protect separators of one character."""
+    """Split a line into fields; quotes protect separators of one character."""
     if len(separator) > 1:
         return [field.strip() for field in line.split(separator)]
     return [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
@@ -145,19 +143,19 @@ def _separator(line: str) -> str:
         if len(split_line(line, separator)) >= 3:
             return separator
     raise SourceError(
-        f"the first line is neither a rating nor a header: {_short(line)}; fields are separated "
-        "by tabs, '::', commas, semicolons or '|', and there are three at least"
+        f"the first line is neither a rating nor a header: {_short(line)}; separate three or more "
+        "fields by tabs, '::', commas, semicolons or '|'"
     )
 
 
 def _check_text(line: str) -> None:
-    for magic, what in MAGIC.items():
+    for magic, format_and_remedy in MAGIC.items():
         if line.startswith(magic):
-            raise SourceError(f"it is {what}")
+            raise SourceError(f"the file is {format_and_remedy}")
     if any(char == "\ufffd" or (char < " " and char not in "\t\r") for char in line):
         raise SourceError(
-            f"it is not text, but starts with {line[:16]!a}; "
-            "ratings come as delimited text, gzipped or not, or as Parquet"
+            f"the file is not text, it starts with {line[:16]!a}; "
+            "pass delimited text, gzipped or not, or Parquet"
         )
 
 
@@ -169,8 +167,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _short(line: str) -> str:

@@ -1,6 +1,7 @@
-"""Ratings from files of this machine, without Spark, whose start would take longer than reading.
+"""Read ratings from local files without Spark, whose start takes longer than the reading.
 
-Only what is beyond doubt is read here; of all else, faulty lines included, Spark decides.
+Only files that Spark reads with the same result are read here. All others, such as files with
+faulty lines, are left to Spark.
 """
 
 from __future__ import annotations
@@ -22,48 +23,47 @@ from rddals.sources.layout import PARQUET, PUBLISHED, Layout, detect
 
 __all__ = ["LocalFileRatings", "read_local_ratings"]
 
-#: What Spark reads in one task at most, and what it adds for the opening of a file. With no more
-#: than this for every core, Spark would make as many blocks as there are cores, which is what a
-#: plan takes for its default.
+#: Maximum bytes that Spark reads in one task, and bytes that it adds per file. Up to this size per
+#: core, Spark would create as many blocks as there are cores, which is the default of a plan.
 BYTES_PER_CORE, BYTES_PER_FILE = 128 << 20, 4 << 20
-#: What this process is to hold at most, of what is in the files when it is unpacked.
-MOST_BYTES = 1 << 30
-#: A row of Parquet, in columns here.
+#: Maximum size of the uncompressed files in the memory of this process.
+MAX_BYTES = 1 << 30
+#: Memory of a row read from Parquet.
 BYTES_PER_ROW = 24
 
-#: A path that is more than the name of one file or directory (a glob, a URL), or no file's name.
+#: Paths that are not the name of one file or directory: globs, URLs, devices.
 _PATTERN = re.compile(r"[*?\[\]{}\\:%]|^-?$|^//|^/dev/|^/proc/")
-#: 0x10, which Arrow takes for a number and Spark does not; and what Spark takes for a comment.
-_DOUBTFUL = (b"0x", b"0X", b"\0")
-#: Text that Hadoop would unpack by these names.
-_PACKED = (".bz2", ".deflate", ".lz4", ".snappy", ".zst", ".zstd")
-#: More of a file is not looked at to find its first line.
-_LONG = 1 << 16
+#: Arrow parses 0x10 as a number and Spark does not; Spark treats NUL as the start of a comment.
+_AMBIGUOUS_BYTES = (b"0x", b"0X", b"\0")
+#: Suffixes of files that Hadoop decompresses.
+_COMPRESSED_SUFFIXES = (".bz2", ".deflate", ".lz4", ".snappy", ".zst", ".zstd")
+#: Maximum length of a first line, in bytes.
+_MAX_FIRST_LINE = 1 << 16
 
 
 @dataclass(frozen=True)
 class LocalFileRatings:
-    """Ratings, and the files that they are from; as `rddals.sources.faults.Ratings` names these."""
+    """Ratings in memory and their files, described as in `rddals.sources.faults.Ratings`."""
 
     paths: tuple[str, ...]
     description: str
     block: RatingBlock
 
 
-class _Doubt(Exception):
-    """Spark had better read it."""
+class _NeedsSpark(Exception):
+    """The files must be read by Spark."""
 
 
 def read_local_ratings(
     paths: Sequence[str], columns: Sequence[str] | None = None
 ) -> LocalFileRatings | None:
-    """Read ratings into memory, or leave them to `rddals.sources.readers`.
+    """Read ratings into memory, if Spark would read the same.
 
     Returns
     -------
-    FileRatings or None
-        None if they are not on this machine, or large, or not to be read without a doubt; and
-        without pyarrow.
+    LocalFileRatings or None
+        None if the files are not local, too large, or might be read differently by Spark, and if
+        pyarrow is not installed.
     """
     try:
         import pyarrow as pa
@@ -71,23 +71,23 @@ def read_local_ratings(
         return None
     unreadable = (OSError, EOFError, ValueError, MemoryError, zlib.error, pa.ArrowException)
     try:
-        found = tuple(_published(path) for path in paths)
-        files = [file for path in found for file in _files(path)]
-        sizes = sum(file.stat().st_size + BYTES_PER_FILE for file in files)
-        if not files or sizes > BYTES_PER_CORE * cores():
+        paths = tuple(_published(path) for path in paths)
+        files = [file for path in paths for file in _files(path)]
+        size = sum(file.stat().st_size + BYTES_PER_FILE for file in files)
+        if not files or size > BYTES_PER_CORE * cores():
             return None
         with files[0].open("rb") as first:
-            parquet = first.read(4) == b"PAR1"
-        read = _from_parquet if parquet else _from_text
-        description, blocks = read(files, found[0], columns)
+            is_parquet = first.read(4) == b"PAR1"
+        read = _from_parquet if is_parquet else _from_text
+        description, blocks = read(files, paths[0], columns)
         block = RatingBlock.concatenate(blocks)
-    except (_Doubt, SourceError, RatingError, *unreadable):
+    except (_NeedsSpark, SourceError, RatingError, *unreadable):
         return None
-    return LocalFileRatings(found, description, block) if len(block) else None
+    return LocalFileRatings(paths, description, block) if len(block) else None
 
 
 def _published(path: str) -> str:
-    """The ratings in a directory of MovieLens as published, else the path itself."""
+    """Return the path of the ratings in a MovieLens directory, else the path itself."""
     for name in (*PUBLISHED, "ratings.csv"):
         inside = f"{path.rstrip('/')}/{name}"
         if not path.endswith(name) and Path(inside).exists():
@@ -96,21 +96,20 @@ def _published(path: str) -> str:
 
 
 def _files(path: str) -> list[Path]:
-    """A file, or what Spark would read of a directory without any below it."""
+    """Return a file, or the files that Spark reads in a directory without subdirectories."""
     if _PATTERN.search(path):
-        raise _Doubt
-    place = Path(path)
-    files = [place]
-    if place.is_dir():
-        listed = sorted(place.iterdir())
-        files = [file for file in listed if file.name != "_SUCCESS" and file.name[0] != "."]
+        raise _NeedsSpark
+    files = [Path(path)]
+    if files[0].is_dir():
+        entries = sorted(files[0].iterdir())
+        files = [file for file in entries if file.name != "_SUCCESS" and file.name[0] != "."]
     for file in files:
         if (
             file.name[0] in "._"
             or not file.is_file()
-            or file.name.endswith((*_PACKED, "._COPYING_"))
+            or file.name.endswith((*_COMPRESSED_SUFFIXES, "._COPYING_"))
         ):
-            raise _Doubt
+            raise _NeedsSpark
     return files
 
 
@@ -118,40 +117,42 @@ def _from_text(
     files: Sequence[Path], path: str, columns: Sequence[str] | None
 ) -> tuple[str, list[RatingBlock]]:
     if path.rstrip("/").endswith(PARQUET):
-        raise _Doubt
+        raise _NeedsSpark
     name = Path(path).name.removesuffix(".gz")
-    blocks, found, room = [], None, MOST_BYTES
+    blocks, first_layout, free_bytes = [], None, MAX_BYTES
     for content in _contents(files):
-        room -= len(content)
-        line = _line(content)
+        free_bytes -= len(content)
+        line = _first_line(content)
         layout = detect(line.decode(), name, columns)
         quote = content.find(b'"', 0 if layout.header is None else len(line))
-        if room < 0 or quote >= 0 or (found or layout) != layout:
-            raise _Doubt
+        if free_bytes < 0 or quote >= 0 or (first_layout or layout) != layout:
+            raise _NeedsSpark
         blocks.append(_parsed(content, layout))
-        found = layout
-    if found is None:
-        raise _Doubt
-    return found.describe(), blocks
+        first_layout = layout
+    if first_layout is None:
+        raise _NeedsSpark
+    return first_layout.describe(), blocks
 
 
 def _contents(files: Sequence[Path]) -> Iterator[bytes]:
-    """What is in files that are not empty; a field is what stands between two separators."""
+    """Yield the uncompressed content of each file that is not empty."""
     for file in files:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-            content: bytes = stream.read(MOST_BYTES + 1)
-        # A mark of the byte order is no doubt for Arrow, and a fault for Spark.
-        if content.startswith(b"\xef\xbb\xbf") or any(mark in content for mark in _DOUBTFUL):
-            raise _Doubt
+            content: bytes = stream.read(MAX_BYTES + 1)
+        # Arrow skips a byte order mark; Spark reads it as part of the first field.
+        if content.startswith(b"\xef\xbb\xbf") or any(
+            ambiguous in content for ambiguous in _AMBIGUOUS_BYTES
+        ):
+            raise _NeedsSpark
         if content:
             yield content
 
 
-def _line(content: bytes) -> bytes:
-    """The first line, without its end."""
-    lines = content[:_LONG].splitlines()
-    if len(lines) == 1 and len(content) > _LONG:
-        raise _Doubt
+def _first_line(content: bytes) -> bytes:
+    """Return the first line, without its line break."""
+    lines = content[:_MAX_FIRST_LINE].splitlines()
+    if len(lines) == 1 and len(content) > _MAX_FIRST_LINE:
+        raise _NeedsSpark
     return lines[0]
 
 
@@ -159,12 +160,12 @@ def _parsed(content: bytes, layout: Layout) -> RatingBlock:
     import pyarrow as pa
     from pyarrow import csv
 
-    # Arrow separates by one character: between two colons there is an empty field.
+    # Arrow separates by one character, so '::' adds an empty field between its two colons.
     step = len(layout.separator)
     names = [str(field) for field in range(layout.fields * step - step + 1)]
     types = {names[step * column]: pa.int32() for column in layout.columns[:2]}
     types |= {names[step * layout.columns[2]]: pa.float32()}
-    types |= {name: pa.null() for place, name in enumerate(names) if place % step}
+    types |= {name: pa.null() for position, name in enumerate(names) if position % step}
     table = csv.read_csv(
         pa.py_buffer(content),
         read_options=csv.ReadOptions(column_names=names, skip_rows=int(layout.header is not None)),
@@ -182,16 +183,16 @@ def _from_parquet(
     from pyarrow import parquet
 
     if any(file.suffix == ".gz" for file in files):
-        raise _Doubt
+        raise _NeedsSpark
     opened = [parquet.ParquetFile(file) for file in files]
     schema = opened[0].schema_arrow
-    if sum(file.metadata.num_rows for file in opened) * BYTES_PER_ROW > MOST_BYTES:
-        raise _Doubt
+    if sum(file.metadata.num_rows for file in opened) * BYTES_PER_ROW > MAX_BYTES:
+        raise _NeedsSpark
     if not all(
         file.schema_arrow.equals(schema) and _is_plain(file.schema_arrow) for file in opened
     ):
-        raise _Doubt
-    names = [schema.names[place] for place in pick_columns(schema.names, columns)]
+        raise _NeedsSpark
+    names = [schema.names[position] for position in pick_columns(schema.names, columns)]
     blocks = []
     for file in opened:
         table = file.read(columns=names)
@@ -200,20 +201,23 @@ def _from_parquet(
 
 
 def _is_plain(schema: Any) -> bool:
-    """Whether Spark reads all columns of a Parquet file, and as Arrow does."""
+    """Return whether Spark reads all columns of a Parquet file as Arrow does."""
     from pyarrow import types
 
-    plain = [types.is_boolean, types.is_integer, types.is_float32, types.is_float64]
-    plain += [types.is_decimal, types.is_string, types.is_binary, types.is_date32]
-    distinct = {name.lower() for name in schema.names}
-    # What Spark wrote names the columns a second time.
-    written = (schema.metadata or {}).get(b"org.apache.spark.sql.parquet.row.metadata")
-    again = written is None or [f["name"] for f in json.loads(written)["fields"]] == schema.names
+    type_checks = [types.is_boolean, types.is_integer, types.is_float32, types.is_float64]
+    type_checks += [types.is_decimal, types.is_string, types.is_binary, types.is_date32]
+    distinct_names = {name.lower() for name in schema.names}
+    # Files written by Spark list the columns a second time, in the metadata.
+    spark_schema = (schema.metadata or {}).get(b"org.apache.spark.sql.parquet.row.metadata")
+    same_names = (
+        spark_schema is None
+        or [field["name"] for field in json.loads(spark_schema)["fields"]] == schema.names
+    )
     return (
-        again
-        and len(distinct) == len(schema.names)
+        same_names
+        and len(distinct_names) == len(schema.names)
         and all(
-            any(is_one(column.type) for is_one in plain)
+            any(check(column.type) for check in type_checks)
             or (types.is_timestamp(column.type) and column.type.unit in ("ms", "us"))
             for column in schema
         )
@@ -224,8 +228,8 @@ def _block(columns: Sequence[Any]) -> RatingBlock:
     from pyarrow import types
 
     users, products, ratings = columns
-    whole = all(types.is_integer(ids.type) for ids in (users, products))
-    number = types.is_integer(ratings.type) or types.is_floating(ratings.type)
-    if not (whole and number) or any(column.null_count for column in columns):
-        raise _Doubt
+    integer_ids = all(types.is_integer(ids.type) for ids in (users, products))
+    numeric = types.is_integer(ratings.type) or types.is_floating(ratings.type)
+    if not (integer_ids and numeric) or any(column.null_count for column in columns):
+        raise _NeedsSpark
     return RatingBlock.from_columns(*(column.to_numpy() for column in columns))

@@ -1,4 +1,4 @@
-"""Paths of ratings: how they are written, and the first line that is there."""
+"""Paths of rating files: conversions, and the first line of a file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["escaped", "first_line", "path_of", "plain", "quoted"]
 
 
 def first_line(spark: SparkSession, path: str) -> str | None:
-    """The first line of a file that is not blank, unpacked if its name says so; None without one.
+    """Return the first line that is not blank of a possibly compressed file; None without one.
 
     Raises
     ------
     SourceError
-        If it cannot be read.
+        If the file cannot be read.
     """
     files, location = located(spark.sparkContext, path)
     jvm: Any = spark._jvm
@@ -42,7 +42,7 @@ def first_line(spark: SparkSession, path: str) -> str | None:
         finally:
             stream.close()
     except (Py4JJavaError, PySparkException) as error:
-        remedy = "; rename it: Hadoop reads no file with a colon in its name"
+        remedy = "; rename it: Hadoop cannot read a file with a colon in its name"
         colon = ":" in path.rpartition("/")[2]
         raise SourceError(
             f"{plain(path)} cannot be read: {summary(error)}{remedy if colon else ''}"
@@ -50,21 +50,21 @@ def first_line(spark: SparkSession, path: str) -> str | None:
 
 
 def plain(path: str) -> str:
-    """A path as people write it."""
+    """Return a path without the scheme of local files."""
     return re.sub("^file:/+", "/", path)
 
 
 def path_of(spark: SparkSession, url: str) -> str:
-    """The path, with its scheme, of what Spark's logs name by a URL."""
+    """Return the path, with its scheme, of a URL in Spark's logs."""
     return qualified(spark, unquote(url))
 
 
 def escaped(path: str) -> str:
-    """A path that Spark does not take for a pattern."""
+    """Escape a path so that Spark does not treat it as a pattern."""
     return re.sub(r"([*?\[\]{}\\])", r"\\\1", path)
 
 
 def quoted(paths: tuple[str, ...]) -> str:
-    """Paths as a message quotes them."""
+    """Return at most two paths, and the number of others, for messages."""
     more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
     return ", ".join(map(plain, paths[:2])) + more

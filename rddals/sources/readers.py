@@ -1,4 +1,4 @@
-"""Ratings from files, read by Spark: delimited text or Parquet, plain or compressed."""
+"""Read ratings from files with Spark: delimited text or Parquet, plain or compressed."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ __all__ = ["read_batch", "read_ratings"]
 def read_ratings(
     spark: SparkSession, paths: Sequence[str], columns: Sequence[str] | None = None
 ) -> Ratings:
-    """Find out how ratings are laid out, by their name and first line, and have Spark read them.
+    """Read ratings with Spark; their format is detected from the name and first line.
 
     Parameters
     ----------
     spark : SparkSession
     paths : sequence of str
-        Files, directories or globs, all of one format. In a directory that holds MovieLens as
-        published, its ratings are found.
+        Files, directories or globs, all of one format. In a published MovieLens directory, only
+        the ratings are read.
     columns : sequence of str, optional
-        What the columns of users, items and ratings are called, if not by a usual name.
+        Names of the columns of user, item and rating. By default common names are searched.
 
     Raises
     ------
     SourceError
-        If there is nothing at a path, or nothing in it, or it is no file of ratings.
+        If a path does not exist, is empty, or is not a file of ratings.
     """
     for path in paths:
         if path in ("-", "/dev/stdin"):
@@ -53,7 +53,7 @@ def read_ratings(
             return _from_parquet(spark, paths, columns)
         first = spark.read.text(list(paths)).filter(_not_blank(F.col("value"))).first()
         if first is None:
-            raise SourceError("it is empty; a file of ratings has one to a line")
+            raise SourceError("the file is empty; pass one with a rating per line")
         if first["value"].startswith("PAR1"):
             return _from_parquet(spark, paths, columns)
         return _from_text(spark, paths, detect(first["value"], name, columns))
@@ -65,28 +65,29 @@ def read_batch(
     columns: Sequence[str] | None = None,
     form: str | None = None,
 ) -> Ratings | None:
-    """Files that came together, read as `read_ratings` does; None if there is no line in any.
+    """Read the files of one batch like `read_ratings`; return None if all are empty.
 
     Parameters
     ----------
     spark : SparkSession
     files : sequence of str
-        Each one file; no patterns.
+        Paths of files, without patterns.
     columns : sequence of str, optional
+        Names of the columns of user, item and rating. By default common names are searched.
     form : {"csv", "parquet"}, optional
-        What they are, if that is not to be told from names and first lines.
+        Format of the files. By default it is detected from names and first lines.
 
     Raises
     ------
     SourceError
-        If one is gone, or no file of ratings, or laid out in another way than the rest.
+        If a file is missing, is not a file of ratings, or has another layout than the rest.
     """
-    found: dict[str, Layout | None] = {}
+    layouts: dict[str, Layout | None] = {}
     for file in files:
         if not exists(spark, file):
             raise SourceError(
-                f"{plain(file)} was found and is gone before it was learned; put it back, or an "
-                "empty file in its place"
+                f"{plain(file)} is missing and has not been learned; restore it, or put an empty "
+                "file in its place"
             )
         line = first_line(spark, file)
         if line is None:
@@ -94,59 +95,59 @@ def read_batch(
         name = file.rpartition("/")[2].removesuffix(".gz")
         is_parquet = name.endswith(PARQUET) or line.startswith("PAR1")
         if form == "parquet" or (form is None and is_parquet):
-            found[file] = None
+            layouts[file] = None
         else:
             with _naming_files((file,)):
-                found[file] = detect(line, name, columns)
-    if not found:
+                layouts[file] = detect(line, name, columns)
+    if not layouts:
         return None
-    (first, layout), *others = found.items()
+    (first, layout), *others = layouts.items()
     for file, other in others:
         if other != layout:
             raise SourceError(
-                f"{plain(file)} is {_described(other)} and {plain(first)} is {_described(layout)}; "
-                "files of one batch have the same columns in the same places: make them alike, "
-                "where they are, or begin with --files-per-batch 1"
+                f"{plain(file)} is {_describe(other)} and {plain(first)} is {_describe(layout)}; "
+                "files of one batch need the same columns in the same order: edit them in place, "
+                "or start a new stream with --files-per-batch 1"
             )
-    paths = tuple(map(escaped, found))
+    paths = tuple(map(escaped, layouts))
     with _naming_files(paths):
         if layout is None:
             return _from_parquet(spark, paths, columns)
         return _from_text(spark, paths, layout)
 
 
-def _described(layout: Layout | None) -> str:
+def _describe(layout: Layout | None) -> str:
     return "Parquet" if layout is None else layout.describe()
 
 
 @contextmanager
 def _naming_files(paths: tuple[str, ...]) -> Iterator[None]:
-    """Let what fails meanwhile name the files, and say what to look at."""
+    """Name the files in errors raised in the block, with a remedy."""
     try:
         yield
     except SourceError as error:
         raise SourceError(f"{quoted(paths)}: {error}") from None
     except (Py4JJavaError, PySparkException) as error:
         if "PATH_NOT_FOUND" in str(error):
-            pattern = "; Spark takes *, ?, [ and { for patterns: escape them with a backslash"
+            pattern = "; Spark treats *, ?, [ and { as patterns: escape them with a backslash"
             raise SourceError(
-                f"{quoted(paths)}: there is no such file or directory; check the path"
+                f"{quoted(paths)}: no such file or directory; check the path"
                 + (pattern if any(Path(path).exists() for path in paths) else "")
             ) from error
         raise SourceError(
             f"{quoted(paths)} cannot be read: {summary(error)}; "
-            "check that it is complete, and that its name fits its format"
+            "check that it is complete and that its name matches its format"
         ) from error
 
 
 def _from_text(spark: SparkSession, paths: tuple[str, ...], layout: Layout) -> Ratings:
     lines = spark.read.text(list(paths)).filter(_not_blank(F.col("value")))
-    if layout.header is not None:  # every file has its own
+    if layout.header is not None:  # every file has a header
         lines = lines.filter(F.col("value") != layout.header)
     kinds = dict(zip(layout.columns, ("int", "int", "float"), strict=True))
     schema = [f"c{field} {kinds.get(field, 'string')}" for field in range(layout.fields)]
-    # Text is split into lines first and into fields here, so that a line that cannot be read is
-    # still there to be shown.
+    # Text is split into lines before fields, so that an error can quote a line that cannot be
+    # parsed.
     parsed = F.from_csv(
         F.col("value"),
         ", ".join([*schema, "malformed string"]),
@@ -159,14 +160,14 @@ def _from_text(spark: SparkSession, paths: tuple[str, ...], layout: Layout) -> R
         },
     )
     values = [F.col(f"parsed.c{column}") for column in layout.columns]
-    # Too many or too few fields: none of them can be trusted.
-    sound = [F.when(F.col("parsed.malformed").isNull(), value) for value in values]
+    # With too many or too few fields, the position of a value is unknown.
+    valid_values = [F.when(F.col("parsed.malformed").isNull(), value) for value in values]
     rows = lines.withColumn("file", F.col("_metadata.file_path")).withColumn("parsed", parsed)
     return Ratings(
         paths=paths,
         description=layout.describe(),
-        frame=lines.withColumn("parsed", parsed).select(*_named(sound)),
-        faulty=rows.select("file", F.col("value").alias("line"), *_named(sound))
+        frame=lines.withColumn("parsed", parsed).select(*_named(valid_values)),
+        faulty=rows.select("file", F.col("value").alias("line"), *_named(valid_values))
         .filter(_is_faulty())
         .select("file", "line"),
         layout=layout,
@@ -177,15 +178,15 @@ def _from_parquet(
     spark: SparkSession, paths: tuple[str, ...], columns: Sequence[str] | None
 ) -> Ratings:
     if paths[0].endswith(".gz"):
-        raise SourceError("it is gzipped Parquet; gunzip it, Parquet is compressed inside")
+        raise SourceError("the file is gzipped Parquet; gunzip it, Parquet compresses itself")
     frame = spark.read.parquet(*paths)
     names = [frame.columns[position] for position in pick_columns(frame.columns, columns)]
     for role, name in zip(ROLES, names, strict=True):
         kind = frame.schema[name].dataType
         if not isinstance(kind, (NumericType, BooleanType)):
             raise SourceError(
-                f"column {name!r} is of type {kind.simpleString()}; "
-                f"{'ratings are numbers' if role == 'rating' else 'ids are integers'}"
+                f"column {name!r} has type {kind.simpleString()}; "
+                f"convert {'ratings to numbers' if role == 'rating' else 'ids to integers'}"
             )
     values = [frame[f"`{name.replace('`', '``')}`"] for name in names]
     rows = frame.select(F.col("_metadata.file_path").alias("file"), *_named(values))
@@ -206,7 +207,7 @@ def _named(values: Sequence[Column]) -> list[Column]:
 
 
 def _is_faulty() -> Column:
-    """Whether a row of user, product and rating cannot be trained on; never null."""
+    """Return a condition, never null, that a row is not a valid rating."""
     rating = F.col("rating").cast("float")
     faulty = rating.isNull() | F.isnan(rating) | (F.abs(rating) == float("inf"))
     for name in ("user", "product"):
@@ -220,7 +221,7 @@ def _not_blank(value: Column) -> Column:
 
 
 def _published(spark: SparkSession, path: str) -> str:
-    """The ratings in a directory of MovieLens as published, else the path itself."""
+    """Return the path of the ratings in a MovieLens directory, else the path itself."""
     for name in (*PUBLISHED, "ratings.csv"):
         if not path.endswith(name) and exists(spark, f"{path.rstrip('/')}/{name}"):
             return f"{path.rstrip('/')}/{name}"

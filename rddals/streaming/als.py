@@ -1,4 +1,4 @@
-"""The front door to streams: ``StreamingALS``."""
+"""Matrix factorisation of streams: ``StreamingALS``."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from functools import partial
 from types import MethodType
 from typing import Any
 
-from pyspark import RDD, SparkContext
+from pyspark import SparkContext
 from pyspark.sql import DataFrame
 
-from partitioners import Partitioner
+from partitioners import HashPartitioner
 from rddals.config import StreamSettings
 from rddals.errors import RatingError, SettingError
 from rddals.model.matrix import MatrixFactorizationModel, check_location
-from rddals.rdds.context import head
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source, usable_batches
 from rddals.rdds.links import NoRatingsError
 from rddals.rdds.placement import Placements
 from rddals.rdds.task_reports import TaskReports
-from rddals.streaming.batch import BatchLearned, learn
+from rddals.streaming.batch import BatchLearned
 from rddals.streaming.checkpoint import Checkpoint
 from rddals.streaming.file_source import split_merged_batch
 from rddals.streaming.history import all_ratings
@@ -33,26 +32,26 @@ from rddals.streaming.state import StreamState
 
 __all__ = ["StreamingALS"]
 
-#: Settings that do not tell what is learned.
+#: Settings that do not affect what is learned; a restored stream may change them.
 MUTABLE = ("exchange", "bad_ratings")
-#: Settings that callers spell another way.
-SPELLING = {"bias_lambda": "biasLambda"}
-#: Settings that say where ids live, which a model has said already.
+#: Arguments whose setting has another name.
+ARGUMENT_NAMES = {"bias_lambda": "biasLambda"}
+#: Placement arguments. They are refused with a batch-trained model, which has a placement.
 PLACEMENT = ("userPartitioner", "productPartitioner", "userBlocks", "productBlocks")
 
 
 class _Train:
-    """``train``: of the class it makes models, of an object it goes on with its own."""
+    """``train``: returns a new model on the class, updates ``model`` on an instance."""
 
-    def __init__(self, of_class: Callable[..., Any]) -> None:
-        self._of_class = of_class
-        self.__doc__ = of_class.__doc__
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
 
     def __get__(self, als: StreamingALS | None, owner: type[StreamingALS]) -> Callable[..., Any]:
         if als is None:
-            return MethodType(self._of_class, owner)
+            return MethodType(self._function, owner)
 
-        # foreachRDD of a DStream counts arguments, and `self` of a bound method as one.
+        # DStream.foreachRDD counts arguments, and counts `self` of a bound method as one.
         def train(ratings: Any) -> None:
             als._train(ratings)
 
@@ -61,15 +60,15 @@ class _Train:
 
 
 class StreamingALS:
-    """A biased matrix factorisation, learned batch by batch.
+    """Biased matrix factorisation, learned batch by batch.
 
     The model predicts ``mean + b_user + b_product + U_user . P_product`` [1]_. There are two ways
-    to learn it::
+    to train it::
 
-        model = StreamingALS.train(first)          # models that never change
+        model = StreamingALS.train(first)          # immutable models
         model = model.train(second)
 
-        als = StreamingALS()                       # one that does
+        als = StreamingALS()                       # holds the latest model
         stream.foreachRDD(als.train)
         als.model.predict(user, product)
 
@@ -78,44 +77,45 @@ class StreamingALS:
     rank : int
         Length of a factor.
     iterations : int
-        How often each batch is gone through.
+        Number of passes over each batch.
     lambda_ : float, optional
-        Weight of the penalty: for "sgd" in every rating, 0.05 if left out; for "als" in every
-        id's factor, 8 if left out.
+        Weight of the penalty: for "sgd" in every rating, 0.05 by default; for "als" in every
+        id's factor, 8 by default.
     gamma : float, optional
-        Learning rate of "sgd"; 0.5 if left out.
+        Learning rate of "sgd"; 0.5 by default.
     blocks : int
-        Blocks of each side; -1 takes what `rddals.ALS.train` would for the first batch.
+        Number of blocks of each side; -1 uses the default of `rddals.ALS.train` for the first
+        batch.
     seed : int, optional
-        For new products' factors; drawn if left out.
+        Seed of new products' factors; random by default.
     update : {"sgd", "als"}
         How a batch is learned. "sgd" moves the rows of its users and products along the gradient
-        of its ratings, and keeps no rating. "als" solves these rows anew from all ratings of
-        theirs so far, which it keeps.
+        of its ratings, and stores no ratings. "als" solves these rows again from all their
+        ratings so far, which it stores.
     biasLambda : pair of float, optional
-        Weights of the penalty of "als" in every user's and every product's bias; (10, 2) if left
-        out.
+        Weights of the penalty of "als" in every user's and every product's bias; (10, 2) by
+        default.
     userPartitioner, productPartitioner, userBlocks, productBlocks
-        As for `rddals.ALS.train`; fitted to the first batch, where they are fitted.
+        As for `rddals.ALS.train`. Placements that depend on the ratings use the first batch.
     exchange : {"auto", "shuffle", "broadcast", "join"}
-        How rows reach the blocks that need them, batch by batch.
+        How rows reach the blocks that need them; "auto" chooses for each batch.
     badRatings : {"raise", "skip"}
-        What to do about what cannot be learned from: a rating that is not finite, an id that is
-        none. What is skipped is counted.
+        Whether ratings that are not finite or have an invalid id raise an error, or are skipped
+        and counted.
     checkpointLocation : str, optional
-        A directory of any file system that Spark knows, to which the state is saved after every
-        batch. A stream that was killed goes on from there: the model is what it was after the
-        last batch that was saved, and ids live where they did, whatever placement is asked for.
+        A directory on any file system that Spark supports. The state is saved there after every
+        batch. A stream that was killed resumes with the model of the last saved batch and its
+        placement; the placement arguments are then ignored.
     userCol, itemCol, ratingCol : str, optional
-        Columns of DataFrames, as for `rddals.ALS.train`.
+        DataFrame columns, as for `rddals.ALS.train`.
 
     Attributes
     ----------
     model : StreamingModel or None
-        The latest; None before the first rating. It may be set, to a model of before or to one
-        that goes on from a batch training.
+        The latest model; None before the first rating. It may be set, for example to an earlier
+        model or to one that continues a batch-trained model.
     learned : BatchLearned or None
-        What became of the last batch of this object, with or without a rating; None before it.
+        Result of this object's last batch, with or without ratings; None before the first.
 
     References
     ----------
@@ -174,19 +174,19 @@ class StreamingALS:
         model: StreamingModel | MatrixFactorizationModel | None = None,
         **settings: Any,
     ) -> Any:
-        """A model that has learned from one batch of ratings.
+        """Return a model that has learned one batch of ratings.
 
         Parameters
         ----------
         ratings : RDD or DataFrame
-            As `rddals.ALS.train` takes them. Several ratings of a product by a user are
-            observations of their own.
+            As for `rddals.ALS.train`. Several ratings of a product by the same user are separate
+            observations.
         model : StreamingModel or MatrixFactorizationModel, optional
-            What to go on from. One that was trained on batches, on explicit ratings, predicts the
-            same when the stream begins; it stays as it is.
+            Model to continue from; it stays unchanged. A `MatrixFactorizationModel` must be
+            trained on explicit ratings; the stream starts with its predictions.
         **settings
-            As the class takes them. Not with a `StreamingModel`, which has its own; not `rank` or
-            placements with a `MatrixFactorizationModel`.
+            Arguments of the class. A `StreamingModel` has its own and permits none; a
+            `MatrixFactorizationModel` has its own rank and placement.
 
         Returns
         -------
@@ -195,11 +195,11 @@ class StreamingALS:
         Raises
         ------
         SettingError
-            If a setting is out of its range.
+            If a setting is out of range.
         RatingError, RatingTypeError
-            If there is no rating, or something that cannot be learned from.
+            If there are no ratings, or one is invalid.
         InconsistentRatingsError
-            If `ratings` changes from one computation to the next.
+            If `ratings` changes between computations.
         OverflowingRatingsError
             If ratings are so large that rows are not finite.
         """
@@ -218,8 +218,8 @@ class StreamingALS:
             )
         if settings:
             raise SettingError(
-                f"{', '.join(sorted(settings))}: a model keeps the settings it was made with; "
-                "leave them out, or leave out the model."
+                f"{', '.join(sorted(settings))} cannot be passed with a StreamingModel, which has "
+                "its own settings; omit them, or omit the model."
             )
         return model.train(ratings)
 
@@ -230,113 +230,111 @@ class StreamingALS:
         for name in ("rank", "blocks", *PLACEMENT):
             if name in settings:
                 raise SettingError(
-                    f"{name}: a stream keeps that of the model it goes on from; leave it out."
+                    f"{name} cannot be passed with a MatrixFactorizationModel, which sets it; "
+                    "omit it."
                 )
         if settings.get("checkpointLocation") is not None:
             raise SettingError(
-                "checkpointLocation: a model is not saved batch by batch, a StreamingALS is; make "
-                "one with it and set its model to StreamingALS.train(ratings, model)."
+                "checkpointLocation: only a StreamingALS object saves its state after every batch; "
+                "create one with it and set its model to StreamingALS.train(ratings, model)."
             )
         if model._settings is not None and model._settings.objective.implicit:
             raise SettingError(
-                "The model was trained on implicit feedback, which says how sure a preference is "
-                "and not what the rating was; a stream goes on from explicit ratings."
+                "The model was trained on implicit feedback, but a stream can only continue a "
+                "model of explicit ratings; train one with ALS.train."
             )
         als = cls(rank=model.rank, **settings)
         if als._settings.update == "als":
             raise SettingError(
-                "update='als' learns from all ratings, which a batch-trained model does not have; "
-                "begin with these: StreamingALS.train(ratings, update='als')."
+                "update='als' needs all past ratings, which a batch-trained model does not have; "
+                "start with the ratings: StreamingALS.train(ratings, update='als')."
             )
         state = StreamState.of_factors(model._factors(), model.rank)
         return StreamingModel(state, als._settings, als._columns, None)
 
     def _train(self, ratings: Any) -> None:
-        """Learn from the next batch; `model` is the new model then.
+        """Learn the next batch and set `model` to the new model.
 
         Parameters
         ----------
         ratings : RDD or DataFrame
-            As `rddals.ALS.train` takes them. If there is none, nothing is learned.
+            As for `rddals.ALS.train`. A batch without ratings teaches nothing.
         """
-        self._learn((ratings,), None)
+        self._learn((ratings,), self._batch_id)
 
-    def updateBatch(self, ratings: Any, batchId: int) -> None:
-        """Learn from a batch that has a number, for ``writeStream.foreachBatch``.
+    def updateBatch(self, ratings: Any, batchId: int) -> list[BatchLearned]:
+        """Learn a numbered batch, for ``writeStream.foreachBatch``.
 
-        After a crash Spark repeats the last batch, under the same number. If the checkpoint has it
-        already, nothing is learned from it again. A batch that Spark has made of files that it
-        found one after another, because it was killed in between, is learned as several.
+        After a crash Spark repeats the last batch under the same number; it is not learned again
+        if the checkpoint already has it. A crash can also make Spark merge files that it found
+        one after another into one batch; they are learned as separate batches.
 
         Parameters
         ----------
         ratings : DataFrame or RDD, or a list or an iterator of them
-            Several are learned one after another, each as a batch, and are saved together.
+            Several are learned one after another, each as a batch, and saved together.
         batchId : int
+            Number of the batch.
+
+        Returns
+        -------
+        list of BatchLearned
+            One result for each batch in `ratings`; empty if the checkpoint already has the number.
 
         Raises
         ------
         SettingError
-            If a batch with a higher number was learned before.
+            If a batch with a higher number was already learned.
         RddalsError
-            As `train` does.
+            As for `train`.
         """
         if self._batch_id is not None and batchId < self._batch_id:
             raise SettingError(
-                f"Batch {batchId} comes after batch {self._batch_id}: the query has begun anew, "
-                "without its own checkpoint, and the model has not. Restore the query's, or begin "
-                "both anew."
+                f"Batch {batchId} arrived after batch {self._batch_id} was already learned: the "
+                "query was restarted without its own checkpoint, and the model was not. Restore "
+                "the query's checkpoint, or start both again."
             )
-        if batchId != self._batch_id:
-            with _batches(ratings, batchId) as batches:
-                self._learn(batches, batchId)
+        if batchId == self._batch_id:
+            return []
+        with _batches(ratings, batchId) as batches:
+            return self._learn(batches, batchId)
 
-    def _learn(self, batches: Iterable[Any], batch_id: int | None) -> None:
-        model = self.model
+    def _learn(self, batches: Iterable[Any], batch_id: int | None) -> list[BatchLearned]:
+        """Learn batches one after another and save the state once; change nothing on errors."""
+        model, results = self.model, []
         for ratings in batches:
-            model = self._next_model(model, ratings)
-        if batch_id is None:
-            batch_id = self._batch_id
+            updated = (model or self._empty_model(ratings)).train(ratings)
+            assert updated.learned is not None
+            results.append(updated.learned)
+            model = updated if updated.ratings else None
         if model is not None and self._checkpoint is not None:
             self._checkpoint.save(model._usable_state(), model._settings, batch_id)
         self.model, self._batch_id = model, batch_id
+        if results:
+            self.learned = results[-1]
+        return results
 
-    def _next_model(self, model: StreamingModel | None, ratings: Any) -> StreamingModel | None:
-        """The model after a batch; None as long as there was no rating."""
-        if model is not None:
-            model = model.train(ratings)
-            self.learned = model.learned
-            return model
-        self.learned = BatchLearned(1, 0, 0)
+    def _empty_model(self, ratings: Any) -> StreamingModel:
+        """Return a model without rows, whose placements are fitted to the valid ratings."""
         source = rating_source(ratings, self._columns)
-        placed = self._partitioners(source) if head(source) else None
-        if placed is None:
-            return None
-        users, products = placed
-        history = None
-        if self._settings.update == "als":
-            history = (Levels(users, (), all_ratings), Levels(products, (), all_ratings))
-        state = StreamState((Levels(users), Levels(products)), history=history)
-        state, self.learned = learn(source, state, self._settings)
-        if not state.ratings:
-            return None
-        return StreamingModel(state, self._settings, self._columns, self.learned)
-
-    def _partitioners(self, source: RDD[Any]) -> tuple[Partitioner, Partitioner] | None:
-        """Where ids live, fitted to what can be learned from; None if nothing can."""
         task_reports = TaskReports(source.context)
         try:
             if self._settings.bad_ratings == "skip":
                 source = source.mapPartitionsWithIndex(partial(usable_batches, task_reports))
-            return self._placements.partitioners(source)
+            users, products = self._placements.partitioners(source)
         except NoRatingsError:
-            self.learned = BatchLearned(1, 0, sum(task_reports.take("skipped")))
-            return None
+            # Nothing will be learned from this batch, so any placement will do.
+            users = products = HashPartitioner(1)
         finally:
             task_reports.close()
+        history = None
+        if self._settings.update == "als":
+            history = (Levels(users, (), all_ratings), Levels(products, (), all_ratings))
+        state = StreamState((Levels(users), Levels(products)), history=history)
+        return StreamingModel(state, self._settings, self._columns, None)
 
     def _restore(self, location: Any, seeded: bool) -> None:
-        """Go on from what is saved at `location`, and save there from now on."""
+        """Resume from the state saved at `location`, if any, and save there from now on."""
         sc = SparkContext._active_spark_context
         if sc is None:
             raise SettingError(
@@ -349,22 +347,28 @@ class StreamingALS:
             return
         if not seeded:
             self._settings = replace(self._settings, seed=saved.settings.seed)
-        asked, had = self._settings.document(), saved.settings.document()
-        differing = [name for name in had if name not in MUTABLE and had[name] != asked.get(name)]
+        requested, previous = self._settings.document(), saved.settings.document()
+        differing = [
+            name
+            for name in previous
+            if name not in MUTABLE and previous[name] != requested.get(name)
+        ]
         if differing:
             for levels in saved.state.all_levels:
                 levels.retain().release()
-            was = ", ".join(f"{SPELLING.get(name, name)}={had[name]!r}" for name in differing)
+            values = ", ".join(
+                f"{ARGUMENT_NAMES.get(name, name)}={previous[name]!r}" for name in differing
+            )
             raise SettingError(
-                f"The stream at {location} was begun with {was}; go on with the same, or start "
-                "anew at another place."
+                f"The stream at {location} was started with {values}; pass the same settings, or "
+                "start a new stream at another location."
             )
         self.model = StreamingModel(saved.state, self._settings, self._columns, None)
         self._batch_id = saved.batch_id
 
 
 def _batches(ratings: Any, batch_id: int) -> AbstractContextManager[Iterable[Any]]:
-    """The batches that are to be learned under one number."""
+    """Return the batches to learn under one number."""
     if isinstance(ratings, DataFrame):
         return split_merged_batch(ratings, batch_id)
     several = isinstance(ratings, (list, tuple, Iterator))

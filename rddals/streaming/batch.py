@@ -1,8 +1,8 @@
-"""One batch of a stream: who is touched, one shuffle per half-update, and new rows on top.
+"""Learning of one batch of a stream, with one shuffle per half-update.
 
-The batch is linked as a training's ratings are, and rows travel by the same exchanges: the side
-that learns second is shown to the other, which learns and sends its new rows back. Nobody is
-written who has no rating in the batch.
+The batch is linked as in training, and rows travel by the same exchanges. The side that learns
+second first sends its current rows; the other side learns from them and sends its new rows back.
+Only ids with a rating in the batch are written, as a new level.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from rddals.blocks.exact import exact_sum
 from rddals.blocks.ratings import RatingBlock
 from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.config import StreamSettings
-from rddals.exchange import EXCHANGES, Choice, Delivery, OwnRows, choose
+from rddals.exchange import EXCHANGES, Choice, HalfStep, OwnRows, StepRunner, choose
 from rddals.rdds.context import job_label
 from rddals.rdds.ingest import read_batches, usable_batches
-from rddals.rdds.lifetimes import discard
 from rddals.rdds.links import LinkedRatings, NoRatingsError, build_links
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
@@ -34,29 +33,32 @@ from rddals.training.train import half_step_sizes
 
 __all__ = ["BatchLearned", "learn", "sweep"]
 
-#: Which side learns first and which second: what was found to predict the next batch best.
+#: The side that learns first and the side that learns second. This order predicts the next batch
+#: best.
 ORDER = {"sgd": (PRODUCTS, USERS), "als": (USERS, PRODUCTS)}
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLearned:
-    """What became of one batch.
+    """Result of learning one batch.
 
     Attributes
     ----------
     batch : int
-        From 1.
+        Number of the batch, from 1.
     ratings : int
+        Number of ratings learned.
     skipped : int
-        Bad ratings that were left out.
+        Number of bad ratings skipped.
     new_users, new_products : int
-        Ids that no batch before had.
+        Numbers of ids that no earlier batch had.
     rmse : float or None
-        The error of the model before it learned the batch: the root of the mean square over all
-        its ratings, predictions as they are. None if there was no model, or no rating.
+        Root mean square error of the previous model over the batch's ratings, with predictions
+        not clipped. None without a previous model or without ratings.
     exchange : Choice or None
-        The exchange that was used, and why; None if there was no rating.
+        The exchange that was used, and the reason; None without ratings.
     seconds : float
+        Duration.
     """
 
     batch: int
@@ -72,14 +74,15 @@ class BatchLearned:
 def learn(
     source: RDD[Any], state: StreamState, settings: StreamSettings
 ) -> tuple[StreamState, BatchLearned]:
-    """Learn from one batch.
+    """Learn one batch.
 
     Parameters
     ----------
     source : RDD
-        As `rddals.rdds.ingest.rating_source` gives it.
+        Ratings from `rddals.rdds.ingest.rating_source`.
     state : StreamState
-        It stays valid; levels that the new state has no use for are left to its holders.
+        State before the batch. It stays valid; levels that the new state does not use belong to
+        its holders.
     settings : StreamSettings
 
     Returns
@@ -89,21 +92,21 @@ def learn(
     Raises
     ------
     RddalsError
-        As training does.
+        As for training.
     """
-    began = perf_counter()
+    start = perf_counter()
     sc = source.context
     number = state.batches + 1
     task_reports = TaskReports(sc)
     try:
-        tallied = source.mapPartitionsWithIndex(
+        counted = source.mapPartitionsWithIndex(
             partial(_counted_batches, task_reports, settings.bad_ratings == "skip")
         )
         users, products = state.sides
         linked: LinkedRatings | None = None
         try:
             with job_label(sc, f"batch {number} links"):
-                linked = build_links(tallied, users.partitioner, products.partitioner)
+                linked = build_links(counted, users.partitioner, products.partitioner)
         except NoRatingsError:
             pass
         counts, totals = zip(*task_reports.take("tally"), strict=True) if linked else ((), ())
@@ -119,14 +122,14 @@ def learn(
     learned = BatchLearned(number, sum(counts), skipped)
     if linked is not None:
         try:
-            after, learned = _learn(linked, state, after, settings, learned)
+            after, learned = _learn_linked(linked, state, after, settings, learned)
         finally:
             linked.release()
-    return after, replace(learned, seconds=perf_counter() - began)
+    return after, replace(learned, seconds=perf_counter() - start)
 
 
 def sweep(state: StreamState, settings: StreamSettings) -> StreamState:
-    """Solve all users, then all products, from all their ratings; as often as asked for."""
+    """Solve all users, then all products, from all their ratings, `iterations` times."""
     assert state.history is not None
     with job_label(state.sides[USERS].rdds[0].context, "sweep links"):
         links = incremental_links(state.history, None)
@@ -136,26 +139,26 @@ def sweep(state: StreamState, settings: StreamSettings) -> StreamState:
         links.release()
 
 
-def _learn(
+def _learn_linked(
     linked: LinkedRatings,
     before: StreamState,
     after: StreamState,
     settings: StreamSettings,
     learned: BatchLearned,
 ) -> tuple[StreamState, BatchLearned]:
-    """The state after a batch that has ratings; its counts are right already."""
+    """Return the state and the result of a batch with ratings, whose counts are already set."""
     sc = linked.users.rdd.context
     name = f"batch {after.batches}"
     means = Means(before.mean, after.mean)
     if before.history is None:
-        rounds = _HalfUpdates(linked, after, means, settings, name)
-        after = rounds.run()
+        updates = _HalfUpdates(linked, after, means, settings, name)
+        after = updates.run()
     else:
         with job_label(sc, f"{name} links"):
             links = incremental_links(before.history, linked)
         try:
-            rounds = _HalfUpdates(links, after, means, settings, name)
-            after = rounds.run()
+            updates = _HalfUpdates(links, after, means, settings, name)
+            after = updates.run()
         finally:
             links.release()
         try:
@@ -167,21 +170,21 @@ def _learn(
         after = replace(after, history=history)
     return after, replace(
         learned,
-        new_users=rounds.new[USERS],
-        new_products=rounds.new[PRODUCTS],
-        rmse=(rounds.squared_error / learned.ratings) ** 0.5 if before.ratings else None,
-        exchange=rounds.choice,
+        new_users=updates.new[USERS],
+        new_products=updates.new[PRODUCTS],
+        rmse=(updates.squared_error / learned.ratings) ** 0.5 if before.ratings else None,
+        exchange=updates.choice,
     )
 
 
 def _release_unheld(state: StreamState) -> None:
-    """Free those levels of a state that nobody holds."""
+    """Release the levels of a state that no model holds."""
     for levels in state.all_levels:
         levels.retain().release()
 
 
 class _HalfUpdates:
-    """Half-updates, first one side and then the other, over some links."""
+    """Half-updates of the two sides in turn, over the same links."""
 
     def __init__(
         self,
@@ -196,24 +199,21 @@ class _HalfUpdates:
         self.means = means
         self.settings = settings
         self.name = name
-        self.choice = Choice(settings.exchange, "asked for")
+        self.choice = Choice(settings.exchange, "requested")
         if settings.exchange == "auto":
             self.choice = choose(*half_step_sizes(self.links, settings.rank + 1))
-        self.exchange = EXCHANGES[self.choice.exchange]
-        self.delivery: Delivery | None = None
-        #: The rows of either side that the links touch, as they are by now.
-        self.touched: list[RDD[Any] | None] = [None, None]
+        self.runner = StepRunner(EXCHANGES[self.choice.exchange], self.links)
         self.new = [0, 0]
         self.squared_error = 0.0
 
     def run(self) -> StreamState:
-        """The state with both sides' new rows on top."""
+        """Run all half-updates and return the state with both sides' new rows as levels."""
         first, second = ORDER[self.settings.update]
         iterations = self.settings.iterations
         try:
-            show = partial(lookup_step, self.settings, second)
-            shown = self._run_step(second, show, self.state.sides[second].rdds, send=True)
-            self.new[second] = sum(report.new_ids for report in shown)
+            lookup = partial(lookup_step, self.settings, second)
+            reports = self._run(second, lookup, send=True)
+            self.new[second] = sum(report.new_ids for report in reports)
             for iteration in range(1, iterations + 1):
                 reports = self._update(first, iteration, first=True, send=True)
                 self.new[first] += sum(report.new_ids for report in reports)
@@ -221,47 +221,27 @@ class _HalfUpdates:
                 self._update(second, iteration, first=False, send=iteration < iterations)
             return self._next_state()
         finally:
-            if self.delivery is not None:
-                self.delivery.release()
-            for rows in self.touched:
-                if rows is not None:
-                    discard(rows)
+            self.runner.close()
 
     def _update(self, side: int, iteration: int, *, first: bool, send: bool) -> list[BatchReport]:
-        """A half-update: one side's rows from the other's."""
+        """Update one side's rows from the other's."""
         step = partial(update_step, self.settings, side, iteration, first, self.means)
-        touched = self.touched[side]
-        own = self.state.sides[side].rdds if touched is None else [touched]
-        return self._run_step(side, step, own, send=send)
+        return self._run(side, step, send=send)
 
-    def _run_step(
-        self, side: int, step: Any, own: list[RDD[Any]], *, send: bool
-    ) -> list[BatchReport]:
-        links, other = self.links[side], self.links[1 - side]
-        with job_label(links.rdd.context, f"{self.name} {links.name}"):
-            result = self.exchange.run_step(
-                links,
-                other,
-                self.delivery,
-                step,
-                own_rows=OwnRows(own),
-                send=send,
-                keep=True,
-            )
-        self.delivery = result.delivery
-        outdated, self.touched[side] = self.touched[side], result.factors
-        if outdated is not None:
-            discard(outdated)
+    def _run(self, side: int, step: Any, *, send: bool) -> list[BatchReport]:
+        updated = self.runner.factors[side]
+        own = OwnRows(self.state.sides[side].rdds if updated is None else [updated])
+        half_step = HalfStep(side, step, own, send=send, keep=True)
+        result = self.runner.run(half_step, f"{self.name} {self.links[side].name}")
         return [report.step for report in result.reports]
 
     def _next_state(self) -> StreamState:
-        """Both sides with what was learned on top, and how many ids they have."""
-        ids = tuple(had + new for had, new in zip(self.state.ids, self.new, strict=True))
+        """Return the state with the new rows as levels and the new id counts."""
+        ids = tuple(count + new for count, new in zip(self.state.ids, self.new, strict=True))
         sides = list(self.state.sides)
         try:
             for side, links in enumerate(self.links):
-                rows, self.touched[side] = self.touched[side], None
-                assert rows is not None
+                rows = self.runner.take(side)
                 written = sum(summary.ids for summary in links.summaries)
                 with job_label(links.rdd.context, f"{self.name} levels"):
                     sides[side] = sides[side].with_level(rows, written, ids[side])
@@ -276,7 +256,7 @@ class _HalfUpdates:
 def _counted_batches(
     task_reports: TaskReports, skip: bool, partition: int, elements: Iterable[Any]
 ) -> Iterator[RatingBlock]:
-    """The ratings of a partition; how many there are, and their sum, are filed as "tally"."""
+    """Yield a partition's ratings, and report their number and sum as "tally"."""
     count, total = 0, Fraction(0)
     read = partial(usable_batches, task_reports) if skip else read_batches
     for batch in read(partition, elements):

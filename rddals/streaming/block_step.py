@@ -1,4 +1,4 @@
-"""What is done in one block with its share of a stream's batch. Sent to the workers."""
+"""Steps of one block for its share of a stream's batch. They run on the workers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["BatchReport", "Means", "lookup_step", "update_step"]
 
 Rows = NDArray[np.float32]
 
-#: Length of a new product's factor. Were both sides' zero, neither would ever learn.
+#: Length of a new product's factor. If both sides started at zero, neither would ever learn.
 START_LENGTH = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """The mean of all ratings before a batch, and with it."""
+    """Mean of all ratings before a batch and after it."""
 
     before: float
     after: float
@@ -38,14 +38,14 @@ class Means:
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What the driver learns of one block.
+    """Report of one block to the driver.
 
     Attributes
     ----------
     new_ids : int
-        Ids that no batch before had; told when a side's rows are looked up.
+        Number of ids that no earlier batch had; set when a side's stored rows are read.
     squared_error : float
-        Of the model before this batch; of the side that learns first, when it does.
+        Squared error of the model before this batch; set by the first half-update.
     """
 
     new_ids: int = 0
@@ -59,7 +59,7 @@ def lookup_step(
     own: Sequence[FactorBlock],
     received: None,
 ) -> BlockResult:
-    """The rows that one side has, as they are kept; those of new ids have seen no rating."""
+    """Return the stored rows of a block's ids, and starting rows for new ids."""
     rows, new = _current_rows(settings, side, block.ids, own)
     return BlockResult(FactorBlock(block.ids, rows), BatchReport(new_ids=int(new.sum())))
 
@@ -74,64 +74,65 @@ def update_step(
     own: Sequence[FactorBlock],
     received: Rows | None,
 ) -> BlockResult:
-    """One half-update: the rows of a batch's ids after a step.
+    """Return the rows of a batch's ids after one half-update.
 
     Parameters
     ----------
     settings : StreamSettings
     side, iteration : int
-        `USERS` or `PRODUCTS`; from 1.
+        `USERS` or `PRODUCTS`; number of the iteration, from 1.
     first : bool
         Whether this side learns first.
     means : Means
     block : LinkBlock
     own : sequence of FactorBlock
-        This side's rows: all levels if it is the first to learn, else what its last step kept.
+        This side's rows: all levels if it learns first and this is the first iteration, else the
+        result of its last step.
     received : ndarray of float32
-        Of the other side what `lookup_step` shows, or what its last half-update sent.
+        The other side's rows, from `lookup_step` or from its last half-update.
     """
     in_block, ids = block.in_block, block.ids
     batch = block.batch if isinstance(block, IncrementalBlock) else in_block
     report = BatchReport()
     if iteration > 1:
         rows, _ = FactorBlock.latest(own, ids, intermediate_width(settings.rank))
-        found = BiasedRows.from_intermediate(rows)
+        current = BiasedRows.from_intermediate(rows)
     elif first:
         rows, new = _current_rows(settings, side, ids, own)
-        found = BiasedRows.from_state(rows)
+        current = BiasedRows.from_state(rows)
         if len(in_block.ids) and batch is not None and received is not None:
-            known = np.where(new[:, None], 0, found.parameters)
-            error = _error_before(block, batch, known, received, means.before)
+            previous = np.where(new[:, None], 0, current.parameters)
+            error = _error_before(block, batch, previous, received, means.before)
             report = BatchReport(int(new.sum()), error)
     else:
         rows, _ = FactorBlock.latest(own, ids, state_width(settings.rank))
-        found = BiasedRows.from_state(rows)
-    here = np.searchsorted(ids, in_block.ids)
-    after = found
+        current = BiasedRows.from_state(rows)
+    positions = np.searchsorted(ids, in_block.ids)
+    updated = current
     if len(in_block.ids):
         assert received is not None
         source_rows = received[:, : parameter_width(settings.rank)]
-        stepped = _stepped(
-            settings, side, iteration, means, in_block, found.only(here), source_rows
+        new_rows = _step(
+            settings, side, iteration, means, in_block, current.only(positions), source_rows
         )
-        _raise_if_overflown(in_block, stepped)
-        after = found.with_parameters(here, stepped)
-    sent = FactorBlock(ids, np.ascontiguousarray(after.parameters))
+        _check_overflow(in_block, new_rows)
+        updated = current.with_parameters(positions, new_rows)
+    sent = FactorBlock(ids, np.ascontiguousarray(updated.parameters))
     if iteration < settings.iterations:
-        return BlockResult(FactorBlock(ids, after.intermediate_rows()), report, sent)
+        return BlockResult(FactorBlock(ids, updated.intermediate_rows()), report, sent)
     degrees = np.zeros(len(in_block.ids), dtype=np.int64)
     if batch is not None:
         degrees[np.searchsorted(in_block.ids, batch.ids[batch.order])] = batch.degrees
-    kept = FactorBlock(in_block.ids, after.only(here).final_rows(degrees))
-    return BlockResult(kept, report, sent)
+    final = FactorBlock(in_block.ids, updated.only(positions).final_rows(degrees))
+    return BlockResult(final, report, sent)
 
 
 def _current_rows(
     settings: StreamSettings, side: int, ids: NDArray[np.int32], own: Sequence[FactorBlock]
 ) -> tuple[Rows, NDArray[np.bool_]]:
-    """The rows that ids have, or start with, and which are new.
+    """Return the current or starting rows of ids, and a mask of the new ids.
 
-    A new user's is zero, since its first ratings make it what it is.
+    A new user starts at zero, since its first ratings determine its row.
     """
     rows, known = FactorBlock.latest(own, ids, state_width(settings.rank))
     if side == PRODUCTS:
@@ -141,27 +142,27 @@ def _current_rows(
 
 
 def _error_before(
-    block: LinkBlock, batch: InBlock, known: Rows, received: Rows, mean: float
+    block: LinkBlock, batch: InBlock, rows: Rows, received: Rows, mean: float
 ) -> float:
-    """The squared error of the batch's ratings; rows of new ids count as zero."""
-    shown = np.where(received[:, -1:] > 0, received[:, :-1], 0)
+    """Return the squared error of the batch's ratings; rows of new ids count as zero."""
+    sources = np.where(received[:, -1:] > 0, received[:, :-1], 0)
     in_block = block.in_block
     if batch is not in_block:
-        # The batch's sources are some of all that were received, in an order of their own.
+        # The batch's sources are a subset of the received rows, in an order of their own.
         ascending = np.argsort(in_block.source_ids)
         places = np.searchsorted(in_block.source_ids[ascending], batch.source_ids)
-        shown = shown[ascending[places]]
-    own = known[np.searchsorted(block.ids, batch.ids)]
-    return squared_error(batch, own, shown, mean)
+        sources = sources[ascending[places]]
+    own = rows[np.searchsorted(block.ids, batch.ids)]
+    return squared_error(batch, own, sources, mean)
 
 
-def _stepped(
+def _step(
     settings: StreamSettings,
     side: int,
     iteration: int,
     means: Means,
     in_block: InBlock,
-    found: BiasedRows,
+    current: BiasedRows,
     source_rows: Rows,
 ) -> Rows:
     if settings.update == "als":
@@ -174,21 +175,21 @@ def _stepped(
         )
     return sgd_step(
         in_block,
-        found.parameters,
-        found.counts,
+        current.parameters,
+        current.counts,
         source_rows,
         means.after,
         lambda_=settings.lambda_,
         gamma=settings.gamma,
-        anchor=found.anchor if iteration > 1 else None,
+        anchor=current.anchor if iteration > 1 else None,
     )
 
 
-def _raise_if_overflown(in_block: InBlock, rows: Rows) -> None:
+def _check_overflow(in_block: InBlock, rows: Rows) -> None:
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         largest = float(np.abs(in_block.ratings).max())
         raise OverflowingRatingsError(
-            f"The rows of {int((~finite).sum())} ids, {in_block.ids[np.argmin(finite)]} the first, "
+            f"The rows of {int((~finite).sum())} ids, the first {in_block.ids[np.argmin(finite)]}, "
             f"overflow float32: ratings are as large as {largest:g}. Scale the ratings down."
         )

@@ -1,9 +1,9 @@
-"""A stream's state on disk, batch by batch, such that a killed driver loses nothing.
+"""Checkpoints of a stream's state after every batch, so that a killed driver loses nothing.
 
-At a location there are ``levels/``, a folder for every level of the state, and ``states/``, a file
-of JSON for the last batch that names its levels. A batch writes the levels it has made, which are
-as small as itself, then its state under another name, and renames that: the one step that counts.
-What no state names is deleted afterwards.
+A location holds ``levels/``, with a folder for every level of the state, and ``states/``, with a
+JSON file for the last batch that names its levels. A batch first writes its new levels, which are
+as small as the batch, then its state under a temporary name. Renaming that file commits the batch.
+Afterwards everything that the state does not name is deleted.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ from rddals.streaming.state import StreamState
 __all__ = ["Checkpoint", "SavedState"]
 
 VERSION = 1
-#: What the parts of a state are called in its file, in their order.
+#: Names of a state's parts in its file, in order.
 PARTS = ("users", "products", "ratings of users", "ratings of products")
 
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """What a checkpoint holds; nobody holds the state's levels yet.
+    """Content of a checkpoint. The state's levels are not retained yet.
 
     Attributes
     ----------
     state : StreamState
     settings : StreamSettings
     batch_id : int or None
-        Of the last batch, if it had one.
+        Number of the last batch; None if it had no number.
     """
 
     state: StreamState
@@ -66,13 +66,13 @@ class SavedState:
 
 
 class Checkpoint:
-    """A location that one stream saves its state to.
+    """Location where one stream saves its state.
 
     Parameters
     ----------
     sc : SparkContext
     location : str
-        A directory of any file system that Spark knows; made if it is not there.
+        A directory on any file system that Spark supports; created if missing.
     """
 
     def __init__(self, sc: SparkContext, location: str) -> None:
@@ -85,17 +85,17 @@ class Checkpoint:
                 self._files.mkdirs(self._path(folder))
 
     def save(self, state: StreamState, settings: StreamSettings, batch_id: int | None) -> None:
-        """Save a state, which takes the place of the one before.
+        """Save a state in place of the previous one.
 
         Raises
         ------
         SettingError
-            If it cannot be written.
+            If the location cannot be written.
         """
         with written(self.location):
             for levels in state.all_levels:
                 for level in levels.levels:
-                    # Another stream may have saved it elsewhere; a later state, deleted it here.
+                    # `saved` can name a level at another location, or one deleted here since.
                     if level.saved is None or not self._files.exists(
                         self._path(f"levels/{level.saved}")
                     ):
@@ -118,71 +118,71 @@ class Checkpoint:
                 },
             }
             number = max(self._numbers(), default=0) + 1
-            beginning = self._path(f"states/{number}.beginning")
-            stream = self._files.create(beginning, True)
+            temporary = self._path(f"states/{number}.beginning")
+            stream = self._files.create(temporary, True)
             try:
                 stream.write(bytearray(json.dumps(document).encode()))
             finally:
                 stream.close()
-            if not self._files.rename(beginning, self._path(f"states/{number}.json")):
+            if not self._files.rename(temporary, self._path(f"states/{number}.json")):
                 raise RddalsError(f"{self.location}/states/{number}.json cannot be written.")
-            self._tidy(number, document)
+            self._delete_unused(number, document)
 
     def load(self) -> SavedState | None:
-        """The last state that was saved whole; None if there is none.
+        """Return the last complete state, or None without one.
 
         Raises
         ------
         ModelFormatError
-            If what is there cannot be read.
+            If the saved state cannot be read.
         """
         number = max(self._numbers(), default=None)
         if number is None:
             return None
         ship(self._sc)
-        where = f"{self.location}/states/{number}.json"
+        path = f"{self.location}/states/{number}.json"
         try:
-            document = json.loads(text_of(self._sc, where))
+            document = json.loads(text_of(self._sc, path))
             if document["version"] != VERSION:
                 raise ValueError(f"version {document['version']}")
             settings, batch_id = StreamSettings.checked(**document["settings"]), document["batchId"]
             return SavedState(self._state(document, settings), settings, batch_id)
-        except Exception as error:  # unpickling a partitioner may raise any
+        except Exception as error:  # unpickling can raise any exception
             raise ModelFormatError(
-                f"{where} or what it names cannot be read ({cause(error)}); restore the "
-                "location from a copy, or start the stream anew at another."
+                f"{path} or a level it names cannot be read ({cause(error)}); restore the location "
+                "from a copy, or start the stream again at another one."
             ) from error
 
     def _state(self, document: dict[str, Any], settings: StreamSettings) -> StreamState:
-        placed = [_unpacked(packed) for packed in document["partitioners"]]
+        partitioners = [_unpacked(packed) for packed in document["partitioners"]]
         users, products = map(int, document["ids"])
-        counted = {name: int(document[name]) for name in ("ratings", "batches")}
+        counts = {name: int(document[name]) for name in ("ratings", "batches")}
         total = Fraction(document["total"])
         parts: list[Levels] = []
-        made: list[Level] = []
+        created: list[Level] = []
         try:
             for part, name in enumerate(PARTS[: len(document["levels"])]):
                 side = part % 2
-                read: Any = partial(_rows_by_block, placed[side])
+                read: Any = partial(_rows_by_block, partitioners[side])
                 width = state_width(settings.rank)
-                if part >= len(placed):
-                    read, width = partial(_ratings_by_block, side, placed[side]), 0
+                if part >= len(partitioners):
+                    read, width = partial(_ratings_by_block, side, partitioners[side]), 0
                 levels = []
                 for saved, rows in document["levels"][name]:
                     level = self._level(saved, int(rows), read, width, document["partitions"])
-                    made.append(level)
+                    created.append(level)
                     levels.append(level)
-                merge = newest_rows if part < len(placed) else all_ratings
-                parts.append(Levels(placed[side], tuple(levels), merge))
+                merge = newest_rows if part < len(partitioners) else all_ratings
+                parts.append(Levels(partitioners[side], tuple(levels), merge))
             return StreamState(
                 sides=(parts[USERS], parts[PRODUCTS]),
                 ids=(users, products),
                 total=total,
                 history=(parts[2], parts[3]) if len(parts) > 2 else None,
-                **counted,
+                **counts,
             )
         except BaseException:
-            for level in made:
+            for level in created:
                 level.retain().release()
             raise
 
@@ -200,12 +200,12 @@ class Checkpoint:
         level.saved = saved
         return level
 
-    def _tidy(self, number: int, document: dict[str, Any]) -> None:
-        """Delete what the state of that number does not name."""
-        needed = {saved for levels in document["levels"].values() for saved, _ in levels}
-        for folder, kept in (("levels", needed), ("states", {f"{number}.json"})):
+    def _delete_unused(self, number: int, document: dict[str, Any]) -> None:
+        """Delete the levels and states that state `number` does not name."""
+        level_names = {saved for levels in document["levels"].values() for saved, _ in levels}
+        for folder, needed in (("levels", level_names), ("states", {f"{number}.json"})):
             for name in names_in(self._sc, f"{self.location}/{folder}"):
-                if name not in kept:
+                if name not in needed:
                     self._files.delete(self._path(f"{folder}/{name}"), True)
 
     def _numbers(self) -> list[int]:
@@ -223,7 +223,7 @@ def _packed(partitioner: Partitioner) -> str:
 def _unpacked(packed: str) -> Partitioner:
     partitioner = pickle.loads(base64.b64decode(packed))
     if not isinstance(partitioner, Partitioner):
-        raise ValueError(f"{partitioner!r} is no partitioner")
+        raise ValueError(f"{partitioner!r} is not a partitioner")
     return partitioner
 
 
@@ -232,8 +232,8 @@ def _rows_by_block(
     partitioner: Partitioner, blocks: Iterable[FactorBlock]
 ) -> Iterator[tuple[int, FactorBlock]]:
     for factors in blocks:
-        places = partitioner.block_of(factors.ids)
-        for block, columns in split_by_block(places, factors.ids, factors.rows):
+        block_numbers = partitioner.block_of(factors.ids)
+        for block, columns in split_by_block(block_numbers, factors.ids, factors.rows):
             yield block, FactorBlock(*columns)
 
 
@@ -242,8 +242,8 @@ def _ratings_by_block(
     side: int, partitioner: Partitioner, blocks: Iterable[RatingBlock]
 ) -> Iterator[tuple[int, RatingBlock]]:
     for own in blocks:
-        places = partitioner.block_of(own.users if side == USERS else own.products)
-        for block, columns in split_by_block(places, own.users, own.products, own.ratings):
+        block_numbers = partitioner.block_of(own.users if side == USERS else own.products)
+        for block, columns in split_by_block(block_numbers, own.users, own.products, own.ratings):
             yield block, RatingBlock(*columns)
 
 

@@ -1,8 +1,10 @@
-"""What files a query of Structured Streaming has found, as the logs in its checkpoint tell.
+"""Files that a Structured Streaming query has found, from the logs in its checkpoint.
 
-The frame that Spark makes of a batch tells less. A file that is gone since it was found is left out
-of it without a word. And when a query was killed after it had written what it found, and before it
-had begun a batch of that, the files come in one frame with the next ones.
+The DataFrame of a batch has less information. A file that was deleted after the query found it is
+silently missing from it. And if the query was killed after it recorded new files but before it
+started a batch with them, one DataFrame holds these files and the next ones.
+
+A *listing* is one reading of the source directory. The source numbers its listings from 0.
 """
 
 from __future__ import annotations
@@ -24,18 +26,18 @@ from rddals.rdds.query_lookup import query_checkpoint
 
 __all__ = ["FileSourceLog", "split_merged_batch"]
 
-#: A column of where rows are from.
+#: Column for the file that a row was read from.
 FILE = "rddals_file"
 
 
 class FileSourceLog:
-    """The files that a query has found, if it has one source, of files.
+    """Files found by a query whose only source is a file source.
 
     Parameters
     ----------
     sc : SparkContext
     checkpoint : str
-        Of the query.
+        Checkpoint location of the query.
     """
 
     def __init__(self, sc: SparkContext, checkpoint: str) -> None:
@@ -45,95 +47,95 @@ class FileSourceLog:
 
     @property
     def last_batch(self) -> int | None:
-        """The number of the last batch that was begun; None before the first."""
+        """Number of the last batch that was started; None before the first."""
         names = names_in(self._sc, self._offsets)
         return max((int(name) for name in names if name.isdecimal()), default=None)
 
-    def times(self, number: int) -> range:
-        """The numbers of the times when the files of a batch were found.
+    def listings(self, number: int) -> range:
+        """Return the numbers of the listings that found the files of a batch.
 
-        That is one, but for what a query was killed over. It is none where the logs do not tell:
-        of other sources than one of files.
+        There is one, or several if the query was killed. The range is empty if the logs have no
+        such numbers: the query has another source, or several.
         """
         before = self._last_of(number - 1) if number else -1
         last = self._last_of(number)
         return range(0) if before is None or last is None else range(before + 1, last + 1)
 
     def of_batch(self, number: int) -> Iterator[list[str]]:
-        """The URLs of a batch's files, in the order they were found in: a list for each time.
+        """Return the URLs of a batch's files in the order they were found, a list per listing.
 
         Raises
         ------
         ModelFormatError
-            If a log that tells them cannot be read.
+            If a log cannot be read.
         """
-        times = self.times(number)
-        if not times:
+        listings = self.listings(number)
+        if not listings:
             raise ModelFormatError(
-                f"{self._offsets} does not tell what files batch {number} has; restore it, or "
-                "begin both the query and the model anew."
+                f"{self._offsets} does not record the files of batch {number}; restore it, or "
+                "start both the query and the model again."
             )
-        return map(self._found, times)
+        return map(self._listed_files, listings)
 
     def _last_of(self, number: int) -> int | None:
-        """The number of the last time, of those whose files a batch is made of."""
+        """Return the number of the last listing of a batch, or None if the logs do not have it."""
         log = f"{self._offsets}/{number}"
         files, location = located(self._sc, log)
         if not files.exists(location):
             return None
         offsets = self._lines(log)[2:]
-        if len(offsets) != 1 or not (told := re.fullmatch(r'\{"logOffset":(\d+)\}', offsets[0])):
+        if len(offsets) != 1 or not (entry := re.fullmatch(r'\{"logOffset":(\d+)\}', offsets[0])):
             return None
-        return int(told[1])
+        return int(entry[1])
 
-    def _found(self, time: int) -> list[str]:
-        # A file for each time; every tenth has all that was before in it, which is deleted later.
-        compact, every = ".compact", names_in(self._sc, self._source)
-        name = str(time)
-        if name not in every:
-            whole = (int(each.removesuffix(compact)) for each in every if each.endswith(compact))
-            later = [number for number in whole if number >= time]
-            name = f"{min(later)}{compact}" if later else name
+    def _listed_files(self, listing: int) -> list[str]:
+        # There is a log file per listing. Every tenth is compact: it repeats all earlier ones,
+        # which Spark deletes later.
+        suffix, names = ".compact", names_in(self._sc, self._source)
+        name = str(listing)
+        if name not in names:
+            compact = (int(each.removesuffix(suffix)) for each in names if each.endswith(suffix))
+            later = [number for number in compact if number >= listing]
+            name = f"{min(later)}{suffix}" if later else name
         _, *lines = self._lines(f"{self._source}/{name}")
         entries = map(json.loads, lines)
-        return [entry["path"] for entry in entries if entry["batchId"] == time]
+        return [entry["path"] for entry in entries if entry["batchId"] == listing]
 
     def _lines(self, log: str) -> list[str]:
         try:
             return text_of(self._sc, log).splitlines()
         except Py4JJavaError as error:
             raise ModelFormatError(
-                f"{log}, which tells what files were found, cannot be read ({cause(error)}); "
-                "restore it, or begin both the query and the model anew."
+                f"{log}, which lists the files of the query, cannot be read ({cause(error)}); "
+                "restore it, or start both the query and the model again."
             ) from error
 
 
 @contextmanager
 def split_merged_batch(frame: DataFrame, number: int) -> Iterator[Iterable[DataFrame]]:
-    """The frames that a frame of ``foreachBatch`` would have been, had the query not been killed.
+    """Split a ``foreachBatch`` frame into the batches that an uninterrupted query would have made.
 
-    That is itself, unless its query has put together files that it found one after another. These
-    it has apart again, as far as rows still tell what file they are from: after a shuffle they do
-    not. Whatever they tell, every row is in one of the frames.
+    A frame whose files were found by one listing is yielded unchanged. Files of several listings
+    were merged because the query was killed; the frame is split by the file that each row was read
+    from. Rows that have lost their file, as after a shuffle, are in the last frame, so no row is
+    lost.
     """
     checkpoint = query_checkpoint(frame)
-    found = (
-        None if checkpoint is None else FileSourceLog(frame.sparkSession.sparkContext, checkpoint)
-    )
-    if found is None or len(found.times(number)) < 2:
+    log = None if checkpoint is None else FileSourceLog(frame.sparkSession.sparkContext, checkpoint)
+    if log is None or len(log.listings(number)) < 2:
         yield (frame,)
         return
-    # What a row tells need not be the same when it is computed again, if a Python function read
-    # ahead of it; so it is asked once.
+    # A Python function that reads ahead can change the file name of a row when the row is computed
+    # again, so it is computed once.
     marked = frame.withColumn(FILE, input_file_name()).persist()
     try:
-        yield _by_time(marked, [*found.of_batch(number)])
+        yield _by_listing(marked, [*log.of_batch(number)])
     finally:
         marked.unpersist()
 
 
-def _by_time(marked: DataFrame, times: list[list[str]]) -> Iterator[DataFrame]:
-    *earlier, _ = times
+def _by_listing(marked: DataFrame, listings: list[list[str]]) -> Iterator[DataFrame]:
+    *earlier, _ = listings
     for files in earlier:
         yield marked.filter(marked[FILE].isin(files)).drop(FILE)
     known = [file for files in earlier for file in files]

@@ -1,9 +1,9 @@
-"""The files of a stream's model.
+"""Files of a stream's model.
 
 ``metadata/`` holds one line of JSON; ``data/user`` and ``data/product`` hold Parquet with columns
-``id`` (int), ``factor`` (array of float), ``bias`` (float) and ``ratings`` (long). The ratings of a
-model that keeps them are in ``data/rating``, with columns ``user``, ``product`` and ``rating``. The
-metadata come last: without them there is no model, only the beginning of one.
+``id`` (int), ``factor`` (array of float), ``bias`` (float) and ``ratings`` (long). A model that
+stores its ratings has them in ``data/rating``, with columns ``user``, ``product`` and ``rating``.
+The metadata are written last: without them a model is incomplete.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ RATING_SCHEMA = StructType(
         StructField("rating", FloatType(), nullable=False),
     ]
 )
-#: NaN is larger than any number to Spark, so it is not within bounds.
+#: Condition for rows with missing or non-finite values. Spark sorts NaN above every number, so NaN
+#: fails the bound too.
 UNUSABLE = f"""
     id is null or factor is null or ratings is null or exists(
         concat(factor, array(bias)),
@@ -80,12 +81,14 @@ UNUSABLE = f"""
 def write_stream(
     sc: SparkContext, path: str, state: StreamState, settings: StreamSettings, columns: Columns
 ) -> None:
-    """Save a state at `path`, where there must be no model.
+    """Save a state at `path`, which must not hold a model.
 
     Raises
     ------
-    ModelExistsError, SettingError
-        If there is one, or `path` cannot be written.
+    ModelExistsError
+        If `path` already holds a model.
+    SettingError
+        If `path` cannot be written.
     """
     check_free(sc, path, ("metadata", "data/rating", *(f"data/{side}" for side in ID_NAMES)))
     session = SparkSession(sc)
@@ -112,12 +115,12 @@ def write_stream(
 
 
 def read_stream(sc: SparkContext, path: str) -> tuple[StreamState, StreamSettings, Columns]:
-    """What `write_stream` wrote; nobody holds it yet.
+    """Read what `write_stream` saved. The state's levels are not retained yet.
 
     Raises
     ------
     ModelFormatError
-        If it is not there, or not whole.
+        If the files are missing or incomplete.
     """
     ship(sc)
     metadata = read_metadata(sc, path, f"{path}/metadata", (CLASS, VERSION))
@@ -157,7 +160,7 @@ def _read_ratings(
     users, products = (side.partitioner for side in sides)
     task_reports = TaskReports(sc)
     shuffle: Shuffle | None = None
-    made: list[Levels] = []
+    histories: list[Levels] = []
     try:
         frame = SparkSession(sc).read.schema(RATING_SCHEMA).parquet(path)
         shuffle = scatter_ratings(rating_source(frame), (users, products), task_reports)
@@ -166,14 +169,14 @@ def _read_ratings(
                 shuffle.rdd.mapPartitions(partial(_own_ratings, side), preservesPartitioning=True)
             )
             cut_lineage(blocks)
-            made.append(Levels(partitioner, (Level(blocks, ratings),), all_ratings))
+            histories.append(Levels(partitioner, (Level(blocks, ratings),), all_ratings))
         for error in task_reports.take("error"):
             raise error
-        found = sum(made[USERS].rdds[0].map(len).collect())
-        if found != ratings:
-            raise RatingError(f"there are {found} ratings and not {ratings}")
+        count = sum(histories[USERS].rdds[0].map(len).collect())
+        if count != ratings:
+            raise RatingError(f"expected {ratings} ratings but found {count}")
     except BaseException as error:
-        for levels in made:
+        for levels in histories:
             levels.retain().release()
         if isinstance(error, (AnalysisException, Py4JJavaError, PySparkException, RatingError)):
             raise ModelFormatError(
@@ -184,14 +187,14 @@ def _read_ratings(
         task_reports.close()
         if shuffle is not None:
             shuffle.release()
-    return made[USERS], made[PRODUCTS]
+    return histories[USERS], histories[PRODUCTS]
 
 
 def _read_side(sc: SparkContext, path: str, rank: int, ids: int) -> Levels:
     width = state_width(rank)
     try:
         frame = SparkSession(sc).read.schema(SCHEMA).parquet(path)
-        found, distinct, shortest, longest, unusable = frame.selectExpr(
+        count, distinct, shortest, longest, unusable = frame.selectExpr(
             "count(*)",
             "count(distinct id)",
             "min(size(factor))",
@@ -200,17 +203,15 @@ def _read_side(sc: SparkContext, path: str, rank: int, ids: int) -> Levels:
         ).first()
     except (AnalysisException, Py4JJavaError, PySparkException) as error:
         raise ModelFormatError(
-            f"{path} cannot be read: a file in it is missing, damaged or no Parquet."
+            f"{path} cannot be read: a file in it is missing, damaged or not Parquet."
         ) from error
-    if (found, distinct) != (ids, ids) or {shortest, longest} != {rank}:
+    if (count, distinct) != (ids, ids) or {shortest, longest} != {rank}:
         raise ModelFormatError(
-            f"{path} holds {found} rows of {distinct} ids, with factors of length {shortest} to "
-            f"{longest}; the metadata say {ids} and rank {rank}."
+            f"{path} holds {count} rows of {distinct} ids, with factors of length {shortest} to "
+            f"{longest}; the metadata have {ids} ids and rank {rank}."
         )
     if unusable:
-        raise ModelFormatError(
-            f"{path} holds {unusable} rows with values that are missing or not finite."
-        )
+        raise ModelFormatError(f"{path} holds {unusable} rows with missing or non-finite values.")
     rows = frame.selectExpr("id", "concat(factor, array(bias, cast(ratings as float)))").rdd
     partitioner = HashPartitioner(sc.defaultParallelism)
     table, shuffle = FactorTable.shuffled(rows, partitioner, width)

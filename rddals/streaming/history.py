@@ -1,8 +1,8 @@
-"""All ratings so far, by user and by product, and the links that they and a batch make.
+"""Stored ratings of a stream, by user and by product, and the links of a batch with them.
 
-A batch's users and products are solved from all their ratings, so each needs rows of ids that have
-none in the batch. What a block then solves, and what it sends, both sides know as in training,
-each from its own ratings: once all know which ids the batch touches.
+A batch's users and products are solved from all their ratings, so they also need rows of ids that
+have no rating in the batch. Once all blocks know which ids the batch touches, each block derives
+from its own ratings what it solves and what it sends, as in training.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ __all__ = ["IncrementalLinks", "all_ratings", "extended_history", "incremental_l
 
 @dataclass(frozen=True, slots=True)
 class IncrementalLinks:
-    """Both sides' grown links, persisted."""
+    """Persisted links of both sides, with the ratings of earlier batches."""
 
     users: Links
     products: Links
 
     def release(self) -> None:
-        """Free them."""
+        """Unpersist the links of both sides."""
         for links in (self.users, self.products):
             links.rdd.unpersist()
 
 
 def all_ratings(rdds: Sequence[RDD[RatingBlock]]) -> RDD[RatingBlock]:
-    """Block by block the ratings of some co-partitioned RDDs; computed whenever it is read."""
+    """Concatenate co-partitioned RDDs block by block; computed again on every read."""
     if len(rdds) == 1:
         return rdds[0]
     merged = co_partitioned(rdds).mapPartitions(_concatenated, preservesPartitioning=True)
@@ -56,19 +56,19 @@ def all_ratings(rdds: Sequence[RDD[RatingBlock]]) -> RDD[RatingBlock]:
 def extended_history(
     history: tuple[Levels, Levels], links: LinkedRatings, ratings: int
 ) -> tuple[Levels, Levels]:
-    """All ratings with those of a batch, of which there are then `ratings`."""
+    """Add a batch's ratings to the history; `ratings` is the new total."""
     sides: list[Levels] = []
     try:
-        for side, of_batch in enumerate((links.users, links.products)):
+        for side, side_links in enumerate((links.users, links.products)):
             newer = with_shuffle_serializer(
-                of_batch.rdd.mapPartitions(partial(_ratings_of, side), preservesPartitioning=True)
+                side_links.rdd.mapPartitions(partial(_ratings_of, side), preservesPartitioning=True)
             )
             cut_lineage(newer)
-            count = sum(summary.ratings for summary in of_batch.summaries)
+            count = sum(summary.ratings for summary in side_links.summaries)
             sides.append(history[side].with_level(newer, count, ratings))
     except BaseException:
-        for made in sides:
-            made.retain().release()
+        for levels in sides:
+            levels.retain().release()
         raise
     return sides[USERS], sides[PRODUCTS]
 
@@ -76,19 +76,20 @@ def extended_history(
 def incremental_links(
     history: tuple[Levels, Levels], batch: LinkedRatings | None
 ) -> IncrementalLinks:
-    """The links of the ids that a batch touches, from all their ratings; of all ids without one.
+    """Build the links of the ids that a batch touches, from all their ratings.
 
     Parameters
     ----------
     history : pair of Levels
         The ratings before the batch.
     batch : LinkedRatings or None
+        Links of the batch; None links all ids.
     """
     touched: Touched | None = None
     if batch is not None:
-        touched = _touched(batch.users), _touched(batch.products)
+        touched = _touched_ids(batch.users), _touched_ids(batch.products)
     partitioners = (history[USERS].partitioner, history[PRODUCTS].partitioner)
-    made: list[Links] = []
+    created: list[Links] = []
     task_reports: TaskReports | None = None
     try:
         for side in (USERS, PRODUCTS):
@@ -103,21 +104,21 @@ def incremental_links(
                     preservesPartitioning=True,
                 )
             ).persist(storage_level(sc))
-            made.append(Links(side, partitioners[side], rdd, ()))
+            created.append(Links(side, partitioners[side], rdd, ()))
             materialise(rdd)
             summaries = one_per_block(task_reports.take(side), partitioners[side])
-            made[side] = Links(side, partitioners[side], rdd, summaries)
+            created[side] = Links(side, partitioners[side], rdd, summaries)
     except BaseException:
-        for links in made:
+        for links in created:
             links.rdd.unpersist()
         raise
     finally:
         if task_reports is not None:
             task_reports.close()
-    return IncrementalLinks(*made)
+    return IncrementalLinks(*created)
 
 
-def _touched(links: Links) -> NDArray[np.int32]:
+def _touched_ids(links: Links) -> NDArray[np.int32]:
     parts = links.rdd.mapPartitions(_ids).collect()
     return np.sort(np.concatenate([np.empty(0, np.int32), *parts]))
 
@@ -138,7 +139,7 @@ def _ratings_of(side: int, blocks: Iterable[LinkBlock]) -> Iterator[RatingBlock]
 
 
 def _linked_ratings(side: int, block: LinkBlock) -> RatingBlock:
-    """The ratings that a block was linked from, in the order of its links."""
+    """Return the ratings that a block was linked from, in the order of its links."""
     in_block = block.in_block
     own = np.repeat(in_block.ids[in_block.order], in_block.degrees)
     others = in_block.source_ids[in_block.sources]

@@ -1,8 +1,7 @@
-"""Links of a block whose ids have ratings from before, of which a batch touches some.
+"""Links of a block for the ids that a batch touches, with their earlier ratings.
 
-What is solved are the touched ids of this side, each from all its ratings; what is sent are the
-rows that touched ids of the other side need. In training these are the same ratings; here they are
-not.
+A block solves the touched ids of its own side, each from all its ratings, and sends the rows that
+touched ids of the other side need. In training both involve the same ratings; here they differ.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from rddals.blocks.ratings import RatingBlock
 
 __all__ = ["IncrementalBlock", "Touched", "incremental_block"]
 
-#: The users and the products that a batch touches, ascending.
+#: Users and products that a batch touches, ascending.
 Touched = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 
 @dataclass(frozen=True, slots=True)
 class IncrementalBlock(LinkBlock):
-    """The links of one block, whose ids may have ratings from before.
+    """Links of one block whose ids may have earlier ratings.
 
     Attributes
     ----------
     batch : InBlock or None
-        The ratings of the batch alone, its sources in an order of their own; None if there is no
+        Links of the batch's ratings alone, with sources in an order of their own; None without a
         batch.
     """
 
@@ -44,20 +43,22 @@ def incremental_block(
     touched: Touched | None = None,
     batch: InBlock | None = None,
 ) -> IncrementalBlock:
-    """Link a block's ratings, those of a batch included.
+    """Link a block's ratings, including those of a batch.
 
     Parameters
     ----------
     block : int
+        Number of the block.
     ratings : RatingBlock
-        All that its ids have.
+        All ratings of the block's ids.
     side : int
-        0 if they are users, 1 if products.
+        0 for users, 1 for products.
     other : Partitioner
-        Places the ids of the other side.
+        Partitioner of the other side.
     touched : Touched, optional
-        What is solved; everything if left out.
+        Ids that the batch touches; all ids by default.
     batch : InBlock, optional
+        Links of the batch's ratings alone.
     """
     solved = sent = link(block, _touching(ratings, side, touched), side, other)
     if touched is not None:
@@ -74,8 +75,8 @@ def incremental_block(
 
 
 def _touching(ratings: RatingBlock, side: int, touched: Touched | None) -> RatingBlock:
-    """The ratings whose user, or product, is touched."""
+    """Return the ratings whose user or product is touched."""
     if touched is None:
         return ratings
-    here = np.isin((ratings.users, ratings.products)[side], touched[side])
-    return RatingBlock(ratings.users[here], ratings.products[here], ratings.ratings[here])
+    mask = np.isin((ratings.users, ratings.products)[side], touched[side])
+    return RatingBlock(ratings.users[mask], ratings.products[mask], ratings.ratings[mask])

@@ -1,9 +1,9 @@
-"""Rows of one side that batches change: what is old stays, what is new is laid on top.
+"""Rows of one side in levels, as in a log-structured merge tree.
 
-A batch writes the rows it touched as a level of their own, and rewrites no other. A level that
-has grown to half the size of the one below is merged with it, so that there are few of them, each
-row is rewritten a few times only, and none is kept that was superseded long ago. (The scheme of
-log-structured merge trees: O'Neil, Cheng, Gawlick and O'Neil, Acta Informatica 33, 1996.)
+A batch writes the rows it touched as a new level and rewrites no other row. A level that has grown
+to half the size of the one below is merged with it. So there are few levels, each row is rewritten
+a few times only, and superseded rows are not stored for long. (O'Neil, Cheng, Gawlick and O'Neil,
+"The log-structured merge-tree", Acta Informatica 33, 1996.)
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Level(Shared):
     blocks : RDD of FactorBlock or RatingBlock
         Persisted; block b in partition b.
     rows : int
-        How many there are, or a few more.
+        Number of rows, or slightly more.
     saved : str or None
-        What a checkpoint calls it, if it holds it.
+        Name of the level in a checkpoint; None if it was not saved.
     """
 
     def __init__(self, blocks: RDD[Any], rows: int) -> None:
@@ -54,16 +54,16 @@ class Level(Shared):
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """All rows of one side; of an id that several levels know, the last one's row.
+    """All rows of one side. The newest level that has an id holds its row.
 
     Attributes
     ----------
     partitioner : Partitioner
-        In which block an id lives.
+        Partitioner of the ids.
     levels : tuple of Level
-        Oldest first.
+        Levels, oldest first.
     merge : callable
-        Makes one RDD of several levels'.
+        Function that merges the RDDs of several levels into one.
     """
 
     partitioner: Partitioner
@@ -72,25 +72,26 @@ class Levels:
 
     @property
     def rdds(self) -> list[RDD[Any]]:
-        """Every level's blocks, oldest first."""
+        """Blocks of every level, oldest first."""
         return [level.blocks for level in self.levels]
 
     def with_level(self, newer: RDD[Any], rows: int, ids: int) -> Levels:
-        """These levels and one more.
+        """Return these levels with a new one on top, merged with those that are too small.
 
         Parameters
         ----------
         newer : RDD
-            Persisted, and partitioned like the levels. It is used up.
+            Rows of the new level, persisted and partitioned like the levels. The result takes
+            them over.
         rows : int
-            How many rows it has.
+            Number of rows in `newer`.
         ids : int
-            How many ids there are in all levels.
+            Number of ids in all levels.
         """
-        kept = list(self.levels)
+        older = list(self.levels)
         merged = [newer]
-        while kept and kept[-1].rows < 2 * rows:
-            level = kept.pop()
+        while older and older[-1].rows < 2 * rows:
+            level = older.pop()
             merged.insert(0, level.blocks)
             rows = min(ids, rows + level.rows)
         if len(merged) > 1:
@@ -100,27 +101,27 @@ class Levels:
             finally:
                 discard(newer)
             newer = blocks
-        return replace(self, levels=(*kept, Level(newer, rows)))
+        return replace(self, levels=(*older, Level(newer, rows)))
 
     def table(self) -> FactorTable:
-        """All rows in one; a view that computes them whenever it is read."""
+        """Return all rows as one table, computed again on every read."""
         return FactorTable(self.merge(self.rdds), self.partitioner)
 
     def view(self, function: Callable[[Rows], Rows]) -> FactorTable:
-        """What `function` makes of all rows; like `table` computed whenever it is read."""
+        """Apply `function` to all rows; like `table`, computed again on every read."""
         blocks = self.merge(self.rdds).mapPartitions(
             partial(_mapped, function), preservesPartitioning=True
         )
         return FactorTable(with_shuffle_serializer(blocks), self.partitioner)
 
     def retain(self) -> Self:
-        """Count one more that needs these levels."""
+        """Add a reference to every level."""
         for level in self.levels:
             level.retain()
         return self
 
     def release(self) -> None:
-        """Count one less; levels that nobody needs are freed."""
+        """Remove a reference from every level, and free the levels without references."""
         for level in self.levels:
             level.release()
 

@@ -1,4 +1,4 @@
-"""The model of a stream: it predicts for everybody, and learns from the next batch."""
+"""Model of a stream: predicts for all ids and learns from the next batch."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ __all__ = ["StreamingModel"]
 
 
 class StreamingModel:
-    """A biased matrix factorisation that learns batch by batch.
+    """Biased matrix factorisation that learns batch by batch.
 
-    It predicts ``mean + b_user + b_product + U_user . P_product``. Made by
-    `rddals.StreamingALS.train`; it never changes, `train` gives a new one. What both have in
-    common they share, and what no model needs any more is freed.
+    The model predicts ``mean + b_user + b_product + U_user . P_product``. It is created by
+    `rddals.StreamingALS.train` and never changes: `train` returns a new model. Models share the
+    rows they have in common; rows that no model needs are freed.
 
     Attributes
     ----------
     rank : int
         Length of a factor.
     mean : float
-        The mean of all ratings so far.
+        Mean of all ratings so far.
     ratings, users, products : int
-        How many there were, and how many ids have a row.
+        Number of ratings so far, and numbers of users and products with a row.
     batches : int
-        Batches so far, empty ones included.
+        Number of batches so far, including empty ones.
     learned : BatchLearned or None
-        What became of the last batch; None if it was loaded since.
+        Result of the last batch; None for a loaded model.
     seed : int
-        What the products' starting factors are drawn with.
+        Seed of the products' starting factors.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class StreamingModel:
         self._settings = settings
         self._columns = columns
         self._state = state
-        # Of all that was recommended to everybody: it holds what these read until `unpersist`.
+        # Serves the recommendations for all ids, and holds the data they read until `unpersist`.
         self._view: MatrixFactorizationModel | None = None
         for levels in state.all_levels:
             levels.retain()
-        # Whoever drops the last reference to a model frees what it alone has held.
+        # Dropping the last reference to a model frees the levels that it alone holds.
         self._finalizer = weakref.finalize(self, _release, state.all_levels)
-        self._finalizer.atexit = False  # Spark is gone by then, and all it holds
+        self._finalizer.atexit = False  # Spark has stopped by then
 
     @property
     def rank(self) -> int:
@@ -83,70 +83,70 @@ class StreamingModel:
 
     @property
     def seed(self) -> int:
-        """What the products' starting factors are drawn with."""
+        """Seed of the products' starting factors."""
         return self._settings.seed
 
     @property
     def mean(self) -> float:
-        """The mean of all ratings so far."""
+        """Mean of all ratings so far."""
         return self._state.mean
 
     @property
     def ratings(self) -> int:
-        """How many ratings there were."""
+        """Number of ratings so far."""
         return self._state.ratings
 
     @property
     def users(self) -> int:
-        """How many users have a row."""
+        """Number of users with a row."""
         return self._state.ids[USERS]
 
     @property
     def products(self) -> int:
-        """How many products have a row."""
+        """Number of products with a row."""
         return self._state.ids[PRODUCTS]
 
     @property
     def batches(self) -> int:
-        """Batches so far."""
+        """Number of batches so far, including empty ones."""
         return self._state.batches
 
     def train(self, ratings: Any) -> StreamingModel:
-        """A new model, which has learned from a batch of ratings too; this one stays as it is.
+        """Return a new model that has also learned a batch; this one stays unchanged.
 
         Parameters
         ----------
         ratings : RDD or DataFrame
-            As `rddals.StreamingALS.train` takes them. If there is none, the model learns nothing.
+            As for `rddals.StreamingALS.train`. A batch without ratings teaches nothing.
 
         Raises
         ------
         RddalsError
-            As `rddals.StreamingALS.train` does.
+            As for `rddals.StreamingALS.train`.
         """
         state = self._usable_state()
         updated, learned = learn(rating_source(ratings, self._columns), state, self._settings)
         return StreamingModel(updated, self._settings, self._columns, learned)
 
     def sweep(self, iterations: int = 1) -> StreamingModel:
-        """A new model, of which every user and product is solved anew; this one stays as it is.
+        """Return a new model with all users and products solved again; this one stays unchanged.
 
-        With enough sweeps it is what one batch of all ratings would have given.
+        With enough sweeps it is the model that one batch of all ratings would have given.
 
         Parameters
         ----------
         iterations : int
-            How often all users, then all products are solved.
+            Number of times that all users, then all products are solved.
 
         Raises
         ------
         SettingError
-            If the model keeps no ratings: one of ``update="sgd"``.
+            If the model stores no ratings, as with ``update="sgd"``.
         """
         state = self._usable_state()
         if state.history is None:
             raise SettingError(
-                "A model of update='sgd' keeps no ratings to sweep over; train with update='als'."
+                "A model of update='sgd' stores no ratings to sweep over; train with update='als'."
             )
         document = self._settings.document() | {"iterations": iterations}
         swept = sweep(state, StreamSettings.checked(**document))
@@ -155,13 +155,16 @@ class StreamingModel:
     # ------------------------------------------------------------------ predictions
 
     def predict(self, user: int, product: int) -> float:
-        """The predicted rating of a product by a user; what is not known of them counts as zero."""
+        """Predict the rating of a product by a user.
+
+        An unknown id has a zero factor and a zero bias.
+        """
         users, products = self._tables()
         rows = self._row(users, USERS, user), self._row(products, PRODUCTS, product)
         return float(pair_scores(*rows))
 
     def predictAll(self, user_product: RDD[tuple[int, int]]) -> RDD[Rating]:
-        """Predicted ratings of ``(user, product)`` pairs, of every one, in no particular order."""
+        """Predict the rating of every ``(user, product)`` pair, in no particular order."""
         assert isinstance(user_product, RDD), "user_product should be RDD of (user, product)"
         tables = self._tables()
         assert all(map(is_pair, head(user_product))), (
@@ -176,77 +179,77 @@ class StreamingModel:
     def recommendProducts(
         self, user: int, num: int, *, exclude: Any = (), candidates: Any = None
     ) -> list[Rating]:
-        """The `num` products with the highest predicted ratings for a user, best first.
+        """Return the `num` products with the highest predicted ratings for a user, best first.
 
-        A user that is not known gets those that are best liked.
+        An unknown user gets the products with the highest biases.
 
         Parameters
         ----------
         user, num : int
         exclude : iterable of int
-            Products that are left out.
+            Products to leave out.
         candidates : iterable of int, optional
-            Products that are looked at; all if left out.
+            Products to score; all by default.
         """
-        asked = TopNQuery.checked(num, exclude, candidates)
+        query = TopNQuery.checked(num, exclude, candidates)
         users, products = self._tables()
-        ids, scores = top_n(products, self._row(users, USERS, user), asked)
+        ids, scores = top_n(products, self._row(users, USERS, user), query)
         return list(map(partial(Rating, int(user)), ids.tolist(), scores.tolist()))
 
     def recommendUsers(
         self, product: int, num: int, *, exclude: Any = (), candidates: Any = None
     ) -> list[Rating]:
-        """The `num` users with the highest predicted ratings for a product, best first.
+        """Return the `num` users with the highest predicted ratings for a product, best first.
 
-        Arguments as those of `recommendProducts`, users and products exchanged.
+        Arguments are as for `recommendProducts`, with users and products exchanged.
         """
-        asked = TopNQuery.checked(num, exclude, candidates)
+        query = TopNQuery.checked(num, exclude, candidates)
         users, products = self._tables()
-        ids, scores = top_n(users, self._row(products, PRODUCTS, product), asked)
-        found = zip(ids.tolist(), scores.tolist(), strict=True)
-        return [Rating(id_, int(product), score) for id_, score in found]
+        ids, scores = top_n(users, self._row(products, PRODUCTS, product), query)
+        pairs = zip(ids.tolist(), scores.tolist(), strict=True)
+        return [Rating(id_, int(product), score) for id_, score in pairs]
 
     def recommendProductsForUsers(
         self, num: int, *, excludeSeen: Any = None, candidates: Any = None
     ) -> RDD[tuple[int, tuple[Rating, ...]]]:
-        """As `rddals.MatrixFactorizationModel.recommendProductsForUsers`."""
+        """Recommend as `rddals.MatrixFactorizationModel.recommendProductsForUsers` does."""
         view = self._matrix_view()
         return view.recommendProductsForUsers(num, excludeSeen=excludeSeen, candidates=candidates)
 
     def recommendUsersForProducts(
         self, num: int, *, excludeSeen: Any = None, candidates: Any = None
     ) -> RDD[tuple[int, tuple[Rating, ...]]]:
-        """As `rddals.MatrixFactorizationModel.recommendUsersForProducts`."""
+        """Recommend as `rddals.MatrixFactorizationModel.recommendUsersForProducts` does."""
         view = self._matrix_view()
         return view.recommendUsersForProducts(num, excludeSeen=excludeSeen, candidates=candidates)
 
     # ------------------------------------------------------------------ other models, files
 
     def toMatrixFactorizationModel(self) -> MatrixFactorizationModel:
-        """A model of its own for everything that takes one, of rank `rank` + 2.
+        """Return an independent `MatrixFactorizationModel`, of rank `rank` + 2.
 
         A user's factor is ``(U, b_user, 1)`` and a product's ``(P, 1, b_product + mean)``: their
         dot product is this model's prediction.
         """
         tables = self._tables()
-        made: list[FactorTable] = []
+        stored: list[FactorTable] = []
         try:
             for table in tables:
                 cut_lineage(table.blocks)
-                made.append(table)
+                stored.append(table)
         except BaseException:
-            for table in made:
+            for table in stored:
                 discard(table.blocks)
             raise
         return MatrixFactorizationModel(self.rank + 2, *tables)
 
     def save(self, sc: SparkContext, path: str) -> None:
-        """Save all of it, at a path that does not exist yet.
+        """Save the model at a path that does not exist yet.
 
         Raises
         ------
         ModelExistsError
-            If there is a model at `path`.
+            If `path` already holds a model.
         """
         check_location(sc, path)
         state = self._usable_state()
@@ -259,17 +262,18 @@ class StreamingModel:
         Raises
         ------
         ModelFormatError
-            If there is none at `path`.
+            If `path` holds no complete model.
         """
         check_location(sc, path)
         state, settings, columns = read_stream(sc, path)
         return cls(state, settings, columns, None)
 
     def unpersist(self) -> None:
-        """Free what this model alone holds; neither it nor what it recommended is of use then.
+        """Free the data that only this model holds.
 
-        Other models keep theirs. What `predictAll` or recommendations for everybody were computed
-        from, Spark frees when nothing refers to it any more.
+        Afterwards neither the model nor its recommendations can be used. Other models keep their
+        data. Data behind the results of `predictAll` or of recommendations for all ids is freed
+        by Spark when nothing refers to it.
         """
         self._finalizer()
         if self._view is not None:
@@ -281,23 +285,23 @@ class StreamingModel:
     def _usable_state(self) -> StreamState:
         if not self._finalizer.alive:
             raise ModelReleasedError(
-                "unpersist() has freed this model; go on from the one that learned last."
+                "unpersist() has released this model; use the latest model instead."
             )
-        if is_stopped(self._state.sides[USERS].rdds[0].context):
+        if any(is_stopped(rdd.context) for rdd in self._state.sides[USERS].rdds):
             raise ModelReleasedError(
-                "The SparkContext of this model is stopped; save() a model before, and load it in "
-                "a running one."
+                "The SparkContext of this model is stopped; save() a model before stopping it, and "
+                "load the model in a running one."
             )
         return self._state
 
     def _tables(self) -> tuple[FactorTable, FactorTable]:
-        """Both sides as views, laid out as `toMatrixFactorizationModel` says."""
+        """Return both sides as views in the layout of `toMatrixFactorizationModel`."""
         users, products = self._usable_state().sides
         as_product_factors = partial(product_factors, mean=self.mean)
         return users.view(user_factors), products.view(as_product_factors)
 
     def _matrix_view(self) -> MatrixFactorizationModel:
-        """What `toMatrixFactorizationModel` gives, computed whenever it is read."""
+        """Return `toMatrixFactorizationModel` as a view, computed again on every read."""
         self._usable_state()
         if self._view is None:
             self._leave_to_spark()
@@ -305,18 +309,18 @@ class StreamingModel:
         return self._view
 
     def _row(self, table: FactorTable, side: int, id_: Any) -> NDArray[np.float32]:
-        asked = checked_id(ID_NAMES[side], id_)
-        row = table.row(asked) if INT32_MIN <= asked <= INT32_MAX else None
+        checked = checked_id(ID_NAMES[side], id_)
+        row = table.row(checked) if INT32_MIN <= checked <= INT32_MAX else None
         return self._default_row(side) if row is None else row
 
     def _default_row(self, side: int) -> NDArray[np.float32]:
-        """The row of an id that is not known: no factor, no bias."""
-        nothing = np.zeros((1, state_width(self.rank)), dtype=np.float32)
-        known = user_factors(nothing) if side == USERS else product_factors(nothing, self.mean)
-        return known[0]
+        """Return the row of an unknown id: zero factor, zero bias."""
+        zeros = np.zeros((1, state_width(self.rank)), dtype=np.float32)
+        rows = user_factors(zeros) if side == USERS else product_factors(zeros, self.mean)
+        return rows[0]
 
     def _leave_to_spark(self) -> None:
-        """Leave it to Spark to free what this model holds: what it gave may be computed later."""
+        """Let Spark free this model's levels, since its results may be computed later."""
         for side in self._state.sides:
             for level in side.levels:
                 level.leave_to_spark()

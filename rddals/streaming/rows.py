@@ -1,7 +1,7 @@
-"""Rows of the streaming model: a factor, a bias, and how much they were learned from.
+"""Rows of the streaming model: a factor, a bias, and the number of ratings they were learned from.
 
-They are rows of one `FactorBlock`: what belongs to an id travels, and is kept, as one. A number of
-ratings is exact up to 2^24; of an id with more the next one changes nothing that a float32 holds.
+All columns of an id are one row of a `FactorBlock`, so they travel and are stored together. The
+number of ratings is exact up to 2^24; beyond that, one more rating changes no float32.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ Rows = NDArray[np.float32]
 
 
 def parameter_width(rank: int) -> int:
-    """Columns that the other side needs: factor and bias."""
+    """Return the number of columns that the other side needs: factor and bias."""
     return rank + 1
 
 
 def state_width(rank: int) -> int:
-    """Columns that are kept: the number of ratings too."""
+    """Return the number of stored columns: factor, bias and number of ratings."""
     return rank + 2
 
 
 def intermediate_width(rank: int) -> int:
-    """Columns that are kept between the half-updates of a batch: where it found the row too."""
+    """Return the number of columns between half-updates: the stored columns and the anchor."""
     return 2 * rank + 3
 
 
 @dataclass(frozen=True, slots=True)
 class BiasedRows:
-    """The rows of some ids, by what they mean.
+    """Rows of some ids, split by meaning.
 
     Attributes
     ----------
     parameters : ndarray of float32, shape (n, rank + 1)
-        Factors, and biases in the last column.
+        Factors, with biases in the last column.
     counts : ndarray of float32, shape (n,)
-        How many ratings each was learned from.
+        Number of ratings that each row was learned from.
     anchor : ndarray of float32, shape (n, rank + 1)
-        Where the batch that is being learned found them.
+        Parameters before the current batch.
     """
 
     parameters: Rows
@@ -59,44 +59,49 @@ class BiasedRows:
 
     @classmethod
     def from_state(cls, rows: Rows) -> BiasedRows:
-        """Rows as a batch finds them; shape (n, rank + 2)."""
+        """Split stored rows, shape (n, rank + 2), at the start of a batch."""
         return cls(rows[:, :-1], rows[:, -1], rows[:, :-1])
 
     @classmethod
     def from_intermediate(cls, rows: Rows) -> BiasedRows:
-        """Rows as `intermediate_rows` gives them."""
+        """Split the rows that `intermediate_rows` returns."""
         width = rows.shape[1] // 2
         return cls(rows[:, :width], rows[:, width], rows[:, width + 1 :])
 
-    def only(self, here: NDArray[np.intp]) -> BiasedRows:
-        """Some of these rows."""
-        return BiasedRows(self.parameters[here], self.counts[here], self.anchor[here])
+    def only(self, positions: NDArray[np.intp]) -> BiasedRows:
+        """Return the rows at some positions."""
+        return BiasedRows(
+            self.parameters[positions], self.counts[positions], self.anchor[positions]
+        )
 
-    def with_parameters(self, here: NDArray[np.intp], parameters: Rows) -> BiasedRows:
-        """The same, but for factors and biases of some."""
+    def with_parameters(self, positions: NDArray[np.intp], parameters: Rows) -> BiasedRows:
+        """Return a copy with new parameters at some positions."""
         rows = self.parameters.copy()
-        rows[here] = parameters
+        rows[positions] = parameters
         return BiasedRows(rows, self.counts, self.anchor)
 
     def intermediate_rows(self) -> Rows:
-        """All of it, for the next half-update of a batch; shape (n, 2 rank + 3)."""
+        """Return all columns for the next half-update of a batch; shape (n, 2 rank + 3)."""
         return np.concatenate([self.parameters, self.counts[:, None], self.anchor], axis=1)
 
     def final_rows(self, degrees: NDArray[np.int64]) -> Rows:
-        """What is kept after a batch of that many ratings of each; shape (n, rank + 2)."""
+        """Return the rows to store after a batch, with `degrees` added; shape (n, rank + 2)."""
         counts = (self.counts + degrees).astype(np.float32)
         return np.concatenate([self.parameters, counts[:, None]], axis=1)
 
 
 def user_factors(rows: Rows) -> Rows:
-    """Factors ``(U, b, 1)`` of users; `rows` are as they are kept, shape (n, rank + 2)."""
+    """Return user factors ``(U, b, 1)`` from stored rows, shape (n, rank + 2)."""
     factors: Rows = rows.copy()
     factors[:, -1] = 1
     return factors
 
 
 def product_factors(rows: Rows, mean: float) -> Rows:
-    """Factors ``(P, 1, b + mean)`` of products: their products with users' are predictions."""
+    """Return product factors ``(P, 1, b + mean)`` from stored rows.
+
+    Their dot products with user factors are predictions.
+    """
     factors: Rows = rows.copy()
     factors[:, -1] = rows[:, -2].astype(np.float64) + mean
     factors[:, -2] = 1
@@ -106,16 +111,16 @@ def product_factors(rows: Rows, mean: float) -> Rows:
 def centred_rows(
     factors: Rows, mean: NDArray[np.float64], other_mean: NDArray[np.float64], count: int
 ) -> Rows:
-    """Rows as they are kept, shape (n, rank + 2), from factors without biases.
+    """Return rows to store, shape (n, rank + 2), from factors without biases.
 
     Parameters
     ----------
     factors : ndarray of float32, shape (n, rank)
     mean, other_mean : ndarray of float64, shape (rank,)
-        Of this side's and the other side's factors. What both sides' means give is the mean of
-        the model, what a factor gives with the other's mean its bias.
+        Mean factors of this side and of the other side. Their dot product is the mean of the
+        model; that of a centred factor and `other_mean` is its bias.
     count : int
-        Ratings that each row counts as learned from.
+        Number of ratings that each row is assumed to be learned from.
     """
     centred = factors - mean
     counts = np.full((len(centred), 1), count)

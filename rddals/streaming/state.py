@@ -1,4 +1,4 @@
-"""All that the model of a stream is."""
+"""State of a stream's model."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from rddals.streaming.rows import centred_rows
 
 __all__ = ["StreamState"]
 
-#: Ratings that each id of a batch-trained model counts as having been learned from.
+#: Number of ratings that each id of a batch-trained model is assumed to be learned from.
 ASSUMED_RATINGS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """All that a stream's model is.
+    """State of a stream's model.
 
     Attributes
     ----------
     sides : pair of Levels
-        Users' and products' rows, as `rddals.streaming.rows` lays them out.
+        Rows of users and of products, in the layout of `rddals.streaming.rows`.
     ids : pair of int
-        How many users and products there are.
+        Numbers of users and of products.
     total : Fraction
-        The sum of all ratings, exactly.
+        Exact sum of all ratings.
     ratings : int
-        How many there were.
+        Number of ratings.
     batches : int
+        Number of batches.
     history : pair of Levels, or None
-        All ratings, by user and by product, where they are learned from again.
+        All ratings, by user and by product; None with ``update="sgd"``.
     """
 
     sides: tuple[Levels, Levels]
@@ -49,22 +50,22 @@ class StreamState:
 
     @property
     def all_levels(self) -> tuple[Levels, ...]:
-        """All that a model of this state holds."""
+        """Levels that a model of this state holds."""
         return (*self.sides, *(self.history or ()))
 
     @property
     def mean(self) -> float:
-        """The mean of all ratings so far; 0 if there was none."""
+        """Mean of all ratings so far; 0 without ratings."""
         return float(self.total / self.ratings) if self.ratings else 0.0
 
     @classmethod
     def of_factors(cls, sides: tuple[FactorTable, FactorTable], rank: int) -> StreamState:
-        """A state that predicts what factors without biases do, to go on from.
+        """Build a state with the predictions of factors without biases.
 
         Mean and biases are parts of the factors' dot product: with ``u`` and ``p`` the means of
         all users' and of all products' factors, ``U.P`` is ``u.p + (U - u).p + u.(P - p) +
-        (U - u).(P - p)``. How many ratings an id was learned from, factors do not tell: each
-        counts as having had `ASSUMED_RATINGS`.
+        (U - u).(P - p)``. Factors do not record the number of ratings per id; `ASSUMED_RATINGS`
+        is used for each.
         """
         means = [table.mean(rank).astype(np.float64) for table in sides]
         levels: list[Levels] = []
@@ -82,8 +83,8 @@ class StreamState:
                 cut_lineage(blocks)
                 levels.append(Levels(table.partitioner, (Level(blocks, ids[side]),)))
         except BaseException:
-            for made in levels:
-                made.retain().release()
+            for side_levels in levels:
+                side_levels.retain().release()
             raise
         ratings = ASSUMED_RATINGS * ids[USERS]
         return cls(

@@ -1,4 +1,4 @@
-"""A grid of trainings, run for real: what each moved, beside what was planned, as a report."""
+"""Studies: train over a grid of settings and report planned and measured data movement."""
 
 from rddals.study.grid import Combination, Grid
 from rddals.study.record import Record

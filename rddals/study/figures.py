@@ -1,4 +1,4 @@
-"""The figures of a report, from ``study.json`` alone; needs plotly."""
+"""The figures of a report, drawn with plotly from ``study.json``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Run = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure, and what a reader needs to read it."""
+    """A plot with its title and caption."""
 
     name: str
     title: str
@@ -37,28 +37,32 @@ class Figure:
 
 
 def figures(document: dict[str, Any]) -> list[Figure]:
-    """All that a study has something for.
+    """Draw the figures for which a study has data.
 
     Parameters
     ----------
     document : dict
+        Content of ``study.json``.
     """
     runs = document["runs"]
-    ours = [run for run in runs if run["exchange"] != MLLIB]
-    drawn: list[Figure | None] = []
-    if ours:
-        drawn += [_bytes(ours), _prediction(ours, document["compressed"]["shuffle"])]
+    rddals_runs = [run for run in runs if run["exchange"] != MLLIB]
+    candidates: list[Figure | None] = []
+    if rddals_runs:
+        candidates += [
+            _bytes(rddals_runs),
+            _prediction(rddals_runs, document["compressed"]["shuffle"]),
+        ]
     if document["placements"]:
-        drawn += [_heat(document["placements"]), _skew(document["placements"])]
-    if ours:
-        drawn += [_time(ours), _timeline(ours)]
-    if len(ours) < len(runs):
-        drawn.append(_mllib(runs))
-    return [figure for figure in drawn if figure is not None]
+        candidates += [_heat(document["placements"]), _skew(document["placements"])]
+    if rddals_runs:
+        candidates += [_time(rddals_runs), _timeline(rddals_runs)]
+    if len(rddals_runs) < len(runs):
+        candidates.append(_mllib(runs))
+    return [figure for figure in candidates if figure is not None]
 
 
 def _values(runs: Sequence[Run], name: str) -> list[Any]:
-    """Different values, in the order in which they come."""
+    """Return the distinct values of a field in order of first occurrence."""
     return list(dict.fromkeys(run[name] for run in runs))
 
 
@@ -75,15 +79,15 @@ def _bytes(runs: Sequence[Run]) -> Figure:
     named: set[str] = set()
     for row, rank in enumerate(ranks, 1):
         for column, count in enumerate(blocks, 1):
-            here = [run for run in runs if (run["rank"], run["blocks"]) == (rank, count)]
+            cell = [run for run in runs if (run["rank"], run["blocks"]) == (rank, count)]
             for exchange in _values(runs, "exchange"):
-                of_exchange = [run for run in here if run["exchange"] == exchange]
-                if not of_exchange:
+                same_exchange = [run for run in cell if run["exchange"] == exchange]
+                if not same_exchange:
                     continue
-                # Points: the length of a bar would mean nothing on a logarithmic axis.
+                # Points, since bar lengths are meaningless on a logarithmic axis.
                 plot.add_scatter(
-                    x=[run["partitioner"] for run in of_exchange],
-                    y=[run["measured"]["bytes"] for run in of_exchange],
+                    x=[run["partitioner"] for run in same_exchange],
+                    y=[run["measured"]["bytes"] for run in same_exchange],
                     mode="lines+markers",
                     line={"width": 1, "dash": "dot", "color": COLOURS[exchange]},
                     marker={"size": 11, "symbol": SYMBOLS[exchange], "color": COLOURS[exchange]},
@@ -96,14 +100,15 @@ def _bytes(runs: Sequence[Run]) -> Figure:
                 )
                 named.add(exchange)
     bytes_axis(plot, [run["measured"]["bytes"] for run in runs], axis="y")
-    plot.update_yaxes(title_text="bytes an iteration", col=1)
+    plot.update_yaxes(title_text="bytes per iteration", col=1)
     apply_layout(plot, 130 + 250 * len(ranks))
     return Figure(
         "bytes",
         "Bytes by exchange and placement",
-        "What an iteration moved, on a logarithmic scale. A broadcast goes to every executor "
-        "whole, whatever the blocks; a shuffle grows with the blocks, and shrinks with a placement "
-        "that keeps neighbours together; a join moves every rating.",
+        "Bytes moved per iteration, on a logarithmic scale. A broadcast sends all rows to every "
+        "executor, for any number of blocks. A shuffle grows with the number of blocks, and "
+        "shrinks if the placement puts neighbours in the same block. A join moves one row for "
+        "every rating.",
         plot,
     )
 
@@ -118,15 +123,15 @@ def _prediction(runs: Sequence[Run], compressed: bool) -> Figure:
         y=[low, high],
         mode="lines",
         line={"color": "#aaaaaa", "dash": "dot", "width": 1},
-        name="as planned",
+        name="measured = planned",
         hoverinfo="skip",
     )
     for exchange in _values(runs, "exchange"):
-        of_exchange = [run for run in runs if run["exchange"] == exchange]
+        same_exchange = [run for run in runs if run["exchange"] == exchange]
         plot.add_scatter(
-            x=[run["planned"]["most_bytes"] for run in of_exchange],
-            y=[run["measured"]["bytes"] for run in of_exchange],
-            text=[str(Combination.of(run)) for run in of_exchange],
+            x=[run["planned"]["most_bytes"] for run in same_exchange],
+            y=[run["measured"]["bytes"] for run in same_exchange],
+            text=[str(Combination.of(run)) for run in same_exchange],
             mode="markers",
             name=exchange,
             marker={
@@ -135,21 +140,21 @@ def _prediction(runs: Sequence[Run], compressed: bool) -> Figure:
                 "size": 9,
                 "opacity": 0.75,
             },
-            hovertemplate="%{text}<br>planned %{x:,} B, moved %{y:,} B<extra></extra>",
+            hovertemplate="%{text}<br>planned %{x:,} B, measured %{y:,} B<extra></extra>",
         )
     bytes_axis(plot, all_bytes, axis="x")
     bytes_axis(plot, all_bytes, axis="y")
-    plot.update_xaxes(title_text="planned, bytes an iteration")
-    plot.update_yaxes(title_text="moved, bytes an iteration")
+    plot.update_xaxes(title_text="planned bytes per iteration")
+    plot.update_yaxes(title_text="measured bytes per iteration")
     apply_layout(plot, 440)
-    squeezed = " Here Spark compressed what it moved." if compressed else ""
+    note = " Spark compression was on." if compressed else ""
     return Figure(
         "prediction",
-        "Planned against measured",
-        "Every run is a point; those on the dotted line moved what was planned before they ran. "
-        "The plan is exact for the shuffle (of up to 256 blocks), an upper bound for the join, and "
-        "the rows alone for the broadcast, with which measures of its tasks go to the driver."
-        + squeezed,
+        "Planned and measured bytes",
+        "Each point is a run. On the dotted line, measured bytes equal planned bytes. The plan is "
+        "exact for the shuffle (up to 256 blocks) and an upper bound for the join. For the "
+        "broadcast it counts only the rows, and not the task measurements sent to the driver."
+        + note,
         plot,
     )
 
@@ -158,20 +163,20 @@ def _heat(placements: Sequence[Run]) -> Figure | None:
     blocks = [p["blocks"] for p in placements if p["users"]["rows_between"] is not None]
     if not blocks:
         return None
-    shown = [p for p in placements if p["blocks"] == max(blocks)]
+    selected = [p for p in placements if p["blocks"] == max(blocks)]
     plot = make_subplots(
         2,
-        len(shown),
+        len(selected),
         vertical_spacing=0.16,
-        horizontal_spacing=column_gap(len(shown)),
+        horizontal_spacing=column_gap(len(selected)),
         subplot_titles=[
             f"{placement['partitioner']}, {side} send"
             for side in ("users", "products")
-            for placement in shown
+            for placement in selected
         ],
     )
     for row, side in enumerate(("users", "products"), 1):
-        for column, placement in enumerate(shown, 1):
+        for column, placement in enumerate(selected, 1):
             plot.add_heatmap(
                 z=placement[side]["rows_between"],
                 coloraxis="coloraxis" if row == 1 else "coloraxis2",
@@ -190,17 +195,17 @@ def _heat(placements: Sequence[Run]) -> Figure | None:
     apply_layout(plot, 620)
     return Figure(
         "heat",
-        f"Who sends to whom, at {max(blocks)} blocks",
-        "Rows that a block sends to each block of the other side, in every half-step of a shuffle. "
-        "Hashing spreads them evenly. A placement that keeps neighbours together shows a few dark "
-        "cells and many light ones.",
+        f"Rows sent between blocks, with {max(blocks)} blocks",
+        "Rows that each block sends to each block of the other side in a half-step of a shuffle. "
+        "Hash placement spreads them evenly. A placement that puts neighbours in the same block "
+        "shows a few dark cells and many light ones.",
         plot,
     )
 
 
 def _skew(placements: Sequence[Run]) -> Figure:
     most = max(placement["blocks"] for placement in placements)
-    shown = [placement for placement in placements if placement["blocks"] == most]
+    selected = [placement for placement in placements if placement["blocks"] == most]
     plot = make_subplots(
         1,
         2,
@@ -209,7 +214,7 @@ def _skew(placements: Sequence[Run]) -> Figure:
         subplot_titles=["users' blocks", "products' blocks"],
     )
     for column, side in enumerate(("users", "products"), 1):
-        for placement in shown:
+        for placement in selected:
             ratings = placement[side]["ratings"]
             mean = sum(ratings) / len(ratings)
             plot.add_box(
@@ -221,7 +226,7 @@ def _skew(placements: Sequence[Run]) -> Figure:
                 pointpos=0,
                 jitter=0.5,
                 fillcolor="rgba(0,0,0,0)",
-                line={"width": 0, "color": "rgba(0,0,0,0)"},  # of the box: the points are all
+                line={"width": 0, "color": "rgba(0,0,0,0)"},  # show only the points, not the box
                 marker={"color": COLOURS[side], "size": 7, "opacity": 0.7},
                 showlegend=False,
                 hovertemplate="%{text}: %{customdata:,} ratings, %{y:.2f} of the mean"
@@ -231,13 +236,13 @@ def _skew(placements: Sequence[Run]) -> Figure:
             )
         plot.add_hline(y=1, line={"color": "#aaaaaa", "dash": "dot", "width": 1}, row=1, col=column)
     plot.update_yaxes(rangemode="tozero")
-    plot.update_yaxes(title_text="ratings, as a multiple of the mean", col=1)
+    plot.update_yaxes(title_text="ratings / mean over blocks", col=1)
     apply_layout(plot, 400)
     return Figure(
         "skew",
-        f"Skew, at {most} blocks",
-        "Every block is a point: its ratings, over the mean of all blocks. The highest decides how "
-        "long a half-step takes when every block has a core of its own.",
+        f"Skew, with {most} blocks",
+        "Each point is a block: its number of ratings divided by the mean over all blocks. With "
+        "one core per block, the block with the most ratings determines the time of a half-step.",
         plot,
     )
 
@@ -253,12 +258,12 @@ def _time(runs: Sequence[Run]) -> Figure:
     )
     rows = len({_without_rank(run) for run in runs})
     for column, rank in enumerate(ranks, 1):
-        here = [run for run in runs if run["rank"] == rank]
-        names = [_without_rank(run) for run in here]
+        same_rank = [run for run in runs if run["rank"] == rank]
+        names = [_without_rank(run) for run in same_rank]
         for part in PARTS:
             plot.add_bar(
                 y=names,
-                x=[run["task_seconds"][part] for run in here],
+                x=[run["task_seconds"][part] for run in same_rank],
                 name=part,
                 legendgroup=part,
                 showlegend=column == 1,
@@ -270,28 +275,28 @@ def _time(runs: Sequence[Run]) -> Figure:
             )
         plot.add_scatter(
             y=names,
-            x=[run["iteration_seconds"] for run in here],
+            x=[run["iteration_seconds"] for run in same_rank],
             mode="markers",
-            name="by the clock",
+            name="wall-clock time",
             legendgroup="clock",
             showlegend=column == 1,
             marker={"symbol": "line-ns", "size": 11, "line": {"width": 2, "color": INK}},
-            hovertemplate="%{y} blocks<br>by the clock: %{x:.3f} s<extra></extra>",
+            hovertemplate="%{y} blocks<br>wall-clock time: %{x:.3f} s<extra></extra>",
             row=1,
             col=column,
         )
-    plot.update_xaxes(title_text="seconds of all tasks of an iteration", rangemode="tozero")
-    plot.update_yaxes(tickfont={"size": 11}, range=[rows - 0.5, -0.5])  # the first on top
+    plot.update_xaxes(title_text="task seconds per iteration", rangemode="tozero")
+    plot.update_yaxes(tickfont={"size": 11}, range=[rows - 0.5, -0.5])  # first run on top
     apply_layout(plot, max(360, 160 + 20 * rows), barmode="stack", bargap=0.25)
     return Figure(
         "time",
-        "Where the time goes",
-        "Seconds of all tasks of an iteration together, by exchange, partitioner and blocks; the "
-        "median of all iterations but the first and the last. Compute gathers rows, sums up and "
-        "solves; serialisation unpacks what arrives, which for a join means building its blocks "
-        "again; shuffle waits for what is fetched, and writes; the rest is packing what goes, "
-        "moving bytes between Java and Python, and starting tasks. The black mark is the iteration "
-        "by the clock.",
+        "Task time",
+        "Total task seconds per iteration, by exchange, partitioner and blocks: the median over "
+        "all iterations except the first and the last. Compute is gathering rows, building the "
+        "normal equations and solving them. Serialisation is unpacking received rows; for a join "
+        "it includes rebuilding the blocks. Shuffle is waiting for fetches and writing shuffle "
+        "files. Rest is packing sent rows, moving bytes between Java and Python, and starting "
+        "tasks. The black mark is the wall-clock time of the iteration.",
         plot,
     )
 
@@ -301,7 +306,7 @@ def _without_rank(run: Run) -> str:
 
 
 def _timeline(runs: Sequence[Run]) -> Figure:
-    """Stages of one run of every exchange: the first that was run."""
+    """Draw the stages of the first run of each exchange."""
     first: dict[str, Run] = {}
     for run in runs:
         first.setdefault(run["exchange"], run)
@@ -345,20 +350,20 @@ def _timeline(runs: Sequence[Run]) -> Figure:
     apply_layout(plot, 120 + 190 * len(first), barmode="overlay", bargap=0.15)
     return Figure(
         "timeline",
-        "Stages in time",
-        "One training of every exchange: link blocks first, then the starting factors, then "
-        "products and users in turn. Gaps are the driver's and Spark's scheduler's.",
+        "Timeline of stages",
+        "The first training of each exchange: link blocks, starting factors, then products and "
+        "users in turn. In the gaps the driver or Spark's scheduler is busy.",
         plot,
     )
 
 
 def _kind(step: str | None) -> str:
-    """What a stage is for: its step, without the iteration."""
+    """Return the step of a stage without the iteration, or "other"."""
     return "other" if step is None else step.split()[-1]
 
 
 def _mllib(runs: Sequence[Run]) -> Figure:
-    shown = [
+    selected = [
         run
         for run in runs
         if run["exchange"] == MLLIB or (run["partitioner"] == "hash" and run["exchange"] != "join")
@@ -367,16 +372,16 @@ def _mllib(runs: Sequence[Run]) -> Figure:
         1,
         2,
         horizontal_spacing=0.1,
-        subplot_titles=["bytes an iteration", "seconds an iteration"],
+        subplot_titles=["bytes per iteration", "seconds per iteration"],
     )
-    for exchange in _values(shown, "exchange"):
-        of_exchange = [run for run in shown if run["exchange"] == exchange]
-        where = [f"rank {run['rank']}, {run['blocks']} blocks" for run in of_exchange]
-        moved = [run["measured"]["bytes"] for run in of_exchange]
-        took = [run["iteration_seconds"] for run in of_exchange]
-        for column, values, unit in ((1, moved, ":,} B"), (2, took, ":.3f} s")):
+    for exchange in _values(selected, "exchange"):
+        same_exchange = [run for run in selected if run["exchange"] == exchange]
+        labels = [f"rank {run['rank']}, {run['blocks']} blocks" for run in same_exchange]
+        moved = [run["measured"]["bytes"] for run in same_exchange]
+        seconds = [run["iteration_seconds"] for run in same_exchange]
+        for column, values, unit in ((1, moved, ":,} B"), (2, seconds, ":.3f} s")):
             plot.add_bar(
-                x=where,
+                x=labels,
                 y=values,
                 name=exchange,
                 legendgroup=exchange,
@@ -390,8 +395,8 @@ def _mllib(runs: Sequence[Run]) -> Figure:
     apply_layout(plot, 420, barmode="group")
     return Figure(
         "mllib",
-        "MLlib beside it",
-        "The same ratings, rank, blocks and placement (by hash) with MLlib's own ALS, in the same "
-        "Spark.",
+        "Comparison with MLlib",
+        "MLlib's ALS with the same ratings, rank, blocks and hash placement, in the same Spark "
+        "session.",
         plot,
     )

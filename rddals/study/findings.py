@@ -1,4 +1,4 @@
-"""What the figures of a study come to, in sentences."""
+"""Conclusions of a study, as sentences."""
 
 from __future__ import annotations
 
@@ -15,43 +15,44 @@ __all__ = ["findings"]
 
 Run = dict[str, Any]
 
-#: Bytes a second of a network that somebody else uses as well: one gigabit.
+#: Bandwidth of a shared network in bytes per second: one gigabit.
 NETWORK = 125e6
-#: Seconds; less is noise.
-WORTH_TELLING = 0.05
-#: Of an iteration: by so much two of the same kind may differ.
+#: Placement costs in seconds below this are noise.
+MIN_COST = 0.05
+#: Share by which the times of two equal iterations may differ.
 NOISE = 0.1
 
 
 def findings(document: dict[str, Any]) -> list[str]:
-    """Sentences on a study, computed from its ``study.json`` alone.
+    """Summarise a study in sentences.
 
     Parameters
     ----------
     document : dict
+        Content of ``study.json``.
 
     Returns
     -------
     list of str
-        Those that the study's combinations allow.
+        One sentence per conclusion that the combinations support.
     """
     runs = document["runs"]
-    ours = [run for run in runs if run["exchange"] != MLLIB]
-    if not ours:
+    rddals_runs = [run for run in runs if run["exchange"] != MLLIB]
+    if not rddals_runs:
         return []
-    found = [
-        _extremes(ours),
-        _prediction(ours, document["compressed"]["shuffle"]),
-        _placements(ours),
-        _growth(ours, document["placements"]),
+    sentences = [
+        _extremes(rddals_runs),
+        _prediction(rddals_runs, document["compressed"]["shuffle"]),
+        _placements(rddals_runs),
+        _growth(rddals_runs, document["placements"]),
         _balance(document["placements"]),
-        *_payback(ours),
-        _fastest(ours),
-        _time(ours),
-        _auto(ours),
+        *_payback(rddals_runs),
+        _fastest(rddals_runs),
+        _time(rddals_runs),
+        _auto(rddals_runs),
         _mllib(runs),
     ]
-    return [sentence for sentence in found if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _bytes(run: Run) -> int:
@@ -63,7 +64,7 @@ def _seconds(run: Run) -> float:
 
 
 def _largest(runs: Sequence[Run]) -> list[Run]:
-    """Runs with the most blocks, at the highest rank, that the study has."""
+    """Return the runs of the highest rank with its most blocks."""
     most = max((run["rank"], run["blocks"]) for run in runs)
     return [run for run in runs if (run["rank"], run["blocks"]) == most]
 
@@ -74,9 +75,9 @@ def _extremes(runs: Sequence[Run]) -> str | None:
     if _bytes(least) == _bytes(most):
         return None
     return (
-        f"At rank {least['rank']} in {least['blocks']} blocks, {_how(least)} moves the fewest "
-        f"bytes, {readable_bytes(_bytes(least))} an iteration, and {_how(most)} the most, "
-        f"{readable_bytes(_bytes(most))}: {_times(_bytes(most), _bytes(least))} as many."
+        f"At rank {least['rank']} with {least['blocks']} blocks, {_how(least)} moves the fewest "
+        f"bytes per iteration ({readable_bytes(_bytes(least))}) and {_how(most)} the most "
+        f"({readable_bytes(_bytes(most))}, {_times(_bytes(most), _bytes(least))} as many)."
     )
 
 
@@ -90,21 +91,21 @@ def _prediction(runs: Sequence[Run], compressed: bool) -> str | None:
         return None
     if compressed:
         return (
-            f"Compressed, the shuffle moved {min(shares):.0%} to {max(shares):.0%} of the bytes "
-            "that were planned."
+            f"With compression, the shuffle moved {min(shares):.0%} to {max(shares):.0%} of the "
+            "planned bytes."
         )
     if min(shares) == max(shares) == 1:
-        return f"The shuffle moved what was planned, to the byte, {_in_all(shares)}."
+        return f"The shuffle moved exactly the planned bytes {_in_all(shares)}."
     worst = max(abs(share - 1) for share in shares)
-    return f"The shuffle moved what was planned within {worst:.1%} {_in_all(shares)}."
+    return f"The shuffle moved the planned bytes to within {worst:.1%} {_in_all(shares)}."
 
 
 def _in_all(runs: Sequence[Any]) -> str:
-    return {1: "in its one run", 2: "in both runs"}.get(len(runs), f"in all {len(runs)} runs")
+    return {1: "in its only run", 2: "in both runs"}.get(len(runs), f"in all {len(runs)} runs")
 
 
 def _against_hash(runs: Sequence[Run]) -> tuple[Run | None, dict[str, Run]]:
-    """The shuffle of hashed ids among the largest runs, and those of other placements."""
+    """Return the largest shuffle run with hash placement, and those with other placements."""
     shuffled = {run["partitioner"]: run for run in _largest(runs) if run["exchange"] == "shuffle"}
     return shuffled.pop("hash", None), shuffled
 
@@ -117,28 +118,28 @@ def _placements(runs: Sequence[Run]) -> str | None:
         f"{name} {_change(_bytes(run) / _bytes(hashed) - 1)}" for name, run in others.items()
     ]
     return (
-        f"Compared with hashing, at {hashed['blocks']} blocks, the shuffle's bytes change by "
-        f"placement: {', '.join(changes)}."
+        f"Shuffle bytes relative to hash placement, with {hashed['blocks']} blocks: "
+        f"{', '.join(changes)}."
     )
 
 
 def _payback(runs: Sequence[Run]) -> list[str]:
-    """How many iterations it takes until a placement was worth it, against hashing."""
+    """Compare the extra cost of each placement with its savings per iteration."""
     hashed, others = _against_hash(runs)
     if hashed is None:
         return []
-    told = []
+    sentences = []
     for name, run in others.items():
         cost = run["placing_seconds"] - hashed["placing_seconds"]
         fewer, faster = _bytes(hashed) - _bytes(run), _seconds(hashed) - _seconds(run)
-        if fewer > 0 and cost >= WORTH_TELLING:
-            here = _iterations(cost, faster if faster > NOISE * _seconds(hashed) else 0)
-            told.append(
-                f"Placing by {name} takes {cost:.2f} s more than by hash: paid back by the clock "
-                f"{here}, and by the bytes alone, at {NETWORK / 1e6:.0f} MB a second, "
-                f"{_iterations(cost, fewer / NETWORK)}."
+        if fewer > 0 and cost >= MIN_COST:
+            by_time = _iterations(cost, faster if faster > NOISE * _seconds(hashed) else 0)
+            sentences.append(
+                f"Placement by {name} takes {cost:.2f} s longer than by hash. Break-even: "
+                f"{by_time} by measured time, {_iterations(cost, fewer / NETWORK)} by bytes alone "
+                f"at {NETWORK / 1e6:.0f} MB/s."
             )
-    return told
+    return sentences
 
 
 def _iterations(cost: float, saved: float) -> str:
@@ -149,7 +150,7 @@ def _iterations(cost: float, saved: float) -> str:
 
 
 def _change(share: float) -> str:
-    return f"{share:+.0%}" if abs(share) >= 0.005 else "not at all"
+    return f"{share:+.0%}" if abs(share) >= 0.005 else "unchanged"
 
 
 def _growth(runs: Sequence[Run], placements: Sequence[Run]) -> str | None:
@@ -168,14 +169,14 @@ def _growth(runs: Sequence[Run], placements: Sequence[Run]) -> str | None:
         if placement["partitioner"] == "hash"
     }
     return (
-        f"From {few} to {many} blocks, the shuffle of hashed ids grows "
-        f"to {_times(_bytes(hashed[many]), _bytes(hashed[few]))} as many bytes: a row goes to "
-        f"{copies[many]:.1f} blocks on average instead of {copies[few]:.1f}."
+        f"With hash placement, {many} blocks shuffle "
+        f"{_times(_bytes(hashed[many]), _bytes(hashed[few]))} as many bytes as {few}: a row goes "
+        f"to {copies[many]:.1f} blocks on average instead of {copies[few]:.1f}."
     )
 
 
 def _copies(placement: Run) -> float:
-    """Blocks that a row goes to, of users' and products' rows together."""
+    """Return the mean number of blocks that a user or product row goes to."""
     sides = (placement["users"], placement["products"])
     return float(sum(sum(side["sent"]) for side in sides) / sum(sum(s["ids"]) for s in sides))
 
@@ -193,7 +194,7 @@ def _balance(placements: Sequence[Run]) -> str | None:
         if placement["blocks"] == most
     }
     listed = ", ".join(f"{excess:.2f} ({name})" for name, excess in heaviest.items())
-    return f"The heaviest of {most} blocks has {listed} times the ratings of an average one."
+    return f"The largest of {most} blocks has {listed} times the mean number of ratings."
 
 
 def _fastest(runs: Sequence[Run]) -> str | None:
@@ -201,13 +202,13 @@ def _fastest(runs: Sequence[Run]) -> str | None:
     if len(runs) == 1:
         return None
     fastest, least = min(runs, key=_seconds), min(runs, key=_bytes)
-    told = (
-        f"At rank {fastest['rank']} in {fastest['blocks']} blocks, the fastest iteration, "
-        f"{_seconds(fastest):.2f} s, is that of {_how(fastest)}"
+    sentence = (
+        f"At rank {fastest['rank']} with {fastest['blocks']} blocks, the fastest iteration "
+        f"({_seconds(fastest):.2f} s) is {_how(fastest)}"
     )
     if _bytes(fastest) == _bytes(least):
-        return f"{told}, which also moves the fewest bytes."
-    return f"{told}, which moves {_times(_bytes(fastest), _bytes(least))} the fewest bytes."
+        return f"{sentence}, which also moves the fewest bytes."
+    return f"{sentence}, which moves {_times(_bytes(fastest), _bytes(least))} the minimum bytes."
 
 
 def _time(runs: Sequence[Run]) -> str | None:
@@ -216,11 +217,11 @@ def _time(runs: Sequence[Run]) -> str | None:
     if not whole:
         return None
     shares = ", ".join(f"{part} {seconds / whole:.0%}" for part, seconds in totals.items())
-    return f"Of the time of an iteration's tasks, over all runs: {shares}."
+    return f"Task time of an iteration, over all rddals runs: {shares}."
 
 
 def _auto(runs: Sequence[Run]) -> str | None:
-    """How often what ``exchange="auto"`` takes was the best of what was run beside it."""
+    """Count how often the choice of ``exchange="auto"`` moved the fewest bytes."""
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         groups.setdefault((run["partitioner"], run["blocks"], run["rank"]), []).append(run)
@@ -234,26 +235,26 @@ def _auto(runs: Sequence[Run]) -> str | None:
         return None
     fewest = sum(_bytes(chosen) == min(map(_bytes, group)) for group, chosen in judged)
     return (
-        f'exchange="auto" would have taken the exchange with the fewest bytes of those run in '
-        f"{fewest} of {len(judged)} cases."
+        f"In {fewest} of {len(judged)} cases, the choice of "
+        'exchange="auto" moved the fewest bytes of the exchanges run.'
     )
 
 
 def _mllib(runs: Sequence[Run]) -> str | None:
-    theirs = {Combination.of(run): run for run in runs if run["exchange"] == MLLIB}
+    mllib_runs = {Combination.of(run): run for run in runs if run["exchange"] == MLLIB}
     pairs = []
     for run in runs:
         if (run["exchange"], run["partitioner"]) == ("shuffle", "hash"):
-            peer = theirs.get(Combination(MLLIB, "hash", run["blocks"], run["rank"]))
+            peer = mllib_runs.get(Combination(MLLIB, "hash", run["blocks"], run["rank"]))
             if peer is not None and _bytes(run):
                 pairs.append((run, peer))
     if not pairs:
         return None
     moved = _range(_bytes(peer) / _bytes(run) for run, peer in pairs)
-    took = _range(_seconds(peer) / _seconds(run) for run, peer in pairs)
+    slower = _range(_seconds(peer) / _seconds(run) for run, peer in pairs)
     return (
-        f"MLlib moves {moved} times the bytes of our shuffle with the same placement, and takes "
-        f"{took} times its time for an iteration."
+        f"With the same placement, MLlib moves {moved} times the bytes of the rddals shuffle and "
+        f"takes {slower} times as long per iteration."
     )
 
 
@@ -264,11 +265,11 @@ def _range(values: Iterable[float]) -> str:
 
 
 def _how(run: Run) -> str:
-    return f"{run['exchange']} with {run['partitioner']}"
+    return f"{run['exchange']} with {run['partitioner']} placement"
 
 
 def _times(more: float, fewer: float) -> str:
     if not fewer:
-        return "any number of times"
+        return "infinitely many times"
     ratio = more / fewer
     return f"{ratio:.2f} times" if ratio < 10 else f"{ratio:,.0f} times"

@@ -1,4 +1,4 @@
-"""What a study combines with what."""
+"""The combinations of settings that a study trains."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 __all__ = ["MLLIB", "Combination", "Grid"]
 
-#: In the place of an exchange: MLlib's own ALS, which has one exchange and hashes ids.
+#: Exchange name of runs of MLlib's own ALS, which has one exchange and hashes ids.
 MLLIB = "MLlib"
 
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """One training of a study."""
+    """Settings of one training."""
 
     exchange: str
     partitioner: str
@@ -24,21 +24,21 @@ class Combination:
 
     @classmethod
     def of(cls, run: dict[str, Any]) -> Combination:
-        """That of a run in ``study.json``."""
+        """Build the combination of a run in ``study.json``."""
         return cls(run["exchange"], run["partitioner"], run["blocks"], run["rank"])
 
     def __str__(self) -> str:
-        """As the progress and the report call it."""
+        """Return the label for progress output and the report."""
         return f"{self.exchange}, {self.partitioner}, {self.blocks} blocks, rank {self.rank}"
 
     def document(self) -> dict[str, Any]:
-        """Its part of a run in ``study.json``."""
+        """Return the fields of a run in ``study.json``."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Exchanges, partitioners, numbers of blocks and ranks; each with each."""
+    """Cartesian product of exchanges, partitioners, numbers of blocks and ranks."""
 
     exchanges: tuple[str, ...]
     partitioners: tuple[str, ...]
@@ -47,20 +47,20 @@ class Grid:
     mllib: bool = False
 
     def combinations(self) -> list[Combination]:
-        """All trainings, each once."""
-        ours = [
+        """Return all combinations, without duplicates."""
+        rddals_runs = [
             Combination(exchange, partitioner, blocks, rank)
             for rank, blocks, partitioner, exchange in product(
                 self.ranks, self.blocks, self.partitioners, self.exchanges
             )
         ]
-        theirs = [
+        mllib_runs = [
             Combination(MLLIB, "hash", blocks, rank)
             for rank, blocks in product(self.ranks, self.blocks)
             if self.mllib
         ]
-        return list(dict.fromkeys(ours + theirs))
+        return list(dict.fromkeys(rddals_runs + mllib_runs))
 
     def missing(self, done: Sequence[Combination]) -> list[Combination]:
-        """The trainings that are still to be run."""
+        """Return the combinations that are not in `done`."""
         return [each for each in self.combinations() if each not in set(done)]

@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing else."""
+"""The report: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ def write_report(document: dict[str, Any], folder: Path) -> Path:
     Parameters
     ----------
     document : dict
-        What ``study.json`` holds.
+        Content of ``study.json``.
     folder : Path
+        Folder to write to.
 
     Returns
     -------
     Path
-        Of the report: figures, numbers and the code that draws them, all in one file.
+        Path of the report, which contains the figures, the data and plotly.
     """
     environment = Environment(
         loader=PackageLoader("rddals", "study"),
@@ -42,7 +43,7 @@ def write_report(document: dict[str, Any], folder: Path) -> Path:
     page = environment.get_template("page.html").render(
         study=document,
         findings=findings(document),
-        figures=[(figure, _drawn(figure)) for figure in figures(document)],
+        figures=[(figure, _to_html(figure)) for figure in figures(document)],
         plotly=Markup(get_plotlyjs()),
     )
     report = folder / "report.html"
@@ -51,8 +52,8 @@ def write_report(document: dict[str, Any], folder: Path) -> Path:
     return report
 
 
-def _drawn(figure: Figure) -> Markup:
-    """The figure as part of a page that has plotly already."""
+def _to_html(figure: Figure) -> Markup:
+    """Render a figure as HTML for a page that already includes plotly."""
     html = figure.plot.to_html(
         full_html=False,
         include_plotlyjs=False,

@@ -1,4 +1,4 @@
-"""What a study has found so far: files that are whole at any moment."""
+"""The results of a study on disk, written atomically."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rddals.study.grid import Combination
 
 __all__ = ["PARTS", "SCHEMA", "Record", "atomic_write", "check_folder"]
 
-#: Of ``study.json``; another number is another meaning.
+#: Version of the format of ``study.json``.
 SCHEMA = 1
 NAME = "study.json"
 
-#: Bytes of an iteration, in all and in the half-steps in which a side sends.
+#: Bytes per iteration: total, and in the half-steps in which each side sends.
 PLANNED = ("least_bytes", "most_bytes", "users_bytes", "products_bytes", "messages")
 MEASURED = ("bytes", "users_bytes", "products_bytes", "messages")
-#: What the tasks of an iteration spend their time on.
+#: Parts of the task time of an iteration.
 PARTS = ("compute", "serialisation", "shuffle", "rest")
 FIGURES = ("iteration_seconds", "placing_seconds", "training_seconds", "loss")
 LISTS = ("half_steps", "stages")
@@ -38,28 +38,27 @@ COLUMNS = (
 class Record:
     """The ``study.json`` of a folder.
 
-    Every run is in the file before the next one begins: a study that was interrupted, or killed,
-    goes on where it was.
+    Each run is written before the next one begins, so an interrupted study can resume.
 
     Parameters
     ----------
     folder : Path
-        Made if it is not there.
+        Folder of the study. It is created if it does not exist.
     subject : dict
-        What all runs have in common: ``ratings``, ``settings`` and where they run. Runs of another
-        subject cannot be compared, so a folder that holds some is refused.
+        Properties that all runs share: ``ratings``, ``settings`` and the Spark environment. A
+        folder with another subject is refused, since its runs are not comparable.
     about : dict
-        What else there is to say.
+        Further fields of ``study.json``, which replace those on disk.
 
     Attributes
     ----------
     document : dict
-        All of ``study.json``; docs/reference/study.md says what it holds.
+        Content of ``study.json``, described in docs/reference/study.md.
 
     Raises
     ------
     StudyError
-        If the folder holds something else, or cannot be written.
+        If the folder contains something else or is not writable.
     """
 
     def __init__(self, folder: Path, subject: dict[str, Any], about: dict[str, Any]) -> None:
@@ -67,9 +66,11 @@ class Record:
         self._file = folder / NAME
         subject = json.loads(json.dumps(subject))
         try:
-            found = self._file.read_text() if self._file.exists() else None
+            text = self._file.read_text() if self._file.exists() else None
         except OSError as error:
-            raise StudyError(f"{folder}: {error.strerror or error}; pass another folder.") from None
+            raise StudyError(
+                f"{self._file} cannot be read: {error.strerror or error}. Pass another folder."
+            ) from None
         self.document: dict[str, Any] = {
             "schema": SCHEMA,
             **about,
@@ -77,14 +78,14 @@ class Record:
             "placements": [],
             "runs": [],
         }
-        if found is not None:
-            document = self._checked(found, subject)
+        if text is not None:
+            document = self._validated(text, subject)
             self.document = {**document, **about}
             if self.document != document:
                 self._write()
 
-    def _checked(self, text: str, subject: dict[str, Any]) -> dict[str, Any]:
-        foreign = StudyError(f"{self._file} is no study; pass another folder.")
+    def _validated(self, text: str, subject: dict[str, Any]) -> dict[str, Any]:
+        foreign = StudyError(f"{self._file} is not a study. Pass another folder.")
         try:
             document: dict[str, Any] = json.loads(text)
             schema = document["schema"]
@@ -92,46 +93,46 @@ class Record:
             raise foreign from None
         if schema != SCHEMA:
             raise StudyError(
-                f"{self._file} has schema {schema!r}, and this rddals writes {SCHEMA}; pass "
-                "another folder."
+                f"{self._file} has schema {schema!r}, but this version of rddals writes {SCHEMA}. "
+                "Pass another folder."
             )
-        for name, ours, theirs in _differences(subject, document):
+        for name, expected, actual in _differences(subject, document):
             raise StudyError(
-                f"{self._file} was made with {name} {theirs!r}, and this is {ours!r}: runs of both "
-                "cannot be compared. Pass another folder."
+                f"{self._file} has {name} {actual!r}, but this study has {expected!r}: their runs "
+                "are not comparable. Pass another folder."
             )
         try:
             list(map(Combination.of, document["runs"]))
-            list(map(_placed, document["placements"]))
+            list(map(_placement_key, document["placements"]))
         except (KeyError, TypeError):
             raise foreign from None
         for number, run in enumerate(document["runs"]):
-            fault = _fault(run)
+            fault = _find_fault(run)
             if fault is not None:
                 raise StudyError(
-                    f"{self._file} is damaged: of run {number}, {fault}; pass another folder."
+                    f"{self._file} is damaged: in run {number}, {fault}. Pass another folder."
                 )
         return document
 
     @property
     def done(self) -> list[Combination]:
-        """What has been run."""
+        """Combinations that have been run."""
         return [Combination.of(run) for run in self.document["runs"]]
 
     def add(self, run: dict[str, Any]) -> None:
-        """Put down a run that is finished."""
+        """Record a finished run."""
         self.document["runs"].append(run)
         self._write()
 
     def add_placement(self, placement: dict[str, Any]) -> None:
-        """Put down a placement, unless it is there."""
-        if _placed(placement) not in map(_placed, self.document["placements"]):
+        """Record a placement unless it is already recorded."""
+        if _placement_key(placement) not in map(_placement_key, self.document["placements"]):
             self.document["placements"].append(placement)
 
     def write_csv(self) -> Path:
-        """Write ``study.csv``, a line for every run."""
+        """Write ``study.csv``, one line per run."""
         file = self._file.with_suffix(".csv")
-        rows = [_flat(run) for run in self.document["runs"]]
+        rows = [_csv_row(run) for run in self.document["runs"]]
         with atomic_write(file) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, COLUMNS)
             writer.writeheader()
@@ -143,29 +144,30 @@ class Record:
             temporary.write_text(json.dumps(self.document))
 
 
-def _placed(placement: Mapping[str, Any]) -> tuple[str, int]:
-    """What tells a placement from the others."""
+def _placement_key(placement: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the key that identifies a placement."""
     return placement["partitioner"], placement["blocks"]
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse what is no folder and cannot become one, before anything long.
+    """Check that `folder` is writable or can be created.
 
     Raises
     ------
     StudyError
+        If it is not.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise StudyError(
-            f"{folder} cannot be written: {there} is no folder, or not one to write to; pass "
+            f"{folder} cannot be written: {existing} is not a folder, or is not writable. Pass "
             "another folder."
         )
 
 
 @contextmanager
 def atomic_write(file: Path) -> Iterator[Path]:
-    """A file to write that takes the place of `file` at once, when it is complete."""
+    """Yield a temporary path that replaces `file` atomically on success."""
     temporary = file.with_name(f".{file.name}.new")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -173,32 +175,32 @@ def atomic_write(file: Path) -> Iterator[Path]:
         temporary.replace(file)
     except OSError as error:
         raise StudyError(
-            f"{file} cannot be written: {error.strerror or error}; pass another folder."
+            f"{file} cannot be written: {error.strerror or error}. Pass another folder."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _differences(
-    ours: Mapping[str, Any], theirs: Mapping[str, Any]
+    expected: Mapping[str, Any], actual: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Names of what is not the same in both, and what it is."""
-    for name, value in ours.items():
-        other = theirs.get(name)
+    """Yield the dotted name and both values of each differing field."""
+    for name, value in expected.items():
+        other = actual.get(name)
         if isinstance(value, dict) and isinstance(other, dict):
-            for inner, its, others in _differences(value, other):
-                yield f"{name}.{inner}", its, others
+            for inner, one, another in _differences(value, other):
+                yield f"{name}.{inner}", one, another
         elif value != other:
             yield name, value, other
 
 
-def _fault(run: Mapping[str, Any]) -> str | None:
-    """What is not as it should be in a run, if anything."""
+def _find_fault(run: Mapping[str, Any]) -> str | None:
+    """Return a description of the first fault of a run, or None."""
     try:
-        figures = _flat(run)
+        figures = _csv_row(run)
         lists = {name: run[name] for name in LISTS}
     except (KeyError, TypeError) as error:
-        return f"{error} is missing or of another kind"
+        return f"{error} is missing or has the wrong type"
     for name, value in lists.items():
         if not isinstance(value, list):
             return f"{name} is {value!r}"
@@ -208,8 +210,8 @@ def _fault(run: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _flat(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A run as a line of ``study.csv``."""
+def _csv_row(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run as a row of ``study.csv``."""
     planned = run["planned"] or dict.fromkeys(PLANNED)
     return {
         **{name: run[name] for name in ("exchange", "partitioner", "blocks", "rank")},

@@ -1,4 +1,4 @@
-"""Running what a study is made of: plans, trainings, and MLlib's."""
+"""Running a study: plans, rddals trainings and MLlib trainings."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from rddals.study.record import PARTS, Record
 
 __all__ = ["Settings", "Study"]
 
-#: Of the stages of MLlib's ALS, those of half-steps.
-HALF_STEP_OF_MLLIB = "flatMap at ALS.scala"
-#: Of more blocks than these it is not put down which sends how much to which.
-MOST_BLOCKS = 128
+#: Name prefix of the stages of MLlib's half-steps.
+MLLIB_HALF_STEP = "flatMap at ALS.scala"
+#: Most blocks for which the rows between each pair of blocks are recorded.
+MAX_DETAILED_BLOCKS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What all trainings of a study have in common."""
+    """Settings that all trainings of a study share."""
 
     iterations: int
     lambda_: float
@@ -38,7 +38,7 @@ class Settings:
     precision: str
 
     def document(self) -> dict[str, Any]:
-        """Their part of ``study.json``."""
+        """Return the settings as a field of ``study.json``."""
         return {
             "iterations": self.iterations,
             "lambda": self.lambda_,
@@ -49,40 +49,41 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """Ratings to train on, and how.
+    """Ratings and settings of a study.
 
     Attributes
     ----------
     frame : DataFrame
-        Columns user, product and rating, cached.
+        Cached ratings in the columns user, product and rating.
     source : RDD
-        The same, as `rddals.rdds.ingest.rating_source` gives it.
+        The same ratings, from `rddals.rdds.ingest.rating_source`.
     settings : Settings
+        Settings of all trainings.
     """
 
     frame: DataFrame
     source: RDD[Any]
     settings: Settings
 
-    def warm_up(self, asked: Sequence[Combination]) -> None:
-        """Train once for nothing: who comes first starts Spark's Python workers, and much else."""
-        ALS.train(self.source, asked[0].rank, 1, self.settings.lambda_, seed=0).unpersist()
-        if any(each.exchange == MLLIB for each in asked):
-            self._fit_mllib(asked[0].rank, 1, 2)
+    def warm_up(self, combinations: Sequence[Combination]) -> None:
+        """Train once unmeasured, since the first training also starts Spark's Python workers."""
+        ALS.train(self.source, combinations[0].rank, 1, self.settings.lambda_, seed=0).unpersist()
+        if any(each.exchange == MLLIB for each in combinations):
+            self._fit_mllib(combinations[0].rank, 1, 2)
 
     def run(
         self,
-        asked: Sequence[Combination],
+        combinations: Sequence[Combination],
         record: Record,
         on_run: Callable[[Combination, dict[str, Any]], None],
     ) -> None:
-        """Plan and run combinations, one after the other, each into the record when it is done."""
-        for rank, of_rank in groupby(asked, key=lambda each: each.rank):
-            combinations = list(of_rank)
-            plans = self._plans(combinations, rank)
+        """Plan and run combinations in turn, and record each when it finishes."""
+        for rank, same_rank in groupby(combinations, key=lambda each: each.rank):
+            group = list(same_rank)
+            plans = self._plans(group, rank)
             for placement in plans.values():
                 record.add_placement(_placement(placement))
-            for each in combinations:
+            for each in group:
                 if each.exchange == MLLIB:
                     run = self._mllib(each)
                 else:
@@ -93,29 +94,29 @@ class Study:
     def _plans(
         self, combinations: Sequence[Combination], rank: int
     ) -> dict[tuple[str, int], PlannedPlacement]:
-        ours = [each for each in combinations if each.exchange != MLLIB]
-        if not ours:
+        rddals_runs = [each for each in combinations if each.exchange != MLLIB]
+        if not rddals_runs:
             return {}
-        partitioners = dict.fromkeys(each.partitioner for each in ours)
-        blocks = dict.fromkeys(each.blocks for each in ours)
-        found = plan(self.source, rank, partitioners=list(partitioners), blocks=list(blocks))
-        return {(each.partitioner, each.blocks[0]): each for each in found.placements}
+        partitioners = dict.fromkeys(each.partitioner for each in rddals_runs)
+        blocks = dict.fromkeys(each.blocks for each in rddals_runs)
+        planned = plan(self.source, rank, partitioners=list(partitioners), blocks=list(blocks))
+        return {(each.partitioner, each.blocks[0]): each for each in planned.placements}
 
-    def _train(self, asked: Combination, planned: PlannedPlacement) -> dict[str, Any]:
+    def _train(self, combination: Combination, planned: PlannedPlacement) -> dict[str, Any]:
         settings, events = self.settings, list[Any]()
         with ShuffleMeter(self.source.context) as meter:
             began = perf_counter()
             ALS.train(
                 self.source,
-                asked.rank,
+                combination.rank,
                 settings.iterations,
                 settings.lambda_,
-                asked.blocks,
+                combination.blocks,
                 seed=settings.seed,
                 precision=settings.precision,
-                exchange=asked.exchange,
-                userPartitioner=asked.partitioner,
-                productPartitioner=asked.partitioner,
+                exchange=combination.exchange,
+                userPartitioner=combination.partitioner,
+                productPartitioner=combination.partitioner,
                 listeners=[events.append],
             ).unpersist()
             seconds = perf_counter() - began
@@ -125,14 +126,14 @@ class Study:
         ]
         (done,) = (event for event in events if isinstance(event, TrainingDone))
         return {
-            **asked.document(),
+            **combination.document(),
             "auto": asdict(planned.choice),
-            "planned": _planned(planned, asked.exchange),
+            "planned": _planned(planned, combination.exchange),
             "measured": _measured(half_steps),
             "task_seconds": {
-                part: sum(_middle(half_steps, side, part) for side in SIDE_NAMES) for part in PARTS
+                part: sum(_median(half_steps, side, part) for side in SIDE_NAMES) for part in PARTS
             },
-            "iteration_seconds": sum(_middle(half_steps, side, "seconds") for side in SIDE_NAMES),
+            "iteration_seconds": sum(_median(half_steps, side, "seconds") for side in SIDE_NAMES),
             "placing_seconds": seconds - done.seconds,
             "training_seconds": seconds,
             "loss": done.loss,
@@ -152,22 +153,22 @@ class Study:
             numItemBlocks=blocks,
             itemCol="product",
         )
-        # It refuses the booleans that a Parquet file may have for ratings.
+        # MLlib rejects boolean ratings, which a Parquet file may contain.
         numbers = self.frame.selectExpr(
             "int(user) user", "int(product) product", "float(rating) rating"
         )
         estimator.fit(numbers).userFactors.count()
 
-    def _mllib(self, asked: Combination) -> dict[str, Any]:
+    def _mllib(self, combination: Combination) -> dict[str, Any]:
         iterations = self.settings.iterations
         with ShuffleMeter(self.source.context) as meter:
-            self._fit_mllib(asked.rank, iterations, asked.blocks)
+            self._fit_mllib(combination.rank, iterations, combination.blocks)
         stages = meter.measured.stages
-        # Users send first; one stage ends one half-step and sends what the next one needs.
-        solving = [stage for stage in stages if stage.name.startswith(HALF_STEP_OF_MLLIB)]
+        # Users send first. Each of these stages ends a half-step and writes the next one's input.
+        solving = [stage for stage in stages if stage.name.startswith(MLLIB_HALF_STEP)]
         users, products = (stage.done for stage in solving[:2])
         return {
-            **asked.document(),
+            **combination.document(),
             "auto": None,
             "planned": None,
             "measured": {
@@ -187,7 +188,7 @@ class Study:
 
 
 def _placement(placement: PlannedPlacement) -> dict[str, Any]:
-    """A placement, block by block."""
+    """Return a placement as an entry of ``study.json``, with counts by block."""
     assert placement.footprints is not None
     return {
         "partitioner": placement.partitioner,
@@ -206,8 +207,8 @@ def _placement(placement: PlannedPlacement) -> dict[str, Any]:
 
 
 def _rows_between(placement: PlannedPlacement, side: str) -> list[list[int]] | None:
-    """Rows from block to block, where they are few enough to be looked at."""
-    if max(placement.blocks) > MOST_BLOCKS:
+    """Return the rows sent between each pair of blocks, or None for too many blocks."""
+    if max(placement.blocks) > MAX_DETAILED_BLOCKS:
         return None
     rows: list[list[int]] = placement.rows_between(side).tolist()
     return rows
@@ -225,25 +226,25 @@ def _planned(placement: PlannedPlacement, exchange: str) -> dict[str, Any]:
 
 
 def _half_step(event: HalfStepDone, measured: Measured) -> dict[str, Any]:
-    """What a half-step moved, and what its tasks spent their time on."""
+    """Return the data movement and the task time of a half-step."""
     name = f"{event.iteration} {event.side}"
-    # In one task there are no stages for a half-step, and nothing moves.
+    # With the local exchange a half-step has no stages and moves nothing.
     step = next((step.done for step in measured.steps if step.step == name), Traffic())
     parts = event.task_seconds
     compute = sum(parts.get(part, 0.0) for part in ("gather", "gram", "solve"))
-    # A task waits for what it fetches while it receives.
+    # The receive time includes the time spent waiting for fetches.
     serialisation = max(parts["receive"] - step.fetch_wait, 0.0) + parts["other"]
     shuffle = step.fetch_wait + step.write_seconds
-    carried = 0
+    broadcast_bytes = 0
     if event.broadcast_id is not None:
-        # New factors go to the driver with the results of tasks, and from there to executors.
-        carried = step.results + measured.broadcasts.get(event.broadcast_id, 0)
+        # New factors travel to the driver in task results, and from there to the executors.
+        broadcast_bytes = step.results + measured.broadcasts.get(event.broadcast_id, 0)
     return {
         "iteration": event.iteration,
         "side": event.side,
         "seconds": event.seconds,
         "read_bytes": step.read,
-        "broadcast_bytes": carried,
+        "broadcast_bytes": broadcast_bytes,
         "messages": step.read_records,
         "compute": compute,
         "serialisation": serialisation,
@@ -253,11 +254,11 @@ def _half_step(event: HalfStepDone, measured: Measured) -> dict[str, Any]:
 
 
 def _measured(half_steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Bytes and messages of an iteration."""
+    """Return bytes and messages per iteration."""
     users, products = (
-        # What a side sends is read where the other is solved, but broadcast where it is itself.
+        # A shuffle is read when the other side is solved; a broadcast is sent when its own side is.
         round(
-            _middle(half_steps, other, "read_bytes") + _middle(half_steps, side, "broadcast_bytes")
+            _median(half_steps, other, "read_bytes") + _median(half_steps, side, "broadcast_bytes")
         )
         for side, other in (SIDE_NAMES, SIDE_NAMES[::-1])
     )
@@ -265,24 +266,24 @@ def _measured(half_steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "bytes": users + products,
         "users_bytes": users,
         "products_bytes": products,
-        "messages": round(sum(_middle(half_steps, side, "messages") for side in SIDE_NAMES)),
+        "messages": round(sum(_median(half_steps, side, "messages") for side in SIDE_NAMES)),
     }
 
 
-def _middle(half_steps: Sequence[dict[str, Any]], side: str, what: str) -> float:
-    """The median over iterations, less the first and the last.
+def _median(half_steps: Sequence[dict[str, Any]], side: str, name: str) -> float:
+    """Return the median of a field over all iterations except the first and the last.
 
-    The first is slower, and the last keeps the factors instead of sending them all.
+    The first iteration is slower, and the last one retains the factors instead of sending them.
     """
     last = half_steps[-1]["iteration"]
     inner = [
-        step[what] for step in half_steps if step["side"] == side and 1 < step["iteration"] < last
+        step[name] for step in half_steps if step["side"] == side and 1 < step["iteration"] < last
     ]
     return float(median(inner))
 
 
 def _stages(stages: Sequence[StageMeasure]) -> list[dict[str, Any]]:
-    """Stages, in seconds since the first began."""
+    """Return stages as entries of ``study.json``, timed from the start of the first."""
     first = stages[0].began
     return [
         {

@@ -1,4 +1,4 @@
-"""What all figures of a report look like."""
+"""Colours, symbols and layout of the figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rddals.study.record import PARTS
 
 __all__ = ["COLOURS", "INK", "PART_COLOURS", "SYMBOLS", "apply_layout", "bytes_axis", "column_gap"]
 
-#: Okabe and Ito's colours, which people who see few of them can tell apart
+#: The Okabe-Ito palette, which is safe for colour-blind readers
 #: (https://jfly.uni-koeln.de/color/).
 COLOURS = {
     "shuffle": "#0072B2",
@@ -38,17 +38,17 @@ SYMBOLS = {
 }
 INK, GRID = "#222222", "#e6e6e6"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
-#: On an axis, about.
+#: Approximate number of ticks on an axis.
 TICKS = 5
 
 
 def column_gap(columns: int) -> float:
-    """Between columns, as a share of the width."""
+    """Return the gap between columns as a share of the figure width."""
     return min(0.05, 0.2 / columns)
 
 
 def bytes_axis(plot: go.Figure, values: Sequence[int], axis: str) -> None:
-    """A logarithmic axis with powers of two for ticks; of bytes, unless all are zero."""
+    """Make an axis logarithmic with ticks at powers of two, unless all values are zero."""
     positive = [value for value in values if value]
     if not positive:
         return
@@ -65,7 +65,7 @@ def bytes_axis(plot: go.Figure, values: Sequence[int], axis: str) -> None:
 
 
 def apply_layout(plot: go.Figure, height: int, **layout: Any) -> None:
-    """What all figures look like."""
+    """Apply the layout that all figures share."""
     plot.update_layout(
         template="plotly_white",
         height=height,

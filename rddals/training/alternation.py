@@ -1,7 +1,7 @@
-"""The alternation: products from the users' factors, then users, over and over.
+"""The alternation: iterations of a product half-step and a user half-step.
 
-What an alternation persists it releases; it tells listeners what happens, and knows nothing of
-them.
+An alternation releases everything that it persists, except the factors. It sends events to its
+listeners and depends on none of them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from pyspark import RDD
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.config import Settings
-from rddals.exchange import EXCHANGES, NO_ROWS, Delivery, OwnRows, StepResult
-from rddals.rdds.context import job_label
+from rddals.exchange import EXCHANGES, HalfStep, OwnRows, StepResult, StepRunner
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.lifetimes import discard
 from rddals.rdds.links import Links
@@ -31,17 +30,18 @@ from rddals.training.start import Start, start_by_id, start_from, start_of_mllib
 
 __all__ = ["Alternation", "ExchangedAlternation"]
 
-Known = tuple[FactorTable, FactorTable]
+FactorTables = tuple[FactorTable, FactorTable]
 
 
 class Alternation(ABC):
-    """Iterations over links.
+    """Iterations over the links of both sides.
 
     Attributes
     ----------
     factors : list of RDD of FactorBlock
-        Users' and products', persisted, once it has run.
+        Factors of users and of products, persisted; set by `run`.
     history : list of HalfStepDone
+        Events of the half-steps so far.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Alternation(ABC):
         links: tuple[Links, Links],
         settings: Settings,
         listeners: Sequence[Listener],
-        known: Known | None,
+        known: FactorTables | None,
         built: LinksBuilt,
     ) -> None:
         self.links = links
@@ -60,8 +60,8 @@ class Alternation(ABC):
         self.factors: list[RDD[FactorBlock] | None] = [None, None]
         self.history: list[HalfStepDone] = []
 
-    def run(self, began: float) -> None:
-        """Iterate; `began` is when the training did."""
+    def run(self, start_time: float) -> None:
+        """Run the iterations; `start_time` is the time at which training started."""
         try:
             self._notify(self.built)
             self._alternate()
@@ -69,7 +69,7 @@ class Alternation(ABC):
                 TrainingDone(
                     iterations=len(self.history) // 2,
                     loss=self.history[-1].loss if self.history else None,
-                    seconds=perf_counter() - began,
+                    seconds=perf_counter() - start_time,
                 )
             )
         except BaseException:
@@ -82,13 +82,13 @@ class Alternation(ABC):
 
     @abstractmethod
     def _alternate(self) -> None:
-        """Run the iterations and leave `factors`."""
+        """Run the iterations and set `factors`."""
 
     @abstractmethod
     def _release(self) -> None:
-        """Free all but `factors`."""
+        """Release all RDDs except `factors`."""
 
-    def _done(self, half_step: HalfStepDone) -> None:
+    def _record(self, half_step: HalfStepDone) -> None:
         self.history.append(half_step)
         self._notify(half_step)
 
@@ -98,12 +98,11 @@ class Alternation(ABC):
 
 
 class ExchangedAlternation(Alternation):
-    """Runs one half-step after another, each block in a task, and has the rows exchanged."""
+    """Half-steps with one task per block, between which an exchange moves rows."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.exchange = EXCHANGES[self.built.exchange.exchange]
-        self.delivery: Delivery | None = None
+        self.runner = StepRunner(EXCHANGES[self.built.exchange.exchange], self.links)
         self.penalties = [0.0, 0.0]
         self.gram: NDArray[np.float64] | None = None
 
@@ -112,43 +111,37 @@ class ExchangedAlternation(Alternation):
         self._initialise()
         for iteration in range(1, settings.iterations + 1):
             final = iteration == settings.iterations
-            # With a tolerance any iteration may turn out to be the last.
+            # With a tolerance, any iteration may be the last.
             keep = final or settings.tol > 0
             self._half_step(iteration, PRODUCTS, send=True, keep=keep)
             self._half_step(iteration, USERS, send=not final, keep=keep)
             if final or self._converged():
-                return
-            if iteration % settings.checkpoint_interval == 0 and self.delivery is not None:
-                self.delivery.cut_lineage()
+                break
+            if iteration % settings.checkpoint_interval == 0:
+                self.runner.cut_lineage()
+        self.factors = [self.runner.take(side) for side in (USERS, PRODUCTS)]
 
     def _initialise(self) -> None:
         untrained = self.settings.iterations == 0
-        with job_label(self.links[USERS].rdd.context, "start"):
-            for side in (PRODUCTS, USERS) if untrained else (USERS,):
-                start = self._start(side)
-                rdds = () if start.rows is None else (start.rows,)
-                step = partial(first_step, start.make, self.settings.objective)
-                self._run_step(
-                    side,
-                    step,
-                    own_rows=OwnRows(rdds, start.shuffles),
-                    send=not untrained,
-                    keep=untrained,
-                )
+        for side in (PRODUCTS, USERS) if untrained else (USERS,):
+            start = self._start(side)
+            rdds = () if start.rows is None else (start.rows,)
+            step = partial(first_step, start.make, self.settings.objective)
+            own_rows = OwnRows(rdds, start.shuffles)
+            self._run(HalfStep(side, step, own_rows, send=not untrained, keep=untrained), "start")
 
     def _start(self, side: int) -> Start:
         settings = self.settings
-        asked = (self.links[side], settings.objective.rank, settings.seed)
+        arguments = (self.links[side], settings.objective.rank, settings.seed)
         if self.known is not None:
-            return start_from(self.known[side], self.links[side], start_by_id(*asked).make)
-        return start_of_mllib(*asked) if settings.init == "mllib" else start_by_id(*asked)
+            return start_from(self.known[side], self.links[side], start_by_id(*arguments).make)
+        return start_of_mllib(*arguments) if settings.init == "mllib" else start_by_id(*arguments)
 
     def _half_step(self, iteration: int, side: int, *, send: bool, keep: bool) -> None:
         started = perf_counter()
         links, settings = self.links[side], self.settings
         step = partial(solve_step, settings.objective, settings.kernels, self.gram)
-        with job_label(links.rdd.context, f"{iteration} {links.name}"):
-            result = self._run_step(side, step, send=send, keep=keep)
+        result = self._run(HalfStep(side, step, send=send, keep=keep), f"{iteration} {links.name}")
         parts: dict[str, float] = {"receive": 0.0, "other": 0.0}
         for report in result.reports:
             parts["receive"] += report.receive_seconds
@@ -156,48 +149,30 @@ class ExchangedAlternation(Alternation):
             for part, seconds in report.step.seconds.items():
                 parts[part] = parts.get(part, 0.0) + seconds
                 parts["other"] -= seconds
-        squared_errors = sum(r.step.loss for r in result.reports)  # with this side's penalty
+        squared_errors = sum(r.step.loss for r in result.reports)  # includes this side's penalty
         kernels = {report.step.kernels for report in result.reports} - {""}
-        done = HalfStepDone(
+        event = HalfStepDone(
             iteration=iteration,
             side=links.name,
             loss=squared_errors + self.penalties[1 - side],
             seconds=perf_counter() - started,
             task_seconds=parts,
-            broadcast_id=None if self.delivery is None else self.delivery.broadcast_id,
+            broadcast_id=None if result.delivery is None else result.delivery.broadcast_id,
             kernels=", ".join(sorted(kernels)),
         )
-        self._done(done)
+        self._record(event)
 
-    def _run_step(
-        self, side: int, step: Any, *, own_rows: OwnRows = NO_ROWS, send: bool, keep: bool
-    ) -> StepResult:
-        """One step on one side; its delivery and factors take the place of those before."""
-        result = self.exchange.run_step(
-            self.links[side],
-            self.links[1 - side],
-            self.delivery,
-            step,
-            own_rows=own_rows,
-            send=send,
-            keep=keep,
-        )
-        self.delivery = result.delivery
-        outdated = self.factors[side]
-        if keep and outdated is not None:
-            discard(outdated)
-        if keep:
-            self.factors[side] = result.factors
+    def _run(self, half_step: HalfStep, label: str) -> StepResult:
+        result = self.runner.run(half_step, label)
         reports = [report.step for report in result.reports]
-        self.penalties[side] = sum(report.penalty for report in reports)
+        self.penalties[half_step.side] = sum(report.penalty for report in reports)
         if self.settings.objective.implicit:
             self.gram = np.sum([report.gram for report in reports], axis=0)
         return result
 
     def _converged(self) -> bool:
-        before = self.history[-3].loss if len(self.history) > 3 else None
-        return converged(before, self.history[-1].loss, self.settings.tol)
+        previous = self.history[-3].loss if len(self.history) > 3 else None
+        return converged(previous, self.history[-1].loss, self.settings.tol)
 
     def _release(self) -> None:
-        if self.delivery is not None:
-            self.delivery.release()
+        self.runner.close()

@@ -1,4 +1,4 @@
-"""What is done in one block: its first rows, and a half-step. Sent to the workers."""
+"""Steps that run in the task of one block: the first rows, and a half-step."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ __all__ = ["BlockReport", "first_step", "solve_step"]
 
 @dataclass(frozen=True, slots=True)
 class BlockReport:
-    """What the driver learns of one block's step.
+    """Report of one block's step, for the driver.
 
     Attributes
     ----------
     loss : float
         Squared errors (weighted, if implicit) plus this side's penalty; 0 for a first step.
     penalty : float
+        This side's penalty.
     gram : ndarray of float64, shape (rank, rank), or None
         The block's share of Y'Y, for implicit feedback.
     seconds : dict of str to float
+        Time of each part of the half-step.
     kernels : str
-        Those that ran; empty if none did.
+        Name of the kernels; empty if none ran.
     """
 
     loss: float
@@ -48,7 +50,7 @@ def first_step(
     own: Sequence[FactorBlock],
     received: None,
 ) -> BlockResult:
-    """The rows that were brought to the block; `make` makes those of ids without one."""
+    """Return the first rows of a block: its own rows, and `make` for the ids without one."""
     in_block = block.in_block
     if own:
         rows, known = FactorBlock.latest(own, in_block.ids, objective.rank)
@@ -56,7 +58,7 @@ def first_step(
             rows[~known] = make(in_block.ids[~known])
     else:
         rows = make(in_block.ids)
-    return _solved(objective, in_block, rows, 0.0, penalty(in_block, rows, objective), {})
+    return _block_result(objective, in_block, rows, 0.0, penalty(in_block, rows, objective), {})
 
 
 def solve_step(
@@ -67,13 +69,16 @@ def solve_step(
     own: Sequence[FactorBlock],
     source_rows: NDArray[np.float32] | None,
 ) -> BlockResult:
-    """A half-step; `source_gram` is Y'Y over all source rows, for implicit feedback."""
+    """Run a half-step in a block.
+
+    `source_gram` is Y'Y over all source rows, for implicit feedback.
+    """
     in_block = block.in_block
     if source_rows is None or not len(in_block.ids):
         rows = np.empty((0, objective.rank), dtype=np.float32)
-        return _solved(objective, in_block, rows, 0.0, 0.0, {})
+        return _block_result(objective, in_block, rows, 0.0, 0.0, {})
     solution = half_step(in_block, source_rows, objective, source_gram, kernels=kernels)
-    return _solved(
+    return _block_result(
         objective,
         in_block,
         solution.rows,
@@ -84,7 +89,7 @@ def solve_step(
     )
 
 
-def _solved(
+def _block_result(
     objective: Objective,
     in_block: InBlock,
     rows: NDArray[np.float32],
@@ -93,7 +98,7 @@ def _solved(
     seconds: dict[str, float],
     kernels: str = "",
 ) -> BlockResult:
-    # The other side's next half-step needs Y'Y over all rows: each block sends its share.
+    # The other side's next half-step needs Y'Y over all rows, so each block adds its share.
     share = gram(rows) if objective.implicit else None
-    kept = FactorBlock(in_block.ids, rows)
-    return BlockResult(kept, BlockReport(loss, own_penalty, share, seconds, kernels))
+    factors = FactorBlock(in_block.ids, rows)
+    return BlockResult(factors, BlockReport(loss, own_penalty, share, seconds, kernels))

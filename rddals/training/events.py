@@ -1,4 +1,4 @@
-"""What a training tells its listeners."""
+"""Events that training sends to its listeners."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ __all__ = ["HalfStepDone", "LinksBuilt", "Listener", "TrainingDone"]
 
 @dataclass(frozen=True, slots=True)
 class LinksBuilt:
-    """The ratings are read and both sides' link blocks are cached.
+    """The ratings are read, and both sides' link blocks are cached.
 
     Attributes
     ----------
     ratings, users, products : int
-        How many there are.
+        Numbers of ratings, users and products.
     exchange : Choice
-        The exchange that is used, and why.
+        The exchange, and the reason for it.
     sizes : pair of HalfStepSizes
-        Of the half-steps in which users, and products, send.
+        Sizes of the half-steps in which users send, and in which products send.
     seconds : float
+        Time since the start of training.
     """
 
     ratings: int
@@ -41,22 +42,22 @@ class HalfStepDone:
     Attributes
     ----------
     iteration : int
-        From 1.
+        Number of the iteration, from 1.
     side : str
         "products" or "users".
     loss : float
         The training objective with the new factors: squared errors, weighted if implicit, plus
         both sides' penalties.
     seconds : float
-        As the driver sees it; for ``exchange="local"``, as its task does.
+        Time of the half-step on the driver; with ``exchange="local"``, in the task.
     task_seconds : dict of str to float
         Summed over the blocks: "receive", "gather", "gram" and "solve", and "other" for the rest
         of the step. The compiled kernels are timed as "solve" alone.
     broadcast_id : int or None
-        Spark's number for the broadcast that carries the new factors, if one does; events name it
-        so.
+        Spark's number of the broadcast that carries the new factors, if there is one. Spark's
+        events have the same number.
     kernels : str
-        The kernels that ran: "native" or "numpy", or both where executors differ.
+        Kernels that ran: "native" or "numpy", or both if executors differ.
     """
 
     iteration: int
@@ -70,7 +71,7 @@ class HalfStepDone:
 
 @dataclass(frozen=True, slots=True)
 class TrainingDone:
-    """The factors are in place; sent also when training stops early because of `tol`."""
+    """All factors are computed; sent also when `tol` stops the training early."""
 
     iterations: int
     loss: float | None

@@ -1,8 +1,9 @@
-"""Fold-in: users are solved against products that stay as they are."""
+"""Fold-in: solving users against fixed products."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -12,13 +13,13 @@ from pyspark import RDD, Broadcast
 
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.ratings import RatingBlock
+from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.config import Objective
 from rddals.errors import RatingError, UnknownIdError
-from rddals.exchange import EXCHANGES, OwnRows
+from rddals.exchange import EXCHANGES, HalfStep, OwnRows, StepRunner
 from rddals.kernels.half_step import gram
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.ingest import read_batches
-from rddals.rdds.lifetimes import discard
 from rddals.rdds.links import NoRatingsError, build_links
 from rddals.rdds.worker_tuning import spark_task
 from rddals.training.block_step import first_step, solve_step
@@ -26,7 +27,7 @@ from rddals.training.start import start_from
 
 __all__ = ["fold_in"]
 
-#: Moves the rows of the products that were rated, to the blocks that need them, and no others.
+#: Sends only the rows of rated products, and only to the blocks that need them.
 EXCHANGE = EXCHANGES["shuffle"]
 
 
@@ -39,73 +40,57 @@ def fold_in(
     *,
     drop_unknown: bool,
 ) -> FactorTable:
-    """The users' table with a row for every user of `source`: a half-step of training.
+    """Return the users' table with a row for every user of `source`, solved by one half-step.
 
-    Where every rating is dropped, it is the table itself.
+    If every rating is dropped, return `users` itself.
 
     Parameters
     ----------
     source : RDD
-        As `rddals.rdds.ingest.rating_source` gives it: all ratings of the users it names.
+        Ratings from `rddals.rdds.ingest.rating_source`: all ratings of the users in it.
     users, products : FactorTable
+        Factors of the model.
     objective : Objective
     duplicates : str
+        Treatment of several ratings for one user and product.
     drop_unknown : bool
-        Leave out ratings of products without a row.
+        Whether to leave out ratings of products without a row.
 
     Raises
     ------
     UnknownIdError
-        For a product without a row, unless they are dropped.
+        For a product without a row, unless `drop_unknown`.
     RddalsError
-        As training does.
+        As in training.
     """
-    known: Broadcast[NDArray[np.int32]] | None = None
-    if drop_unknown:
-        known = source.context.broadcast(products.ids())
-        source = source.mapPartitionsWithIndex(partial(_of_known_products, known))
-    try:
+    with ExitStack() as stack:
+        if drop_unknown:
+            known = source.context.broadcast(products.ids())
+            stack.callback(known.destroy)
+            source = source.mapPartitionsWithIndex(partial(_ratings_of_known_products, known))
         try:
             links = build_links(source, users.partitioner, products.partitioner, duplicates)
         except NoRatingsError:
             if drop_unknown:
                 return users
             raise RatingError("RDD is empty: there is nothing to fold in.") from None
-        try:
-            start = start_from(products, links.products, _unknown)
-            assert start.rows is not None
-            sent = EXCHANGE.run_step(
-                links.products,
-                links.users,
-                None,
-                partial(first_step, start.make, objective),
-                own_rows=OwnRows([start.rows], start.shuffles),
-                send=True,
-                keep=False,
-            )
-            try:
-                solve = partial(solve_step, objective, "auto", _gram(products, objective))
-                solved = EXCHANGE.run_step(
-                    links.users, links.products, sent.delivery, solve, send=False, keep=True
-                )
-            except BaseException:
-                if sent.delivery is not None:
-                    sent.delivery.release()
-                raise
-        finally:
-            links.release()
-    finally:
-        if known is not None:
-            known.destroy()
-    assert solved.factors is not None
-    try:
-        return users.updated(solved.factors)
-    finally:
-        discard(solved.factors)
+        stack.callback(links.release)
+        runner = StepRunner(EXCHANGE, (links.users, links.products))
+        stack.callback(runner.close)
+        start = start_from(products, links.products, _raise_unknown)
+        assert start.rows is not None
+        own_rows = OwnRows([start.rows], start.shuffles)
+        send = partial(first_step, start.make, objective)
+        runner.run(HalfStep(PRODUCTS, send, own_rows, send=True), "fold-in products")
+        solve = partial(solve_step, objective, "auto", _gram(products, objective))
+        runner.run(HalfStep(USERS, solve, keep=True), "fold-in users")
+        solved = runner.factors[USERS]
+        assert solved is not None
+        return users.updated(solved)
 
 
 def _gram(products: FactorTable, objective: Objective) -> NDArray[np.float64] | None:
-    """Y'Y over all products, which implicit feedback needs."""
+    """Return Y'Y over all products for implicit feedback, else None."""
     if not objective.implicit:
         return None
     total: NDArray[np.float64] = np.sum(products.blocks.mapPartitions(_grams).collect(), axis=0)
@@ -118,16 +103,16 @@ def _grams(blocks: Iterable[FactorBlock]) -> Iterator[NDArray[np.float64]]:
 
 
 @spark_task
-def _of_known_products(
+def _ratings_of_known_products(
     known: Broadcast[NDArray[np.int32]], partition: int, elements: Iterable[Any]
 ) -> Iterator[RatingBlock]:
     for batch in read_batches(partition, elements):
-        here = np.isin(batch.products, known.value)
-        yield RatingBlock(batch.users[here], batch.products[here], batch.ratings[here])
+        selected = np.isin(batch.products, known.value)
+        yield RatingBlock(batch.users[selected], batch.products[selected], batch.ratings[selected])
 
 
-def _unknown(ids: NDArray[np.int32]) -> NDArray[np.float32]:
+def _raise_unknown(ids: NDArray[np.int32]) -> NDArray[np.float32]:
     raise UnknownIdError(
-        f"productId: {ids[0]} not found in the model; leave out ratings of such products with "
+        f"productId: {ids[0]} not found in the model. Leave out ratings of such products with "
         "unknownProducts='drop', or train a new model."
     )

@@ -1,4 +1,4 @@
-"""An alternation in one task: segments of iterations, a Spark job each."""
+"""The alternation of the local exchange: iterations in one task, split into segments."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from rddals.training.start import RowFactory
 
 __all__ = ["LocalAlternation", "segment_iterations"]
 
-#: Seconds that a segment should take, and as few more as whole iterations take: listeners hear of
-#: its half-steps when it is done, but each segment reads the links and the rows again.
+#: Target seconds of a segment, rounded up to whole iterations. A short segment sends its events to
+#: listeners soon; but each segment reads the links and the rows again.
 SEGMENT_SECONDS = 1.0
-#: Operations a second that a core reaches with any kernels, until a segment has been timed.
+#: Operations per second and core that all kernels reach; used until a segment has been timed.
 LEAST_RATE = 1e9
 
 
-def segment_iterations(left: int, seconds: float) -> int:
-    """How many of the iterations that are left a segment runs, if one takes so many seconds."""
-    return min(left, ceil(SEGMENT_SECONDS / max(seconds, 1e-9)))
+def segment_iterations(remaining: int, seconds: float) -> int:
+    """Return the iterations of the next segment, if one iteration takes `seconds`."""
+    return min(remaining, ceil(SEGMENT_SECONDS / max(seconds, 1e-9)))
 
 
 class LocalAlternation(Alternation):
-    """Runs segments: iterations in one task, on all the cores that it can have.
+    """Segments of iterations, each a Spark job of one task on all cores that it can have.
 
-    Between segments the rows are in a persisted RDD of one partition, without a lineage, so a
-    lost executor costs one segment.
+    Between segments the rows are in a persisted RDD of one partition without a lineage, so a lost
+    executor costs one segment.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -51,11 +51,11 @@ class LocalAlternation(Alternation):
         self.cores = cores_of_a_task(self.sc)
         self.task_reports = TaskReports(self.sc)
         self._digests = (self.links[0].digests, self.links[1].digests)
-        #: What a segment reads: both sides' links, joined to one piece if several segments do.
+        #: Links of both sides, for a segment to read; joined into one record if there are several.
         self.blocks: list[RDD[Any]] = [links.rdd for links in self.links]
-        #: The rows that the last segment left.
+        #: Rows from the previous segment.
         self.rows: RDD[PlacedRows] | None = None
-        #: The last rows, on their way to where they stay.
+        #: Shuffle of the last segment's rows to the partitions of their blocks.
         self.last_rows: Shuffle | None = None
 
     def _alternate(self) -> None:
@@ -71,7 +71,7 @@ class LocalAlternation(Alternation):
         while done < total and not converged:
             count = segment_iterations(total - done, seconds)
             with job_label(self.sc, f"iterations {done + 1} to {done + count}"):
-                # Where nothing can end it earlier, it is known to be the last.
+                # With a tolerance, only the segment's reports show whether it is the last.
                 self._run(count, last=done + count == total and self.settings.tol == 0)
             reports = self._reports(done)
             converged = len(reports) < 2 * count
@@ -83,7 +83,7 @@ class LocalAlternation(Alternation):
                 self._place(self.rows)
 
     def _run(self, count: int, *, last: bool) -> None:
-        """Run `count` iterations, from the rows that there are."""
+        """Run a segment of `count` iterations, from the current rows."""
         segment = Segment(
             objective=self.settings.objective,
             kernels=self.settings.kernels,
@@ -98,14 +98,14 @@ class LocalAlternation(Alternation):
         rows: list[RDD[Any]] = [] if self.rows is None else [self.rows]
         if self.rows is None and self.known is not None:
             rows = [self.known[USERS].blocks]
-        made = self.cores.of(in_one_task([*self.blocks, *rows]).mapPartitions(segment))
+        result = self.cores.of(in_one_task([*self.blocks, *rows]).mapPartitions(segment))
         if last:
-            self._place(made)
+            self._place(result)
             return
-        cut_lineage(made)
-        outdated, self.rows = self.rows, made
-        if outdated is not None:
-            discard(outdated)
+        cut_lineage(result)
+        previous, self.rows = self.rows, result
+        if previous is not None:
+            discard(previous)
 
     def _start(self) -> RowFactory:
         settings, users = self.settings, self.links[USERS]
@@ -116,23 +116,23 @@ class LocalAlternation(Alternation):
         return partial(mllib_start, rank=rank, seed=seed, side=USERS, blocks=blocks)
 
     def _reports(self, done: int) -> list[SegmentReport]:
-        """What the segment after the first `done` iterations reports; listeners are told."""
+        """Return the segment's reports, and send its events; `done` iterations came before it."""
         for error in self.task_reports.take("links"):
             raise error
-        (filed,) = self.task_reports.take("segment")
-        if isinstance(filed, RddalsError):
-            raise filed
-        receive, reports = filed
+        (outcome,) = self.task_reports.take("segment")
+        if isinstance(outcome, RddalsError):
+            raise outcome
+        first_receive, reports = outcome
         for number, report in enumerate(reports):
-            before = 0.0 if number else receive
-            parts = {"receive": before, **report.solution_seconds}
+            receive_seconds = 0.0 if number else first_receive
+            parts = {"receive": receive_seconds, **report.solution_seconds}
             parts["other"] = report.seconds - sum(report.solution_seconds.values())
-            self._done(
+            self._record(
                 HalfStepDone(
                     iteration=done + 1 + number // 2,
                     side=SIDE_NAMES[report.side],
                     loss=report.loss,
-                    seconds=before + report.seconds,
+                    seconds=receive_seconds + report.seconds,
                     task_seconds=parts,
                     kernels=report.kernels,
                 )
@@ -140,13 +140,15 @@ class LocalAlternation(Alternation):
         result: list[SegmentReport] = reports
         return result
 
-    def _place(self, made: RDD[PlacedRows]) -> None:
-        """Leave the rows, which may be still to be made, in the partitions of their blocks."""
-        self.last_rows = Shuffle(made.mapPartitions(_by_block), self.links[USERS].partitions)
+    def _place(self, segment_rows: RDD[PlacedRows]) -> None:
+        """Compute a segment's rows, and move them to the partitions of their blocks."""
+        self.last_rows = Shuffle(
+            segment_rows.mapPartitions(_by_block), self.links[USERS].partitions
+        )
         rows = self.last_rows.rdd
         factors = [
             with_shuffle_serializer(
-                rows.mapPartitions(partial(_of_side, side), preservesPartitioning=True)
+                rows.mapPartitions(partial(_side_rows, side), preservesPartitioning=True)
             )
             for side in (USERS, PRODUCTS)
         ]
@@ -165,9 +167,9 @@ class LocalAlternation(Alternation):
 
 @spark_task
 def _by_block(rows: Iterable[PlacedRows]) -> Iterator[tuple[int, PlacedRows]]:
-    return ((of_block.block, of_block) for of_block in rows)
+    return ((placed.block, placed) for placed in rows)
 
 
 @spark_task
-def _of_side(side: int, rows: Iterable[tuple[int, PlacedRows]]) -> Iterator[FactorBlock]:
-    return (of_block.rows for _, of_block in rows if of_block.side == side)
+def _side_rows(side: int, rows: Iterable[tuple[int, PlacedRows]]) -> Iterator[FactorBlock]:
+    return (placed.rows for _, placed in rows if placed.side == side)

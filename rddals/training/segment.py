@@ -1,8 +1,8 @@
-"""A segment: iterations that run one after another in one task, from all blocks of both sides.
+"""A segment: successive iterations in one task, over all blocks of both sides.
 
-Nothing is exchanged but through the memory of the task. Its cores share the rows of each
-half-step. What reaches the task is both sides' link blocks, and the users' rows: those of the
-segment before, those of another model, or none, and then they start from the seed.
+The sides exchange rows through the task's memory, and its cores share the rows of each half-step.
+The task reads both sides' link blocks and the users' rows, which come from the previous segment,
+from another model, or else from the seed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Rows = NDArray[np.float32]
 
 
 class PlacedRows(NamedTuple):
-    """Rows of a block, as a segment gives them and the next one takes them."""
+    """Rows of one block, as output by a segment and read by the next one."""
 
     side: int
     block: int
@@ -44,16 +44,19 @@ class PlacedRows(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SegmentReport:
-    """What the driver learns of one half-step of a segment.
+    """Report of one half-step of a segment, for the driver.
 
     Attributes
     ----------
     side : int
     loss : float
-        The training objective, both sides' penalties included.
+        The training objective, including both sides' penalties.
     seconds : float
+        Time of the half-step.
     solution_seconds : dict of str to float
+        Time of each part of the kernel.
     kernels : str
+        Name of the kernels.
     """
 
     side: int
@@ -65,7 +68,7 @@ class SegmentReport:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What a task is to do; sent to the workers.
+    """Function that runs a segment in a task.
 
     Attributes
     ----------
@@ -73,15 +76,16 @@ class Segment:
     kernels : Kernels
     threads : int
     digests : pair of tuple of int
-        What the ratings of every block of users, and of products, must add up to.
+        Expected digest of every block of users, and of products.
     start : callable
-        Makes the first rows of those users that none are brought for.
+        Function from ids to their first rows, for users without a row.
     iterations : int
-        At least one.
+        Number of iterations, at least one.
     tol, loss : float, float or None
-        Stop once an iteration improves the loss by less than this fraction; and the loss so far.
-    book : ReportBook
-        Where the reports go, or the error that ends the segment.
+        Tolerance: stop when an iteration improves the loss by less than this fraction. Loss of the
+        previous iteration, if there is one.
+    task_reports : TaskReports
+        Receives the half-steps' reports, or the error that ends the segment.
     """
 
     objective: Objective
@@ -96,7 +100,7 @@ class Segment:
 
     @spark_task
     def __call__(self, records: Iterable[Any]) -> Iterator[PlacedRows]:
-        """Both sides' rows after the last iteration."""
+        """Yield the rows of both sides after the last iteration."""
         started = perf_counter()
         blocks, known_rows = [], []
         links: JoinedLinks | None = None
@@ -109,7 +113,7 @@ class Segment:
                 known_rows.append(record)
             elif record.side == USERS:
                 known_rows.append(record.rows)
-        if links is None and not blocks:  # they could not be joined, and the driver knows why
+        if links is None and not blocks:  # LinkJoiner failed, and has reported the error
             return
         try:
             if links is None:
@@ -120,7 +124,7 @@ class Segment:
                 receive = perf_counter() - started
                 run.alternate()
         except RddalsError as error:
-            # Raised here, Spark would try again and then bury it in a Java traceback.
+            # If the task raised it, Spark would retry and then bury it in a Java traceback.
             self.task_reports.add("segment", 0, error)
             return
         self.task_reports.add("segment", 0, (receive, run.reports))
@@ -130,7 +134,7 @@ class Segment:
 
 
 class _Run:
-    """The rows of both sides while a segment runs."""
+    """Rows of both sides during a segment."""
 
     def __init__(
         self,
@@ -143,7 +147,7 @@ class _Run:
         self.threads = threads
         self.in_blocks = links.in_blocks
         self.reports: list[SegmentReport] = []
-        #: Those of users, and of products; the latter are solved first.
+        #: Rows of users and of products; the products are solved first.
         self.rows = [self._first_rows(known_rows), np.empty((0, 0), dtype=np.float32)]
 
     def _first_rows(self, known_rows: Sequence[FactorBlock]) -> Rows:
@@ -153,13 +157,13 @@ class _Run:
         if not known.all():
             unknown = ids[~known]
             ascending = np.argsort(unknown)
-            made = np.empty((len(unknown), rank), dtype=np.float32)
-            made[ascending] = self.segment.start(unknown[ascending])
-            rows[~known] = made
+            new_rows = np.empty((len(unknown), rank), dtype=np.float32)
+            new_rows[ascending] = self.segment.start(unknown[ascending])
+            rows[~known] = new_rows
         return rows
 
     def alternate(self) -> None:
-        """Run the iterations, or fewer if they converge."""
+        """Run the iterations; stop early on convergence."""
         objective, loss = self.segment.objective, self.segment.loss
         other_penalty = penalty(self.in_blocks[USERS], self.rows[USERS], objective)
         for _ in range(self.segment.iterations):
@@ -177,8 +181,8 @@ class _Run:
                     )
                 )
                 other_penalty = solution.penalty
-            before, loss = loss, self.reports[-1].loss
-            if converged(before, loss, self.segment.tol):
+            previous, loss = loss, self.reports[-1].loss
+            if converged(previous, loss, self.segment.tol):
                 return
 
     def _solve(self, side: int) -> Solution:
@@ -194,14 +198,14 @@ class _Run:
 
 
 def converged(before: float | None, after: float, tol: float) -> bool:
-    """Whether an iteration improved the loss by less than the tolerance."""
+    """Return whether an iteration improved the loss by less than the tolerance."""
     return tol > 0 and before is not None and before - after < tol * abs(before)
 
 
 def join_links(
     blocks: Sequence[LinkBlock], digests: tuple[tuple[int, ...], tuple[int, ...]]
 ) -> JoinedLinks:
-    """Both sides' links in one piece, checked against what they must add up to."""
+    """Join both sides' link blocks into one record, after checking their digests."""
     ordered = sorted(blocks, key=lambda block: block.block)
     for block in ordered:
         check_digest(block, digests[block.side][block.block])
@@ -213,9 +217,9 @@ def join_links(
 
 @dataclass(frozen=True, slots=True)
 class LinkJoiner:
-    """What a task does to join the links that several segments read; sent to the workers.
+    """Function that joins the links in a task, if several segments read them.
 
-    An error is filed, and the first segment gets no links.
+    An error is reported to the driver, and the task yields no links.
     """
 
     digests: tuple[tuple[int, ...], tuple[int, ...]]
@@ -223,7 +227,7 @@ class LinkJoiner:
 
     @spark_task
     def __call__(self, blocks: Iterable[LinkBlock]) -> Iterator[JoinedLinks]:
-        """One record."""
+        """Yield the joined links as one record."""
         try:
             yield join_links(list(blocks), self.digests)
         except RddalsError as error:

@@ -1,4 +1,4 @@
-"""Where the rows that training starts from come from, and how they reach their blocks."""
+"""First rows of both sides, and how they reach their blocks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rddals.blocks.start import id_start, mllib_start
 from rddals.errors import InconsistentRatingsError
 from rddals.rdds.factors import (
     FactorTable,
-    blocks_or_nowhere,
+    find_blocks,
     split_by_block,
     without_block_numbers,
 )
@@ -32,16 +32,16 @@ RowFactory = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where one side starts.
+    """First rows of one side.
 
     Attributes
     ----------
     make : callable
-        Rows of a block's ids, for those that nothing was brought for; sent to the workers.
-    brought : RDD of FactorBlock, or None
-        Rows in the partitions of their blocks; None if every block makes its own.
+        Function from ids to rows, for ids without a row in `rows`.
+    rows : RDD of FactorBlock, or None
+        First rows in the partitions of their blocks; None if every block makes its own.
     shuffles : tuple of Shuffle
-        What `brought` is made from.
+        Shuffles from which `rows` is computed.
     """
 
     make: RowFactory
@@ -50,44 +50,44 @@ class Start:
 
 
 def start_by_id(links: Links, rank: int, seed: int) -> Start:
-    """Every id starts by itself, wherever it lives."""
+    """Return a start in which each row depends on its id and the seed, not on its block."""
     return Start(partial(id_start, rank=rank, seed=seed, side=links.side))
 
 
 def start_of_mllib(links: Links, rank: int, seed: int) -> Start:
-    """MLlib's start, which depends on the ids that share a block under its hash placement.
+    """Return MLlib's start, in which rows depend on all ids of a block under hash placement.
 
-    Where ids live there, each block draws its own rows. From anywhere else the ids go to where
-    MLlib would have them, and their rows come back: once, 4 bytes and 4 times the rank for each.
+    If the links have that placement, each block draws its own rows. Otherwise the ids are shuffled
+    once to MLlib's blocks and the rows shuffled back, at 4 bytes and 4 times the rank for each id.
     """
     blocks = links.partitioner.num_blocks
     draw = partial(mllib_start, rank=rank, seed=seed, side=links.side, blocks=blocks)
     if links.partitioner == HashPartitioner(blocks):
         return Start(draw)
     ids = Shuffle(links.rdd.mapPartitions(partial(_ids_by_hash, blocks)), blocks)
-    drawn = ids.rdd.mapPartitions(partial(_drawn, draw, links.partitioner))
+    drawn = ids.rdd.mapPartitions(partial(_draw_rows, draw, links.partitioner))
     rows = Shuffle(drawn, links.partitions)
-    return Start(partial(_missing, rank), without_block_numbers(rows), (ids, rows))
+    return Start(partial(_refuse_ids, rank), without_block_numbers(rows), (ids, rows))
 
 
 def start_from(table: FactorTable, links: Links, make: RowFactory) -> Start:
-    """The rows of a table, whatever partitioner it has; `make` those of ids it does not know.
+    """Return a start from a table's rows, for any partitioner; `make` gives the other rows.
 
-    Where both place ids alike the rows are read where they are.
+    If both partitioners are equal, the rows are read without a shuffle.
     """
     alike = table.partitioner == links.partitioner
     if alike and table.blocks.getNumPartitions() == links.partitions:
         return Start(make, with_shuffle_serializer(table.blocks))
     moved = Shuffle(
-        table.blocks.mapPartitions(partial(_moved, links.partitioner)), links.partitions
+        table.blocks.mapPartitions(partial(_move_rows, links.partitioner)), links.partitions
     )
     return Start(make, without_block_numbers(moved), (moved,))
 
 
-def _missing(rank: int, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-    """No rows: all were to be brought, and a block cannot draw those of another placement."""
+def _refuse_ids(rank: int, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Raise for any id: a block cannot draw rows of another placement."""
     if len(ids):
-        raise InconsistentRatingsError(f"No starting row was brought for id {ids[0]}. {REMEDY}")
+        raise InconsistentRatingsError(f"Id {ids[0]} has no starting row. {REMEDY}")
     return np.empty((0, rank), dtype=np.float32)
 
 
@@ -97,12 +97,12 @@ def _ids_by_hash(
 ) -> Iterator[tuple[int, NDArray[np.int32]]]:
     for link_block in link_blocks:
         ids = link_block.in_block.ids
-        for block, (here,) in split_by_block(HashPartitioner(blocks).block_of(ids), ids):
-            yield block, here
+        for block, (block_ids,) in split_by_block(HashPartitioner(blocks).block_of(ids), ids):
+            yield block, block_ids
 
 
 @spark_task
-def _drawn(
+def _draw_rows(
     draw: RowFactory, partitioner: Partitioner, pieces: Iterable[tuple[int, NDArray[np.int32]]]
 ) -> Iterator[tuple[int, FactorBlock]]:
     parts = [ids for _, ids in pieces]
@@ -113,12 +113,12 @@ def _drawn(
 
 
 @spark_task
-def _moved(
+def _move_rows(
     partitioner: Partitioner, factor_blocks: Iterable[FactorBlock]
 ) -> Iterator[tuple[int, FactorBlock]]:
     for factors in factor_blocks:
-        # A partitioner fitted to the new ratings need not place every id of the old ones.
+        # A partitioner fitted to the new ratings may not place every id of the old ratings.
         for block, columns in split_by_block(
-            blocks_or_nowhere(partitioner, factors.ids), factors.ids, factors.rows
+            find_blocks(partitioner, factors.ids), factors.ids, factors.rows
         ):
             yield block, FactorBlock(*columns)

@@ -1,4 +1,4 @@
-"""A training: both sides' links, the exchange that is chosen, and an alternation over them."""
+"""Training: the links of both sides, the choice of an exchange, and an alternation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = logging.getLogger("rddals")
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training leaves: two persisted RDDs, popular ids, and the events it told of."""
+    """Result of training: persisted factors, popular ids, and events."""
 
     user_factors: RDD[FactorBlock]
     product_factors: RDD[FactorBlock]
@@ -55,28 +55,28 @@ def train(
     Parameters
     ----------
     source : RDD
-        As `rddals.rdds.ingest.rating_source` gives it.
+        Ratings from `rddals.rdds.ingest.rating_source`.
     partitioners : pair of Partitioner
-        For users and for products.
+        Partitioners of users and of products.
     settings : Settings
     listeners : sequence of callable
         Called on the driver with each `LinksBuilt`, `HalfStepDone` and `TrainingDone`.
     known : pair of FactorTable, optional
-        Users' and products' factors to start from; ids they do not know start from the seed.
+        Factors of users and of products to start from; other ids start from the seed.
 
     Returns
     -------
     Trained
     """
-    began = perf_counter()
+    start_time = perf_counter()
     with job_label(source.context, "links"):
         links = build_links(source, *partitioners, settings.duplicates)
     try:
-        built = _built(links, settings, began)
+        built = _links_built(links, settings, start_time)
         local = built.exchange.exchange == "local" and settings.iterations > 0
         kind: type[Alternation] = LocalAlternation if local else ExchangedAlternation
         alternation = kind((links.users, links.products), settings, listeners, known, built)
-        alternation.run(began)
+        alternation.run(start_time)
     finally:
         links.release()
     user_factors, product_factors = alternation.factors
@@ -90,12 +90,12 @@ def train(
     )
 
 
-def _built(links: LinkedRatings, settings: Settings, began: float) -> LinksBuilt:
-    """The links, and the exchange that suits them."""
+def _links_built(links: LinkedRatings, settings: Settings, start_time: float) -> LinksBuilt:
+    """Choose the exchange, and return the event."""
     users, products = links.users, links.products
     rank = settings.objective.rank
     sizes = half_step_sizes((users, products), rank)
-    choice = Choice(settings.exchange, "asked for")
+    choice = Choice(settings.exchange, "requested")
     if settings.exchange == "auto":
         choice = choose(*sizes, resources_of(users.rdd.context, rank))
     log.info("exchange %s: %s", choice.exchange, choice.reason)
@@ -106,19 +106,19 @@ def _built(links: LinkedRatings, settings: Settings, began: float) -> LinksBuilt
         products=sum(s.ids for s in products.summaries),
         exchange=choice,
         sizes=sizes,
-        seconds=perf_counter() - began,
+        seconds=perf_counter() - start_time,
     )
 
 
 @cache
 def _log_kernels() -> None:
-    """Say once which kernels there are here."""
+    """Log the available kernels, once per process."""
     level = logging.INFO if native.library() is not None else logging.WARNING
-    log.log(level, "kernels: %s", native.described())
+    log.log(level, "kernels: %s", native.describe())
 
 
 def half_step_sizes(links: tuple[Links, Links], rank: int) -> tuple[HalfStepSizes, HalfStepSizes]:
-    """Sizes of the half-steps in which users, and products, send."""
+    """Return the sizes of the half-steps in which users send, and in which products send."""
     return (
         _sizes(links[USERS], links[PRODUCTS], rank),
         _sizes(links[PRODUCTS], links[USERS], rank),

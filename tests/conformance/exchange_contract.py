@@ -1,6 +1,6 @@
-"""What every exchange keeps: the same rows, whoever delivers them.
+"""Contract tests that every exchange passes: all exchanges deliver the same rows.
 
-Inherit, name your exchange, and pytest runs the whole contract over it::
+Inherit and name your exchange, and pytest runs the whole contract on it::
 
     from exchange_contract import ExchangeContract, expected, shared_links
 
@@ -22,8 +22,9 @@ import dense_reference as dense
 from partitioners import HashPartitioner
 from rddals import ALS, SingularSystemError
 from rddals.blocks.factors import FactorBlock
+from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.blocks.start import id_start, mllib_start
-from rddals.exchange import EXCHANGES, BlockResult, OwnRows, bytes_moved
+from rddals.exchange import EXCHANGES, BlockResult, HalfStep, OwnRows, bytes_moved
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.links import build_links
 from rddals.rdds.shuffles import with_shuffle_serializer
@@ -34,7 +35,7 @@ RANK, LAMBDA, ALPHA, SEED, ITERATIONS = 3, 0.1, 2.0, 11, 2
 
 LONG = pytest.mark.long
 PARTITIONERS = ("hash", "range", "balanced", "locality", "function")
-#: All of them in one, three and seven blocks; in three, and these, where time is short.
+#: Placements outside three blocks that are not marked long.
 SHORT = {("hash", 1), ("hash", 7), ("function", 7)}
 PLACEMENTS = [
     pytest.param(name, blocks, marks=() if blocks == 3 or (name, blocks) in SHORT else LONG)
@@ -43,15 +44,15 @@ PLACEMENTS = [
 ]
 
 
-def asked(name, blocks):
-    """A partitioner as `ALS.train` takes it."""
+def requested_partitioner(name, blocks):
+    """Return a partitioner as `ALS.train` takes it."""
     if name != "function":
         return name
     return lambda id_: (id_ * id_ + 1) % blocks
 
 
 def reference(ratings, alpha=None):
-    """Factors after two iterations, in float64 between half-steps and float32 at their ends."""
+    """Return the factors after two iterations: float64 within half-steps, float32 between."""
     users, products, stars = (np.array(column) for column in zip(*ratings, strict=True))
     user_ids, rows = np.unique(users, return_inverse=True)
     product_ids, columns = np.unique(products, return_inverse=True)
@@ -73,15 +74,15 @@ def assert_factors(model, expected, tolerance=1e-5):
 
 
 def numbered_rows(ids, half_step, width=5):
-    """Rows that tell which id they belong to and which half-step made them; no two are alike."""
+    """Return rows that are unique to their id and half-step."""
     seeds = np.asarray(ids, dtype=np.int64) * 100 + half_step
     rows = [np.random.default_rng(seed + 2**40).normal(size=width) for seed in seeds]
     return np.array(rows, dtype=np.float32).reshape(len(ids), width)
 
 
 def numbering_step(half_step, width, log):
-    """A step that gives numbered rows, reports what it received, and logs every call."""
-    rows_of = _of_no_module(numbered_rows)
+    """Return a step that gives numbered rows, reports received rows, and logs every call."""
+    rows_of = _picklable_by_value(numbered_rows)
 
     def step(block, own, source_rows):
         in_block = block.in_block
@@ -93,8 +94,8 @@ def numbering_step(half_step, width, log):
     return step
 
 
-def _of_no_module(function):
-    """The same function, pickled by value: workers cannot import this module."""
+def _picklable_by_value(function):
+    """Copy a function so that it pickles by value: workers cannot import this module."""
     copy = types.FunctionType(function.__code__, {"np": np}, function.__name__)
     copy.__defaults__ = function.__defaults__
     copy.__module__ = "__main__"
@@ -108,7 +109,7 @@ def expected(ratings):
 
 @pytest.fixture(scope="module")
 def shared_links(_spark, ratings):
-    """Links of 4 user and 6 product blocks; those of unlike parity share no rating."""
+    """Links of 4 user and 6 product blocks; blocks of different parity share no rating."""
     alike = [r for r in ratings if r[0] % 2 == r[1] % 2]
     linked = build_links(_spark.parallelize(alike, 2), HashPartitioner(4), HashPartitioner(6))
     yield linked
@@ -116,7 +117,7 @@ def shared_links(_spark, ratings):
 
 
 class ExchangeContract(ABC):
-    """Inherit and name your exchange."""
+    """Contract tests of an exchange; inherit and name it."""
 
     exchange: str
     shuffles_per_half_step: int
@@ -132,30 +133,25 @@ class ExchangeContract(ABC):
 
     @pytest.fixture
     def linked(self, shared_links):
-        """Links that tests read and never change."""
+        """Links that tests only read."""
         return shared_links
 
-    def walk(self, linked, log, width=5, half_steps=4):
-        """Half-steps that number their rows: users, products, users, products."""
+    def run_half_steps(self, linked, log, width=5, half_steps=4):
+        """Run half-steps with numbered rows: users, products, users, products."""
         exchange, delivery = EXCHANGES[self.exchange], None
         sides = (linked.users, linked.products)
         for half_step in range(half_steps):
-            links, other = sides[half_step % 2], sides[1 - half_step % 2]
-            last = half_step == half_steps - 1
+            side, last = half_step % 2, half_step == half_steps - 1
+            step = numbering_step(half_step, width, log)
             result = exchange.run_step(
-                links,
-                other,
-                delivery,
-                numbering_step(half_step, width, log),
-                send=not last,
-                keep=last,
+                sides, delivery, HalfStep(side, step, send=not last, keep=last)
             )
             delivery = result.delivery
-            yield half_step, links, result
+            yield half_step, sides[side], result
 
     @pytest.mark.parametrize(("partitioner", "blocks"), PLACEMENTS)
-    def test_the_same_factors(self, sc, ratings, expected, partitioner, blocks):
-        placed = asked(partitioner, blocks)
+    def test_factors_match_the_reference(self, sc, ratings, expected, partitioner, blocks):
+        placed = requested_partitioner(partitioner, blocks)
         model = self.train(
             sc, ratings, blocks=blocks, userPartitioner=placed, productPartitioner=placed
         )
@@ -170,15 +166,15 @@ class ExchangeContract(ABC):
         model = self.train(
             sc,
             ratings,
-            userPartitioner=asked(*users),
+            userPartitioner=requested_partitioner(*users),
             userBlocks=users[1],
-            productPartitioner=asked(*products),
+            productPartitioner=requested_partitioner(*products),
             productBlocks=products[1],
         )
         assert_factors(model, expected[0])
 
     @pytest.mark.parametrize(("user_blocks", "product_blocks"), [(3, 3), (1, 7), (7, 3)])
-    def test_implicit(self, sc, ratings, expected, user_blocks, product_blocks):
+    def test_implicit_feedback(self, sc, ratings, expected, user_blocks, product_blocks):
         model = self.train(
             sc,
             ratings,
@@ -210,24 +206,24 @@ class ExchangeContract(ABC):
             assert rating.rating == pytest.approx(score, abs=1e-4)
 
     @pytest.mark.parametrize("partitioner", ["hash", "range"])
-    def test_rows_start_where_mllib_starts_them(self, sc, ratings, partitioner):
-        """From other blocks, by any number of pieces, if ids are placed otherwise."""
+    def test_initial_rows_are_mllibs(self, sc, ratings, partitioner):
+        """With another placement the rows arrive from other blocks, in any number of pieces."""
         placed = {"userPartitioner": partitioner, "productPartitioner": partitioner}
         model = self.train(sc, ratings, blocks=3, init="mllib", iterations=0, **placed)
         for side, factors in enumerate(model.collected_factors()):
             rows = mllib_start(factors.ids, rank=RANK, seed=SEED, side=side, blocks=3)
             np.testing.assert_array_equal(factors.rows, rows)
 
-    def test_nothing_is_left_but_the_model(self, sc, ratings, footprint):
+    def test_only_the_model_stays_persisted(self, sc, ratings, footprint):
         model = self.train(sc, ratings, userBlocks=3, productBlocks=2)
-        left = footprint.left()
+        left = footprint.remaining()
         assert [kind for kind, _ in left] == ["persisted RDD"] * 2
         model.unpersist()
-        assert not footprint.left()
+        assert not footprint.remaining()
 
-    def test_every_block_gets_the_rows_it_needs_and_no_others(self, linked, tmp_path):
+    def test_blocks_receive_exactly_the_rows_they_need(self, linked, tmp_path):
         received = 0
-        for half_step, links, result in self.walk(linked, tmp_path):
+        for half_step, links, result in self.run_half_steps(linked, tmp_path):
             assert [report.block for report in result.reports] == list(
                 range(links.partitioner.num_blocks)
             )
@@ -242,8 +238,8 @@ class ExchangeContract(ABC):
         assert received > 0
         result.factors.unpersist()
 
-    def test_kept_factors_are_in_their_blocks(self, linked, tmp_path):
-        *_, (half_step, links, result) = self.walk(linked, tmp_path, half_steps=2)
+    def test_persisted_factors_are_in_their_blocks(self, linked, tmp_path):
+        *_, (half_step, links, result) = self.run_half_steps(linked, tmp_path, half_steps=2)
         assert result.delivery is None
         assert result.factors.is_cached
         partitions = result.factors.glom().collect()
@@ -257,57 +253,52 @@ class ExchangeContract(ABC):
         result.factors.unpersist()
 
     def test_one_python_task_per_block_and_half_step(self, linked, tmp_path):
-        for half_step, links, result in self.walk(linked, tmp_path):  # noqa: B007 - read below
+        for half_step, links, result in self.run_half_steps(linked, tmp_path):  # noqa: B007 - read below
             calls = list(tmp_path.glob(f"{half_step}-*"))
             assert len(calls) == links.partitioner.num_blocks
-        # Kept factors were not computed for the sake of keeping them, nor are they when read.
+        # Persisting and reading the factors computes nothing again.
         result.factors.count()
         assert len(list(tmp_path.iterdir())) == 4 + 6 + 4 + 6
         result.factors.unpersist()
 
     def test_shuffles_per_half_step(self, sc, linked, tmp_path, stages_of):
-        walk = self.walk(linked, tmp_path)
+        steps = self.run_half_steps(linked, tmp_path)
         for half_step in range(3):
             group = f"{self.exchange} {uuid.uuid4()}"
             sc.setJobGroup(group, "")
-            _, links, result = next(walk)
+            _, links, result = next(steps)
             stages = [stage for job in stages_of(group) for stage in job]
             writing = [stage for stage in stages if stage.records_written]
             assert len(writing) == self.shuffles_per_half_step, half_step
             assert all(stage.tasks == links.partitions for stage in writing)
         result.delivery.release()
 
-    def test_rows_that_are_brought_reach_their_blocks_and_only_some_columns_go_on(
-        self, linked, tmp_path, footprint
-    ):
+    def test_own_rows_arrive_and_only_sent_columns_leave(self, linked, tmp_path, footprint):
         exchange = EXCHANGES[self.exchange]
-        users, products = linked.users, linked.products
+        sides = (linked.users, linked.products)
 
-        def thirds(blocks):
+        def every_third_row(blocks):
             for block in blocks:
                 yield FactorBlock(block.ids[::3], block.rows[::3])
 
         def step(block, own, received):
             known = [own_rows.ids.tolist() for own_rows in own]
-            kept = FactorBlock(block.ids, FactorBlock.latest(own, block.ids, 5)[0])
+            stored = FactorBlock(block.ids, FactorBlock.latest(own, block.ids, 5)[0])
             return BlockResult(
-                kept, (known, received), sent=FactorBlock(kept.ids, kept.rows[:, :2].copy())
+                stored, (known, received), sent=FactorBlock(stored.ids, stored.rows[:, :2].copy())
             )
 
         older, newer = (
             exchange.run_step(
-                users,
-                products,
-                None,
-                numbering_step(half_step, 5, tmp_path),
-                send=False,
-                keep=True,
+                sides, None, HalfStep(USERS, numbering_step(half_step, 5, tmp_path), keep=True)
             ).factors
             for half_step in range(2)
         )
-        few = with_shuffle_serializer(newer.mapPartitions(thirds, preservesPartitioning=True))
+        few = with_shuffle_serializer(
+            newer.mapPartitions(every_third_row, preservesPartitioning=True)
+        )
         result = exchange.run_step(
-            users, products, None, step, own_rows=OwnRows([older, few]), send=True, keep=True
+            sides, None, HalfStep(USERS, step, OwnRows([older, few]), send=True, keep=True)
         )
         expected = {}
         for block in range(4):
@@ -315,17 +306,17 @@ class ExchangeContract(ABC):
             assert result.reports[block].step == ([ids, ids[::3]], None)
             for id_ in ids:
                 expected[id_] = numbered_rows([id_], int(id_ in ids[::3]))[0]
-        kept = FactorBlock.merged(result.factors.collect(), 5)
-        np.testing.assert_array_equal(kept.ids, sorted(expected))
-        np.testing.assert_array_equal(kept.rows, [expected[id_] for id_ in sorted(expected)])
+        stored = FactorBlock.merged(result.factors.collect(), 5)
+        np.testing.assert_array_equal(stored.ids, sorted(expected))
+        np.testing.assert_array_equal(stored.rows, [expected[id_] for id_ in sorted(expected)])
 
-        def told(block, own, received):
-            nothing = np.zeros((len(block.ids), 1), dtype=np.float32)
-            kept = FactorBlock(block.ids, nothing)
-            return BlockResult(kept, (block.in_block.source_ids, received))
+        def report_received(block, own, received):
+            empty_rows = np.zeros((len(block.ids), 1), dtype=np.float32)
+            stored = FactorBlock(block.ids, empty_rows)
+            return BlockResult(stored, (block.in_block.source_ids, received))
 
         arrived = exchange.run_step(
-            products, users, result.delivery, told, send=False, keep=False
+            sides, result.delivery, HalfStep(PRODUCTS, report_received)
         ).reports
         assert sum(len(report.step[0]) for report in arrived) > 0
         for report in arrived:
@@ -334,9 +325,9 @@ class ExchangeContract(ABC):
             np.testing.assert_array_equal(rows, [expected[id_][:2] for id_ in ids.tolist()])
         for factors in (older, newer, result.factors):
             factors.unpersist()
-        assert not footprint.left()
+        assert not footprint.remaining()
 
-    def test_an_error_of_a_step_reaches_the_driver_as_it_is(self, sc, linked, footprint):
+    def test_step_errors_reach_the_driver_unchanged(self, sc, linked, footprint):
         def fail(block, own, source_rows):
             raise SingularSystemError(block.ids.tolist(), 2, 0.0)
 
@@ -344,33 +335,32 @@ class ExchangeContract(ABC):
         elsewhere, shuffle = FactorTable.shuffled(rows, HashPartitioner(3), 1)
         start = start_from(elsewhere, linked.users, None)
         with pytest.raises(SingularSystemError) as caught:
+            own_rows = OwnRows([start.rows], [*start.shuffles, shuffle])
             EXCHANGES[self.exchange].run_step(
-                linked.users,
-                linked.products,
+                (linked.users, linked.products),
                 None,
-                fail,
-                own_rows=OwnRows([start.own_rows], [*start.shuffles, shuffle]),
-                send=True,
-                keep=True,
+                HalfStep(USERS, fail, own_rows, send=True, keep=True),
             )
         assert caught.value.ids == tuple(range(30))
-        assert not footprint.left()
+        assert not footprint.remaining()
 
-    def test_no_more_is_moved_than_was_foretold(self, sc, linked, tmp_path, stages_of, footprint):
-        """Rows of random numbers: compression gains nothing."""
+    def test_bytes_moved_stay_within_the_prediction(
+        self, sc, linked, tmp_path, stages_of, footprint
+    ):
+        """Rows are random numbers, which do not compress."""
         width = 64
         group = f"{self.exchange} {uuid.uuid4()}"
         sc.setJobGroup(group, "")
-        _, _, result = next(self.walk(linked, tmp_path, width=width))
+        _, _, result = next(self.run_half_steps(linked, tmp_path, width=width))
         sizes, _ = half_step_sizes((linked.users, linked.products), width)
-        foretold = bytes_moved(sizes)[self.exchange]
-        # Every needed row once; rows of which a message holds several copies compress.
-        least = min(foretold, bytes_moved(sizes)["shuffle"])
+        predicted = bytes_moved(sizes)[self.exchange]
+        # Every needed row once: repeated rows of a message compress.
+        least = min(predicted, bytes_moved(sizes)["shuffle"])
         moved, records = self.measure(sc, [s for job in stages_of(group) for s in job], footprint)
-        assert 0.85 * least <= moved <= foretold + 700 * records  # 700: what a serialiser adds
+        assert 0.85 * least <= moved <= predicted + 700 * records  # 700: overhead of a serialiser
         result.delivery.release()
 
     def measure(self, sc, stages, footprint):
-        """Bytes moved by a half-step that was just run, and in how many records."""
-        assert not footprint.left("broadcast file")
+        """Return the bytes and the number of records that a half-step moved."""
+        assert not footprint.remaining("broadcast file")
         return sum(s.bytes_written for s in stages), sum(s.records_written for s in stages)

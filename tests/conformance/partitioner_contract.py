@@ -1,6 +1,6 @@
-"""What every partitioner keeps, one of your own included.
+"""Contract tests that every partitioner passes, your own included.
 
-Inherit, name your partitioner, and pytest runs the whole contract over it::
+Inherit and name your partitioner, and pytest runs the whole contract on it::
 
     from partitioner_contract import PartitionerContract
 
@@ -34,7 +34,7 @@ IDS = np.concatenate(
     ]
 ).astype(np.int64)
 
-PLACE_ELSEWHERE = """
+PLACE_IN_A_PROCESS = """
 import pickle, sys
 partitioner, ids = pickle.load(sys.stdin.buffer)
 sys.stdout.buffer.write(pickle.dumps(partitioner.block_of(ids)))
@@ -42,19 +42,19 @@ sys.stdout.buffer.write(pickle.dumps(partitioner.block_of(ids)))
 
 
 class PartitionerContract(ABC):
-    """The contract's tests; a subclass whose name begins with ``Test`` runs them."""
+    """Contract tests; a subclass whose name begins with ``Test`` runs them."""
 
     @abstractmethod
     def make(self) -> Partitioner:
-        """Make the partitioner anew: every call returns another object, equal to the first."""
+        """Return a new partitioner; every call returns an equal but distinct object."""
 
     @abstractmethod
     def make_different(self) -> Partitioner:
-        """Make one of the same class with other parameters."""
+        """Return a partitioner of the same class with other parameters."""
 
     @staticmethod
     def dumps(value: object) -> bytes:
-        """Pickle; override where plain pickle cannot, as with lambdas."""
+        """Pickle a value; override if plain pickle cannot, as with lambdas."""
         return pickle.dumps(value)
 
     @pytest.fixture
@@ -65,7 +65,7 @@ class PartitionerContract(ABC):
         assert type(partitioner.num_blocks) is int
         assert partitioner.num_blocks >= 1
 
-    def test_num_blocks_cannot_be_set(self, partitioner):
+    def test_num_blocks_is_read_only(self, partitioner):
         with pytest.raises(AttributeError):
             partitioner.num_blocks = 1
 
@@ -77,20 +77,20 @@ class PartitionerContract(ABC):
         assert blocks.min() >= 0
         assert blocks.max() < partitioner.num_blocks
 
-    @pytest.mark.parametrize("none", [[], (), np.array([]), np.array([], dtype=np.int64)])
-    def test_no_ids_have_no_blocks(self, partitioner, none):
-        blocks = partitioner.block_of(none)
+    @pytest.mark.parametrize("empty", [[], (), np.array([]), np.array([], dtype=np.int64)])
+    def test_empty_ids_give_empty_blocks(self, partitioner, empty):
+        blocks = partitioner.block_of(empty)
         assert blocks.dtype == np.int32
         assert blocks.shape == (0,)
 
-    def test_a_block_depends_on_its_id_alone(self, partitioner):
+    def test_block_depends_only_on_the_id(self, partitioner):
         together = partitioner.block_of(IDS)
         alone = [partitioner.block_of([id_])[0] for id_ in IDS[:150].tolist()]
         np.testing.assert_array_equal(together[:150], alone)
         np.testing.assert_array_equal(partitioner.block_of(IDS[::-1]), together[::-1])
         np.testing.assert_array_equal(partitioner.block_of(np.tile(IDS, 2)), np.tile(together, 2))
 
-    def test_the_form_of_the_ids_does_not_matter(self, partitioner):
+    def test_any_array_or_sequence_of_ids_is_accepted(self, partitioner):
         ids = np.arange(0, 100, 3)
         expected = partitioner.block_of(ids)
         columns = np.stack([ids, ids])
@@ -99,11 +99,11 @@ class PartitionerContract(ABC):
         for form in forms:
             np.testing.assert_array_equal(partitioner.block_of(form), expected)
 
-    def test_ids_are_left_as_they_were(self, partitioner):
+    def test_ids_are_not_modified(self, partitioner):
         ids = IDS.copy()
         blocks = partitioner.block_of(ids)
         np.testing.assert_array_equal(ids, IDS)
-        blocks[:] = 0  # the result is the caller's own
+        blocks[:] = 0  # the result is a new array
         np.testing.assert_array_equal(ids, IDS)
         ids.flags.writeable = False
         np.testing.assert_array_equal(partitioner.block_of(ids), partitioner.block_of(IDS))
@@ -126,30 +126,30 @@ class PartitionerContract(ABC):
             ([[1, 2], [3, 4]], ValueError, r"\(2, 2\)"),
         ],
     )
-    def test_bad_ids_are_named(self, partitioner, ids, error, value):
+    def test_invalid_ids_raise(self, partitioner, ids, error, value):
         with pytest.raises(error, match=rf"ids must .*{value}.*: "):
             partitioner.block_of(ids)
 
-    def test_the_same_parameters_are_equal(self, partitioner):
+    def test_equal_parameters_compare_equal(self, partitioner):
         again = self.make()
         assert again is not partitioner, "make() must return a new object every time"
         assert again == partitioner
         assert hash(again) == hash(partitioner)
         np.testing.assert_array_equal(again.block_of(IDS), partitioner.block_of(IDS))
 
-    def test_others_differ(self, partitioner):
+    def test_different_partitioners_compare_unequal(self, partitioner):
         assert partitioner != self.make_different()
         assert partitioner != partitioner.num_blocks
-        assert partitioner != _Other(partitioner.num_blocks)
+        assert partitioner != _OtherPartitioner(partitioner.num_blocks)
         assert len({partitioner, self.make(), self.make_different()}) == 2
 
-    def test_placing_does_not_change_it(self, partitioner):
+    def test_block_of_does_not_change_the_partitioner(self, partitioner):
         before = hash(partitioner)
         partitioner.block_of(IDS)
         assert hash(partitioner) == before
         assert partitioner == self.make()
 
-    def test_a_pickled_copy_is_equal(self, partitioner):
+    def test_pickled_copy_is_equal(self, partitioner):
         copy = pickle.loads(self.dumps(partitioner))
         assert copy == partitioner
         assert hash(copy) == hash(partitioner)
@@ -158,13 +158,13 @@ class PartitionerContract(ABC):
         np.testing.assert_array_equal(copy.block_of(IDS), partitioner.block_of(IDS))
         assert pickle.loads(self.dumps(copy)) == partitioner
 
-    def test_every_process_places_alike(self, partitioner):
+    def test_placement_is_the_same_in_every_process(self, partitioner):
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "PYTHONHASHSEED": "4321",
         }
         elsewhere = subprocess.run(
-            [sys.executable, "-c", PLACE_ELSEWHERE],
+            [sys.executable, "-c", PLACE_IN_A_PROCESS],
             input=self.dumps((partitioner, IDS)),
             stdout=subprocess.PIPE,
             env=environment,
@@ -172,7 +172,7 @@ class PartitionerContract(ABC):
         )
         np.testing.assert_array_equal(pickle.loads(elsewhere.stdout), partitioner.block_of(IDS))
 
-    def test_repr_is_one_readable_line(self, partitioner):
+    def test_repr_is_one_short_line(self, partitioner):
         text = repr(partitioner)
         assert text.startswith(type(partitioner).__name__)
         assert str(partitioner.num_blocks) in text
@@ -180,6 +180,6 @@ class PartitionerContract(ABC):
         assert len(text) <= 160
 
 
-class _Other(Partitioner):
+class _OtherPartitioner(Partitioner):
     def _place(self, ids):
         return np.zeros(ids.shape, dtype=np.int32)

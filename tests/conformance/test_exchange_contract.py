@@ -1,4 +1,4 @@
-"""The contract over every exchange of the package, and what only some of them promise."""
+"""The contract on every exchange of the package, and tests of single exchanges."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from rddals.exchange import EXCHANGES
 
 
 class MessageContract(ExchangeContract):
-    """For exchanges that send messages from block to block."""
+    """Contract of exchanges that send messages from block to block."""
 
     shuffles_per_half_step = 1
 
-    def packed(self, linked):
-        """Every message of a half-step in which users send: (sender, destination) to message."""
+    def messages(self, linked):
+        """Return the messages of a half-step in which users send, by (sender, destination)."""
         message_format = EXCHANGES[self.exchange].message_format(linked.users, linked.products)
         blocks = linked.users.rdd.collect()
         return {
@@ -34,39 +34,39 @@ class MessageContract(ExchangeContract):
         }
 
     @pytest.fixture
-    def needed(self, ratings):
-        """Which users each pair of blocks shares a rating of."""
-        needed = {(s, d): set() for s in range(4) for d in range(6)}
+    def needed_users(self, ratings):
+        """Users with ratings in each pair of user and product blocks."""
+        needed_users = {(s, d): set() for s in range(4) for d in range(6)}
         for user, product, _ in ratings:
             if user % 2 == product % 2:
-                needed[user % 4, product % 6].add(user)
-        return {pair: sorted(users) for pair, users in needed.items()}
+                needed_users[user % 4, product % 6].add(user)
+        return {pair: sorted(users) for pair, users in needed_users.items()}
 
-    def test_blocks_that_share_no_rating_send_nothing(self, linked, needed):
-        sent = {pair for pair, message in self.packed(linked).items() if message is not None}
-        assert sent == {pair for pair, users in needed.items() if users}
+    def test_blocks_without_shared_ratings_exchange_nothing(self, linked, needed_users):
+        sent = {pair for pair, message in self.messages(linked).items() if message is not None}
+        assert sent == {pair for pair, users in needed_users.items() if users}
         assert len(sent) == 12
 
-    def test_one_record_per_pair_of_blocks_that_share_a_rating(
-        self, sc, linked, needed, tmp_path, stages_of
+    def test_one_record_per_pair_of_blocks_with_shared_ratings(
+        self, sc, linked, needed_users, tmp_path, stages_of
     ):
         group = f"records of {self.exchange} {tmp_path}"
         sc.setJobGroup(group, "")
-        _, _, result = next(self.walk(linked, tmp_path))
+        _, _, result = next(self.run_half_steps(linked, tmp_path))
         records = sum(stage.records_written for job in stages_of(group) for stage in job)
-        assert records == sum(1 for users in needed.values() if users)
+        assert records == sum(1 for users in needed_users.values() if users)
         result.delivery.release()
 
 
 class TestShuffle(MessageContract):
     exchange = "shuffle"
 
-    def test_only_needed_rows_are_sent(self, linked, needed):
-        for pair, message in self.packed(linked).items():
+    def test_only_needed_rows_are_sent(self, linked, needed_users):
+        for pair, message in self.messages(linked).items():
             if message is not None:
                 count, sent = message
                 rows = np.frombuffer(sent, dtype=np.float32).reshape(count, -1)
-                np.testing.assert_array_equal(rows, numbered_rows(needed[pair], 0))
+                np.testing.assert_array_equal(rows, numbered_rows(needed_users[pair], 0))
 
 
 class TestJoin(MessageContract):
@@ -74,7 +74,7 @@ class TestJoin(MessageContract):
 
     def test_every_rating_is_sent_with_its_row(self, linked, ratings):
         sent = []
-        for message in self.packed(linked).values():
+        for message in self.messages(linked).values():
             if message is None:
                 continue
             users, products, stars, rows = message
@@ -88,11 +88,11 @@ class TestBroadcast(ExchangeContract):
     shuffles_per_half_step = 0
 
     def measure(self, sc, stages, footprint):
-        """All rows to the driver, and the file they are broadcast from to the one executor."""
+        """Count the rows sent to the driver and the broadcast file sent to the executor."""
         assert not sum(stage.bytes_written for stage in stages)
         paths = [
             os.path.join(sc._temp_dir, name)
-            for kind, name in footprint.held() - footprint.before
+            for kind, name in footprint.current() - footprint.baseline
             if kind == "broadcast file"
         ]
         return 2 * sum(map(os.path.getsize, paths)), 2 * 4

@@ -1,4 +1,4 @@
-"""What MLlib's own tests hold of its ALS, held of ours; where words are to match, of both."""
+"""Behaviours that MLlib's tests check, checked on rddals; equal error messages, on both."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TRUTH = {"train": [[1, 2], [2, 4]], "trainImplicit": [[1, 1], [1, 1]]}  # of FEW
 
 @dataclass(frozen=True)
 class Planted:
-    """A matrix to be recovered from the cells of it that are given."""
+    """A matrix to be recovered from some of its cells."""
 
     truth: np.ndarray
     given: np.ndarray
@@ -49,20 +49,20 @@ class Planted:
 
 
 def planted(rng, n_users, n_products, rank, draw, **ids):
-    """A product of two factor matrices, with 70 % of its cells given."""
+    """Return a product of two factor matrices with 70 % of its cells given."""
     X, Y = draw(size=(n_users, rank)), draw(size=(n_products, rank))
     return Planted(X @ Y.T, rng.random((n_users, n_products)) < 0.7, **ids)
 
 
 def features(model):
-    """Both sides' ids and rows, ids ascending."""
+    """Yield each side's ids, ascending, and rows."""
     for side in (model.userFeatures(), model.productFeatures()):
         ids, rows = zip(*sorted((id_, list(row)) for id_, row in side.collect()), strict=True)
         yield np.array(ids), np.array(rows)
 
 
 def predictions(model):
-    """Of every product for every user, by either library's model."""
+    """Return the predictions of all pairs by a model of either library."""
     (_, X), (_, Y) = features(model)
     return X @ Y.T
 
@@ -73,7 +73,7 @@ def assert_same(model, other, tolerance=0.0):
         np.testing.assert_allclose(rows, other_rows, atol=tolerance, rtol=0)
 
 
-# ------------------------------------------------------------------ what was planted comes back
+# ------------------------------------------------------------------ planted matrices
 
 SIZES = {1: (50, 100), 2: (100, 200)}
 
@@ -120,7 +120,7 @@ def test_negative_ids_on_both_sides(sc):
 
 
 @pytest.mark.parametrize(("users", "products"), [(1, 1), (1, 2), (2, 1), (2, 2), (4, 2)])
-def test_any_numbers_of_blocks_recover_the_matrix(sc, users, products):
+def test_any_block_counts_recover_the_matrix(sc, users, products):
     rng = np.random.default_rng(4)
     matrix = planted(rng, 30, 40, 2, rng.normal)
     blocks = dict(userBlocks=users, productBlocks=products)
@@ -137,7 +137,7 @@ def test_more_blocks_than_ratings(sc, method):
     np.testing.assert_allclose(predictions(model), TRUTH[method], atol=0.1)
 
 
-def test_a_seed_gives_one_implicit_model_and_another_seed_another(sc):
+def test_implicit_model_depends_on_the_seed(sc):
     ratings = sc.parallelize(small.RATINGS, 2)
     one, again, other = (
         ALS.trainImplicit(ratings, 2, 1, 0.1, 2, alpha=2.0, seed=seed) for seed in (5, 5, 6)
@@ -159,41 +159,41 @@ def test_50_implicit_iterations_without_a_checkpoint_directory(sc):
 # ------------------------------------------------------------------ zeros and negatives, implicit
 
 LIKES = dict(rank=2, iterations=4, lambda_=0.05, blocks=2, alpha=10.0, seed=1)
-UNSAID = (0, 0), (1, 3)
+UNRATED = (0, 0), (1, 3)
 
 
 @pytest.fixture(scope="module")
 def likes():
-    """Twelve users like every product of their parity, and say so of most."""
+    """Ratings of twelve users, who like the products of their parity and rated most of them."""
     rng = np.random.default_rng(6)
     pairs = [(u, p) for u in range(12) for p in range(16) if u % 2 == p % 2]
-    said = [pair for pair in pairs if rng.random() < 0.8 and pair not in UNSAID]
-    return [(u, p, float(rng.integers(1, 6))) for u, p in said]
+    rated = [pair for pair in pairs if rng.random() < 0.8 and pair not in UNRATED]
+    return [(u, p, float(rng.integers(1, 6))) for u, p in rated]
 
 
-def liking(sc, ratings, als=ALS, **settings):
+def train_likes(sc, ratings, als=ALS, **settings):
     return als.trainImplicit(sc.parallelize(ratings, 2), **LIKES | settings)
 
 
 @pytest.fixture(scope="module")
-def plain(likes, _spark):
-    """The model of these ratings, before others join them."""
-    model = liking(_spark, likes)
+def base_model(likes, _spark):
+    """The model of these ratings alone."""
+    model = train_likes(_spark, likes)
     yield model
     model.unpersist()
 
 
-def test_a_negative_rating_is_a_no_and_a_large_one_a_certain_no(sc, likes, plain):
-    model = liking(sc, [*likes, (0, 0, -1.0), (1, 3, -1000.0)])
-    assert min(plain.predict(*pair) for pair in UNSAID) > 0.5
-    assert model.predict(0, 0) < plain.predict(0, 0) - 0.05
+def test_negative_ratings_lower_the_preference(sc, likes, base_model):
+    model = train_likes(sc, [*likes, (0, 0, -1.0), (1, 3, -1000.0)])
+    assert min(base_model.predict(*pair) for pair in UNRATED) > 0.5
+    assert model.predict(0, 0) < base_model.predict(0, 0) - 0.05
     assert model.predict(1, 3) == pytest.approx(0, abs=0.05)
 
 
-def test_a_zero_moves_no_factor_and_gives_its_product_one(sc, likes, plain):
-    model = liking(sc, [*likes, (0, 0, 0.0), (0, 1, 0.0), (3, 8, 0.0), (4, 200, 0.0)])
+def test_zero_ratings_change_no_other_factor(sc, likes, base_model):
+    model = train_likes(sc, [*likes, (0, 0, 0.0), (0, 1, 0.0), (3, 8, 0.0), (4, 200, 0.0)])
     (users, X), (products, Y) = features(model)
-    (plain_users, plain_X), (plain_products, plain_Y) = features(plain)
+    (plain_users, plain_X), (plain_products, plain_Y) = features(base_model)
     assert users.tolist() == plain_users.tolist()
     assert products.tolist() == [*plain_products.tolist(), 200]
     np.testing.assert_allclose(X, plain_X, atol=1e-6)
@@ -202,26 +202,28 @@ def test_a_zero_moves_no_factor_and_gives_its_product_one(sc, likes, plain):
     assert model.predict(4, 200) == 0
 
 
-def test_a_user_of_zeros_only_gets_a_factor_too(sc, likes, plain):
-    model = liking(sc, [*likes, (100, 3, 0.0)])
+def test_user_with_only_zero_ratings_gets_a_zero_row(sc, likes, base_model):
+    model = train_likes(sc, [*likes, (100, 3, 0.0)])
     (users, X), (_, Y) = features(model)
     assert users[-1] == 100
     assert not X[-1].any()
     assert model.predict(100, 3) == 0
     # The products were solved once with the row that user 100 started from.
-    np.testing.assert_allclose(X[:-1] @ Y.T, predictions(plain), atol=0.01)
+    np.testing.assert_allclose(X[:-1] @ Y.T, predictions(base_model), atol=0.01)
 
 
-def test_zeros_negatives_and_the_ends_of_int32_weigh_what_they_weigh_in_mllib(sc, likes):
+def test_unusual_ratings_and_ids_match_mllib(sc, likes):
     low, high = -(2**31), 2**31 - 1
     unusual = [(0, 0, -3.0), (2, 3, 0.0), (100, 3, 0.0), (4, 200, 0.0), (101, 5, -1.0)]
     ends = [(low, 2, 3.0), (high, 3, 2.0), (4, low, 1.0), (5, high, 4.0)]
     ratings = likes + unusual + ends
-    ours, theirs = (liking(sc, ratings, als, iterations=2) for als in (ALS, MLlibALS))
-    assert_same(ours, theirs, 1e-4)
+    rddals_result, mllib_result = (
+        train_likes(sc, ratings, als, iterations=2) for als in (ALS, MLlibALS)
+    )
+    assert_same(rddals_result, mllib_result, 1e-4)
 
 
-# ------------------------------------------------------------------ MLlib's words for what is wrong
+# ------------------------------------------------------------------ errors with MLlib's messages
 
 
 @pytest.mark.parametrize(
@@ -234,7 +236,7 @@ def test_zeros_negatives_and_the_ends_of_int32_weigh_what_they_weigh_in_mllib(sc
         ({"blocks": -2}, "Number of blocks must be -1 or positive but got -2"),
     ],
 )
-def test_a_setting_out_of_range(sc, wrong, words):
+def test_settings_out_of_range_raise(sc, wrong, words):
     settings = {"ratings": sc.parallelize(FEW, 1), "rank": 2, **wrong}
     for train in (ALS.train, ALS.trainImplicit):
         with pytest.raises(SettingError, match=words):
@@ -243,15 +245,15 @@ def test_a_setting_out_of_range(sc, wrong, words):
         MLlibALS.train(**settings)
 
 
-@pytest.mark.parametrize("als", [ALS, MLlibALS], ids=["ours", "MLlib's"])
-def test_no_ratings(sc, als):
+@pytest.mark.parametrize("als", [ALS, MLlibALS], ids=["rddals", "MLlib"])
+def test_no_ratings_raise(sc, als):
     for train in (als.train, als.trainImplicit):
         with pytest.raises(ValueError, match="RDD is empty"):
             train(sc.parallelize([], 2), 2)
 
 
 @pytest.mark.parametrize("ratings", [FEW, None, "ratings.csv"], ids=["list", "None", "str"])
-def test_ratings_in_no_rdd(ratings):
+def test_ratings_that_are_not_an_rdd_raise(ratings):
     words = "Ratings should be represented by either an RDD or a DataFrame, but got "
     words = re.escape(f"{words}{type(ratings)}.")
     with pytest.raises(RatingTypeError, match=words):
@@ -261,7 +263,7 @@ def test_ratings_in_no_rdd(ratings):
 
 
 @pytest.mark.parametrize("element", [5, "1,2,3", None])
-def test_elements_that_are_no_ratings(sc, element):
+def test_elements_that_are_not_ratings_raise(sc, element):
     words = re.escape(f"Expect a Rating or a tuple/list, but got {type(element)}")
     ratings = sc.parallelize([element, element], 1)
     with pytest.raises(RatingTypeError, match=words):
@@ -270,7 +272,7 @@ def test_elements_that_are_no_ratings(sc, element):
         MLlibALS.train(ratings, 2)
 
 
-def test_an_id_beyond_int32(sc):
+def test_id_beyond_int32_raises(sc):
     words = "Ratings id 2147483648 exceeds max integer value of 2147483647"
     ratings = sc.parallelize([*FEW, (2**31, 1, 1.0)], 1)
     for als, error in ((ALS, RatingError), (MLlibALS, Exception)):
@@ -278,7 +280,7 @@ def test_an_id_beyond_int32(sc):
             als.train(ratings, 2, 1, blocks=1)
 
 
-def test_the_least_and_the_greatest_id(sc):
+def test_smallest_and_largest_int32_ids(sc):
     low, high = ends = (-(2**31), 2**31 - 1)
     ratings = [(ends[u - 1], ends[p - 1], rating) for u, p, rating in FEW]
     model = ALS.train(sc.parallelize(ratings, 2), 1, 2, 0.001, 2, seed=3)
@@ -289,15 +291,15 @@ def test_the_least_and_the_greatest_id(sc):
 
 # ------------------------------------------------------------------ one model, in both libraries
 
-Both = namedtuple("Both", "ours theirs")
+Both = namedtuple("Both", "rddals mllib")
 
 
-@pytest.fixture(scope="module", params=["MLlib loads ours", "we load MLlib's"])
+@pytest.fixture(scope="module", params=["MLlib loads rddals", "rddals loads MLlib"])
 def both(request, _spark, tmp_path_factory):
     before = set(_spark._jsc.getPersistentRDDs())
     path = str(tmp_path_factory.mktemp("models") / "model")
     ratings = _spark.parallelize(small.RATINGS, 2)
-    als = ALS if request.param == "MLlib loads ours" else MLlibALS
+    als = ALS if request.param == "MLlib loads rddals" else MLlibALS
     model = als.trainImplicit(ratings, 3, 1, 0.1, 2, alpha=2.0, seed=8)
     model.save(_spark, path)
     if als is ALS:
@@ -310,34 +312,38 @@ def both(request, _spark, tmp_path_factory):
         persisted[id_].unpersist(True)
 
 
-def test_files_carry_every_factor_and_every_prediction(both, sc):
+def test_both_libraries_give_equal_factors_and_predictions(both, sc):
     assert_same(*both)
     pairs = sc.parallelize([(u, p) for u in small.USERS for p in small.PRODUCTS], 2)
-    ours, theirs = (sorted(model.predictAll(pairs).collect()) for model in both)
-    assert [r[:2] for r in ours] == [r[:2] for r in theirs]
-    assert len(ours) == len(small.USERS) * len(small.PRODUCTS)
-    np.testing.assert_allclose([r[2] for r in ours], [r[2] for r in theirs], rtol=0, atol=1e-9)
-    assert both.ours.predict(-3, 90) == pytest.approx(both.theirs.predict(-3, 90), abs=1e-9)
+    rddals_result, mllib_result = (sorted(model.predictAll(pairs).collect()) for model in both)
+    assert [r[:2] for r in rddals_result] == [r[:2] for r in mllib_result]
+    assert len(rddals_result) == len(small.USERS) * len(small.PRODUCTS)
+    np.testing.assert_allclose(
+        [r[2] for r in rddals_result], [r[2] for r in mllib_result], rtol=0, atol=1e-9
+    )
+    assert both.rddals.predict(-3, 90) == pytest.approx(both.mllib.predict(-3, 90), abs=1e-9)
 
 
-def test_recommendations_are_mllib_s(both):
-    ours, theirs = (
+def test_recommendations_match_mllib(both):
+    rddals_result, mllib_result = (
         [
             *model.recommendProducts(7, 3),
             *model.recommendUsers(23, 99),
-            *everybody(model.recommendProductsForUsers(99)),
-            *everybody(model.recommendUsersForProducts(3)),
+            *all_recommendations(model.recommendProductsForUsers(99)),
+            *all_recommendations(model.recommendUsersForProducts(3)),
         ]
         for model in both
     )
-    assert [r[:2] for r in ours] == [r[:2] for r in theirs]
-    np.testing.assert_allclose([r[2] for r in ours], [r[2] for r in theirs], rtol=0, atol=1e-9)
+    assert [r[:2] for r in rddals_result] == [r[:2] for r in mllib_result]
+    np.testing.assert_allclose(
+        [r[2] for r in rddals_result], [r[2] for r in mllib_result], rtol=0, atol=1e-9
+    )
     n_users, n_products = len(small.USERS), len(small.PRODUCTS)
-    assert len(ours) == 3 + n_users + n_users * n_products + n_products * 3
+    assert len(rddals_result) == 3 + n_users + n_users * n_products + n_products * 3
 
 
-def everybody(recommended):
-    """All recommendations, by the id that they are for."""
+def all_recommendations(recommended):
+    """Return all recommendations in ascending order of their ids."""
     return [rating for _, ratings in sorted(recommended.collect()) for rating in ratings]
 
 
@@ -350,25 +356,25 @@ def everybody(recommended):
         ("recommendUsers", (9, 2), "productId: 9 not found in the model"),
     ],
 )
-def test_an_id_that_is_not_in_the_model(both, method, arguments, words):
+def test_unknown_id_raises(both, method, arguments, words):
     with pytest.raises(UnknownIdError, match=words):
-        getattr(both.ours, method)(*arguments)
+        getattr(both.rddals, method)(*arguments)
     with pytest.raises(Exception, match=words):
-        getattr(both.theirs, method)(*arguments)
+        getattr(both.mllib, method)(*arguments)
 
 
-# ------------------------------------------------------------------ factors are where they say
+# ------------------------------------------------------------------ placement of features
 
 
-def test_factors_are_placed_by_the_partitioner_they_claim(sc, stages_of):
+def test_features_are_placed_by_their_partitioner(sc, stages_of):
     ratings = sc.parallelize(small.RATINGS, 2)
     model = ALS.train(ratings, 2, 1, seed=8, userBlocks=4, productBlocks=3)
     for side, blocks in ((model.userFeatures(), 4), (model.productFeatures(), 3)):
-        held = side.keys().glom().collect()
-        assert len(held) == side.partitioner.numPartitions
-        assert sum(map(bool, held)) == blocks
-        assert [[side.partitioner(id_) for id_ in ids] for ids in held] == [
-            [block] * len(ids) for block, ids in enumerate(held)
+        ids_by_partition = side.keys().glom().collect()
+        assert len(ids_by_partition) == side.partitioner.numPartitions
+        assert sum(map(bool, ids_by_partition)) == blocks
+        assert [[side.partitioner(id_) for id_ in ids] for ids in ids_by_partition] == [
+            [block] * len(ids) for block, ids in enumerate(ids_by_partition)
         ]
         rows = dict(side.collect())
         for id_ in (min(rows), max(rows)):
@@ -378,14 +384,14 @@ def test_factors_are_placed_by_the_partitioner_they_claim(sc, stages_of):
             assert [stage.tasks for job in stages_of(group) for stage in job] == [1]
 
 
-# ------------------------------------------------------------------ where MLlib is too strict
+# ------------------------------------------------------------------ what only MLlib rejects
 
 PLAIN = dict(rank=2, iterations=1, lambda_=1.0, blocks=2, nonnegative=False, seed=7)
 MLLIB_FAILS = (Py4JError, PySparkException)
 
 
 @pytest.fixture(scope="module")
-def of_plain_values(_spark):
+def plain_model(_spark):
     model = ALS.train(_spark.parallelize(small.RATINGS, 2), **PLAIN)
     yield model
     model.unpersist()
@@ -416,9 +422,9 @@ def of_plain_values(_spark):
         "all NumPy",
     ],
 )
-def test_settings_of_other_kinds_give_the_same_model(sc, of_plain_values, unusual):
+def test_settings_of_other_types_give_the_same_model(sc, plain_model, unusual):
     ratings = sc.parallelize(small.RATINGS, 2)
-    assert_same(ALS.train(ratings, **PLAIN | unusual), of_plain_values)
+    assert_same(ALS.train(ratings, **PLAIN | unusual), plain_model)
     with pytest.raises(MLLIB_FAILS):
         MLlibALS.train(ratings, **PLAIN | unusual)
 
@@ -438,9 +444,9 @@ ROWS = {
 
 
 @pytest.mark.parametrize("kind", ROWS)
-def test_rows_of_other_kinds_give_the_same_model(sc, of_plain_values, kind):
+def test_rows_of_other_types_give_the_same_model(sc, plain_model, kind):
     ratings = sc.parallelize([ROWS[kind](row) for row in small.RATINGS], 2)
-    assert_same(ALS.train(ratings, **PLAIN), of_plain_values)
+    assert_same(ALS.train(ratings, **PLAIN), plain_model)
     if kind == "arrays":
         with pytest.raises(TypeError, match="Expect a Rating or a tuple/list, but got"):
             MLlibALS.train(ratings, **PLAIN)

@@ -1,4 +1,4 @@
-"""The documentation tests of ``pyspark.mllib.recommendation``, with our names in its place."""
+"""The doctests of ``pyspark.mllib.recommendation``, run on rddals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 import rddals
 
 conf = SparkConf().setMaster("local[2]").setAppName("documentation tests")
-conf.set("spark.default.parallelism", 4)  # and so blocks: as many as MLlib runs them with
+conf.set("spark.default.parallelism", 4)  # and so blocks, as MLlib's doctests expect
 conf.set("spark.ui.enabled", "false").set("spark.python.daemon.module", "worker_daemon")
 conf.set("spark.python.unix.domain.socket.enabled", "true")
 sc = SparkContext(conf=conf)
@@ -32,10 +32,10 @@ sc.stop()
 """
 
 
-def test_mllib_s_own_documentation_tests_pass(tmp_path):
-    tests = str(Path(__file__).parents[1])  # where worker_daemon is
-    path = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
-    ran = subprocess.run(
+def test_mllib_doctests_pass(tmp_path):
+    support = str(Path(__file__).parents[1] / "support")  # the folder of worker_daemon
+    path = os.pathsep.join([support, *filter(None, [os.environ.get("PYTHONPATH")])])
+    process = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": path},
@@ -43,8 +43,8 @@ def test_mllib_s_own_documentation_tests_pass(tmp_path):
         text=True,
         timeout=300,
     )
-    assert ran.returncode == 0, ran.stderr
-    print(ran.stdout)
-    (passed, count) = re.search(r"(\d+) passed of (\d+) run", ran.stdout).groups()
-    assert passed == count, ran.stdout
+    assert process.returncode == 0, process.stderr
+    print(process.stdout)
+    (passed, count) = re.search(r"(\d+) passed of (\d+) run", process.stdout).groups()
+    assert passed == count, process.stdout
     assert int(count) >= 40

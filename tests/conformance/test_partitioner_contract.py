@@ -1,4 +1,4 @@
-"""The contract over every partitioner of the package, and over one that a user might write."""
+"""The contract on every partitioner of the package, and on custom ones."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class TestLambda(PartitionerContract):
 
 
 class ModuloByTable(Partitioner):
-    """A user's own: array attributes, and no line on equality, pickling or checks."""
+    """A custom partitioner with array attributes, which defines no equality or pickling."""
 
     def __init__(self, table):
         table = np.asarray(table, dtype=np.int32)
@@ -134,7 +134,7 @@ class ModuloByTable(Partitioner):
         return self.table[ids % self.table.size]
 
 
-class TestUsersOwn(PartitionerContract):
+class TestCustom(PartitionerContract):
     def make(self):
         return ModuloByTable([2, 0, 1, 1])
 
@@ -151,8 +151,8 @@ def cloudpickle():
     return cloudpickle
 
 
-def shelves():
-    """What the how-to shows, as a user would have it in a file."""
+def how_to_contract():
+    """Return the test class of the how-to page."""
     page = Path(__file__).parents[2] / "docs/how-to/write-a-partitioner.md"
     examples = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     names = {"__name__": "shelves"}
@@ -163,7 +163,7 @@ def shelves():
     return names["TestShelves"]
 
 
-class TestTheHowTo(shelves()):
+class TestHowTo(how_to_contract()):
     @staticmethod
     def dumps(value):
-        return cloudpickle().dumps(value)  # no process could import its class
+        return cloudpickle().dumps(value)  # no process can import its class

@@ -1,4 +1,4 @@
-"""Errors and rankings against their definitions, written out slowly."""
+"""Errors and rankings against straightforward implementations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ USER_FACTORS, PRODUCT_FACTORS = factors(USERS, 1), factors(PRODUCTS, 2)
 
 
 def some_ratings(seed, count=400):
-    """Ratings among which are users and products without factors, and pairs rated twice."""
+    """Return ratings with unknown users, unknown products and duplicates."""
     rng = np.random.default_rng(seed)
     users, products = rng.integers(0, 48, count), rng.integers(-12, 42, count)
     return [
@@ -38,7 +38,7 @@ def some_ratings(seed, count=400):
 
 
 def fake_model(sc):
-    """All that is asked of a model."""
+    """Return a minimal model."""
     users, products = (
         sc.parallelize([(id_, array("d", row)) for id_, row in rows.items()], 3)
         for rows in (USER_FACTORS, PRODUCT_FACTORS)
@@ -46,10 +46,10 @@ def fake_model(sc):
     return SimpleNamespace(rank=RANK, userFeatures=lambda: users, productFeatures=lambda: products)
 
 
-def slow_ranking(wanted, seen, top):
+def reference_ranking(held_out, seen, top):
     ndcg, precision = [], []
     liked = {}
-    for user, product, rating in wanted:
+    for user, product, rating in held_out:
         if rating > 0:
             liked.setdefault(user, set()).add(product)
     for user, products in liked.items():
@@ -70,31 +70,31 @@ def slow_ranking(wanted, seen, top):
 
 
 def test_measure(sc):
-    wanted, seen = some_ratings(3), some_ratings(4)
-    source = sc.parallelize(wanted, 4)
+    held_out, seen = some_ratings(3), some_ratings(4)
+    source = sc.parallelize(held_out, 4)
     quality = measure(fake_model(sc), source, top=7, seen=sc.parallelize(seen, 2))
     errors = [
         float(USER_FACTORS[u].astype(float) @ PRODUCT_FACTORS[p].astype(float)) - r
-        for u, p, r in wanted
+        for u, p, r in held_out
         if u in USER_FACTORS and p in PRODUCT_FACTORS
     ]
     assert (quality.errors.known, quality.errors.unknown) == (len(errors), 400 - len(errors))
     assert quality.errors.rmse == pytest.approx(math.sqrt(np.mean(np.square(errors))), rel=1e-12)
     assert quality.errors.mae == pytest.approx(np.mean(np.abs(errors)), rel=1e-12)
-    users, ndcg, precision, unknown = slow_ranking(wanted, seen, 7)
+    users, ndcg, precision, unknown = reference_ranking(held_out, seen, 7)
     assert (quality.ranking.users, quality.ranking.unknown_users) == (users, unknown)
     assert quality.ranking.ndcg == pytest.approx(ndcg, rel=1e-12)
     assert quality.ranking.precision == pytest.approx(precision, rel=1e-12)
 
 
-def test_nothing_known(sc):
+def test_all_pairs_unknown(sc):
     quality = measure(fake_model(sc), sc.parallelize([(1000, 1, 1.0)]), top=10)
     assert (quality.errors.known, quality.errors.unknown) == (0, 1)
     assert quality.errors.rmse is None and quality.errors.mae is None
     assert quality.ranking.ndcg is None and quality.ranking.unknown_users == 1
 
 
-def test_a_bad_rating_is_a_clear_error(sc):
+def test_invalid_rating_raises(sc):
     with pytest.raises(RatingError, match="rating nan is not a finite"):
         measure(fake_model(sc), sc.parallelize([(6, 1, 1.0), (6, 2, float("nan"))], 2))
 
@@ -108,22 +108,22 @@ def as_block(rows):
 @pytest.mark.parametrize("top", [1, 10, 50, 200])
 def test_ranking_does_not_depend_on_tiles(monkeypatch, tile, top):
     monkeypatch.setattr(ranking, "TILE", tile)
-    wanted, seen = some_ratings(5), some_ratings(6)
-    found = rank_block(
+    held_out, seen = some_ratings(5), some_ratings(6)
+    result = rank_block(
         as_block(USER_FACTORS),
         as_block(PRODUCT_FACTORS),
-        RatingBlock.from_rows(wanted),
+        RatingBlock.from_rows(held_out),
         RatingBlock.from_rows(seen),
         top,
     )
-    users, ndcg, precision, unknown = slow_ranking(wanted, seen, top)
-    assert (found.users, found.unknown_users) == (users, unknown)
-    assert found.ndcg == pytest.approx(ndcg, rel=1e-9)
-    assert found.precision == pytest.approx(precision, rel=1e-9)
+    users, ndcg, precision, unknown = reference_ranking(held_out, seen, top)
+    assert (result.users, result.unknown_users) == (users, unknown)
+    assert result.ndcg == pytest.approx(ndcg, rel=1e-9)
+    assert result.precision == pytest.approx(precision, rel=1e-9)
 
 
 def test_perfect_ranking():
     rows = {1: np.array([1, 0, 0]), 2: np.array([0, 1, 0]), 3: np.array([0, 0, 1])}
-    wanted = RatingBlock.from_rows([(u, u, 1.0) for u in rows])
-    found = rank_block(as_block(rows), as_block(rows), wanted, RatingBlock.empty(), 1)
-    assert (found.ndcg, found.precision) == (1.0, 1.0)
+    held_out = RatingBlock.from_rows([(u, u, 1.0) for u in rows])
+    result = rank_block(as_block(rows), as_block(rows), held_out, RatingBlock.empty(), 1)
+    assert (result.ndcg, result.precision) == (1.0, 1.0)

@@ -1,4 +1,4 @@
-"""The progress bar, and output as a terminal, a pipe and a machine see it."""
+"""The progress bar, and output to terminals, pipes and programs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_bar_of_a_training_that_raises(sc):
     assert terminal.getvalue().endswith("\n") and terminal.getvalue().count("\n") == 1
 
 
-def test_bar_draws_no_more_often_than_an_eye_can_see():
+def test_bar_limits_its_redraws():
     terminal = Terminal()
     bar = ProgressBar(10_000, terminal)
     for iteration in range(1, 10_001):
@@ -82,12 +82,12 @@ def test_bar_fits_a_narrow_terminal(monkeypatch):
     assert len(text) < 20
 
 
-def test_a_table_in_a_pipe_is_columns(capsys):
+def test_table_in_a_pipe_has_aligned_columns(capsys):
     Output().table(("who", "score"), [("a", "1.5"), ("bcde", "10.25")])
     assert capsys.readouterr().out == "who   score\na       1.5\nbcde  10.25\n"
 
 
-def test_a_pipe_gets_a_line_for_every_iteration(capsys):
+def test_pipe_gets_one_line_per_iteration(capsys):
     output = Output()
     with output.busy("never shown"), output.progress(2) as listener:
         for iteration in (1, 2):
@@ -100,7 +100,7 @@ def test_a_pipe_gets_a_line_for_every_iteration(capsys):
     ]
 
 
-def test_json_is_all_there_is_on_stdout(capsys):
+def test_stdout_holds_only_json(capsys):
     output = Output(as_json=True)
     output.fact("about", "this")
     output.section("title", "text")
@@ -110,7 +110,7 @@ def test_json_is_all_there_is_on_stdout(capsys):
     assert "about" in captured.err and "title" in captured.err
 
 
-def test_a_terminal_gets_colours(monkeypatch):
+def test_terminal_output_has_colours(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stdout", terminal)
     output = Output()

@@ -1,4 +1,4 @@
-"""Reading ratings from files with Spark: every format, and every way to be wrong."""
+"""Reading ratings from files with Spark: every format and every error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 import rating_files
-from rating_files import HELD
+from rating_files import RATING_FILES
 from rddals.errors import RatingError, SourceError
 from rddals.rdds.degrees import count_degrees
 from rddals.rdds.ingest import rating_source
@@ -34,33 +34,33 @@ def write(path, text):
 
 
 def read_ratings(spark, paths, columns=None):
-    """What Spark reads; what is read without it has to be the same, and nothing faulty."""
-    held = read_local_ratings(paths, columns)
+    """Read ratings with Spark, and assert that reading without Spark agrees."""
+    local = read_local_ratings(paths, columns)
     try:
         ratings = readers.read_ratings(spark, paths, columns)
     except SourceError:
-        assert held is None
+        assert local is None
         raise
-    if held is not None:
-        block = held.block
+    if local is not None:
+        block = local.block
         rows = zip(
             block.users.tolist(), block.products.tolist(), block.ratings.tolist(), strict=True
         )
         assert ratings.faulty.isEmpty()
         assert sorted(map(tuple, ratings.frame.collect())) == sorted(rows)
-        assert (ratings.paths, ratings.description) == (held.paths, held.description)
+        assert (ratings.paths, ratings.description) == (local.paths, local.description)
     return ratings
 
 
-@pytest.mark.parametrize(("name", "content", "description"), HELD)
-def test_what_is_read_without_spark(spark, tmp_path, name, content, description):
+@pytest.mark.parametrize(("name", "content", "description"), RATING_FILES)
+def test_text_read_without_spark(spark, tmp_path, name, content, description):
     path = rating_files.write(tmp_path / name, content)
     assert read_local_ratings([path]) is not None
     assert read_ratings(spark, [path]).description.startswith(description)
 
 
 @pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.uint32(), pa.uint64()])
-def test_parquet_that_is_read_without_spark(spark, tmp_path, kind):
+def test_parquet_read_without_spark(spark, tmp_path, kind):
     columns = {name: pa.array([1, 2**31 - 1], kind) for name in ("user", "item")}
     columns |= {"rating": [1, 2], "t": np.array([1, 2], "M8[us]"), "s": ["a", "b"]}
     parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
@@ -73,8 +73,8 @@ def test_parquet_that_is_read_without_spark(spark, tmp_path, kind):
     read_ratings(spark, [str(tmp_path / "again")])
 
 
-def test_the_same_with_and_without_spark(spark, tmp_path):
-    """A file and its folder, which holds what hides from Spark."""
+def test_folders_read_alike_with_and_without_spark(spark, tmp_path):
+    """A file and its folder, which also has hidden files."""
     for name in ("d/a.csv", "d/b.csv"):
         rating_files.write(tmp_path / name, rating_files.TEXT)
     for name in ("d/_SUCCESS", "d/.hidden"):
@@ -85,13 +85,13 @@ def test_the_same_with_and_without_spark(spark, tmp_path):
 
 
 def read(spark, *paths, columns=None):
-    """What is read, sorted, and the description."""
+    """Return the sorted ratings and the description."""
     ratings = read_ratings(spark, paths, columns)
     return sorted(map(tuple, ratings.frame.collect())), ratings.description
 
 
 def train_on(ratings):
-    """Read ratings as a training does, with its errors."""
+    """Read ratings as training does, with its error handling."""
     with ratings.locating_faults():
         count_degrees(rating_source(ratings.frame))
 
@@ -116,7 +116,7 @@ def train_on(ratings):
         ),
     ],
 )
-def test_text(spark, tmp_path, name, text):
+def test_text_files(spark, tmp_path, name, text):
     path = write(tmp_path / name, text)
     if "[" in name:  # Spark takes brackets for a glob
         path = path.replace("[", "\\[").replace("]", "\\]")
@@ -124,13 +124,13 @@ def test_text(spark, tmp_path, name, text):
 
 
 @pytest.mark.parametrize("kind", ["bigint", "double"])
-def test_parquet(spark, tmp_path, kind):
+def test_parquet_files(spark, tmp_path, kind):
     schema = f"rating double, t string, userId {kind}, itemId {kind}"
     ids = float if kind == "double" else int
     rows = [(r, "x", ids(u), ids(i)) for u, i, r in RATINGS]
     spark.createDataFrame(rows, schema).write.parquet(str(tmp_path / "saved"))
-    found, description = read(spark, str(tmp_path / "saved"))
-    assert found == sorted(RATINGS)
+    result, description = read(spark, str(tmp_path / "saved"))
+    assert result == sorted(RATINGS)
     assert description == "Parquet, columns userId, itemId, rating"
     one = next((tmp_path / "saved").glob("*.parquet"))
     assert set(read(spark, str(one))[0]) <= set(RATINGS)
@@ -146,13 +146,13 @@ def test_several_files_each_with_a_header(spark, tmp_path):
         assert read(spark, *map(str, paths))[0] == sorted(RATINGS)
 
 
-def test_finds_the_ratings_among_the_files_of_movielens(spark, tmp_path):
+def test_ratings_are_found_among_movielens_files(spark, tmp_path):
     write(tmp_path / "ml/ratings.csv", HEADER + lines(","))
     write(tmp_path / "ml/movies.csv", "movieId,title,genres\n1,Toy Story (1995),Comedy\n")
     assert read(spark, str(tmp_path / "ml"))[0] == sorted(RATINGS)
 
 
-def test_columns_by_request(spark, tmp_path):
+def test_requested_columns(spark, tmp_path):
     text = "rating,user,buyer,sku\n" + "".join(f"9,9,{u},{i}\n" for u, i, _ in RATINGS)
     path = write(tmp_path / "x.csv", text)
     assert read(spark, path, columns=("buyer", "sku", "rating"))[0] == sorted(
@@ -176,24 +176,24 @@ BAD = [
 ]
 
 
-def test_no_bad_line_is_missed_or_dropped(spark, tmp_path):
+def test_every_invalid_line_is_reported(spark, tmp_path):
     path = write(tmp_path / "x.csv", HEADER + GOOD + GOOD.join(f"{line}\n" for line in BAD))
     ratings = read_ratings(spark, [path])
     assert [row["line"] for row in ratings.faulty.collect()] == BAD
     assert ratings.frame.count() == len(RATINGS) * len(BAD) + len(BAD)
 
 
-def test_a_bad_line_is_named(spark, tmp_path):
+def test_invalid_line_is_named(spark, tmp_path):
     path = write(tmp_path / "a b" / "x.csv.gz", HEADER + GOOD + "3,four,5,1\n" + GOOD)
-    with pytest.raises(SourceError) as raised:
+    with pytest.raises(SourceError) as error:
         train_on(read_ratings(spark, [path]))
-    assert str(raised.value) == (
+    assert str(error.value) == (
         f"{path}, line {len(RATINGS) + 2}: item 'four' is not an integer; "
-        "replace other keys by integers first; the line is '3,four,5,1'"
+        "map keys to integers first; the line is '3,four,5,1'"
     )
 
 
-def test_another_order_of_columns_in_a_second_file(spark, tmp_path):
+def test_second_file_with_other_column_order_raises(spark, tmp_path):
     write(tmp_path / "d/a.csv", HEADER + GOOD * 2)
     second = write(tmp_path / "d/b.csv", "movieId,userId,rating,timestamp\n" + GOOD)
     ratings = read_ratings(spark, [str(tmp_path / "d")])
@@ -205,37 +205,37 @@ def test_another_order_of_columns_in_a_second_file(spark, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "message"),
     [
         ((1, None, 3.0), r"no item.*the row is \(1, None, 3.0\)"),
         ((1, 2**33, 3.0), "item 8589934592 does not fit 32 bits"),
         ((1, 2, float("nan")), "rating 'nan' is not a finite"),
     ],
 )
-def test_a_bad_row_of_parquet(spark, tmp_path, row, told):
+def test_invalid_parquet_row_is_named(spark, tmp_path, row, message):
     frame = spark.createDataFrame([(1, 2, 3.0), row], "user long, item long, rating double")
     frame.write.parquet(str(tmp_path / "x"))
     ratings = read_ratings(spark, [str(tmp_path / "x")])
     with (
-        pytest.raises(SourceError, match=f"^{tmp_path}/x/part-.*parquet: {told}"),
+        pytest.raises(SourceError, match=f"^{tmp_path}/x/part-.*parquet: {message}"),
         ratings.locating_faults(),
     ):
         raise RatingError("refused")
 
 
-def test_an_error_of_other_ratings_is_not_blamed_on_these(spark, tmp_path):
+def test_errors_of_other_ratings_pass_unchanged(spark, tmp_path):
     ratings = read_ratings(spark, [write(tmp_path / "x.csv", HEADER + GOOD)])
     with pytest.raises(RatingError, match="elsewhere"), ratings.locating_faults():
         raise RatingError("elsewhere")
 
 
-def test_a_header_without_ratings(spark, tmp_path):
+def test_header_without_ratings_raises(spark, tmp_path):
     ratings = read_ratings(spark, [write(tmp_path / "x.csv", HEADER)])
-    with pytest.raises(SourceError, match=r"x\.csv holds no rating"), ratings.locating_faults():
+    with pytest.raises(SourceError, match=r"x\.csv contains no ratings"), ratings.locating_faults():
         raise RatingError("empty")
 
 
-def test_a_file_cut_short(spark, tmp_path):
+def test_truncated_file_raises(spark, tmp_path):
     packed = gzip.compress("".join(f"{i},{i * 7919 % 9973},1\n" for i in range(60_000)).encode())
     path = write(tmp_path / "cut", packed[: len(packed) * 2 // 3])
     os.rename(path, f"{path}.csv.gz")
@@ -245,42 +245,42 @@ def test_a_file_cut_short(spark, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "told"),
+    ("name", "data", "message"),
     [
-        ("empty.csv", b"", "it is empty"),
-        ("blank.csv", b"\n \n", "it is empty"),
-        ("junk.csv", bytes(range(256)), "it is not text"),
-        # Without the time, which would be in the test's name and differ between processes.
-        ("plain.gz.csv", gzip.compress(b"1,2,3\n", mtime=0), "it is gzip data; give it a name"),
+        ("empty.csv", b"", "the file is empty"),
+        ("blank.csv", b"\n \n", "the file is empty"),
+        ("junk.csv", bytes(range(256)), "the file is not text"),
+        # mtime=0: the content is in the test's name, which must not differ between processes.
+        ("plain.gz.csv", gzip.compress(b"1,2,3\n", mtime=0), "the file is gzip data; give it"),
         ("x.parquet", b"1,2,3\n", "cannot be read: .*is not a Parquet file"),
         ("x.csv", b"PAR1" + b"\x01" * 99, "cannot be read: .*is not a Parquet file"),
     ],
 )
-def test_what_is_no_file_of_ratings(spark, tmp_path, name, data, told):
+def test_files_without_ratings_raise(spark, tmp_path, name, data, message):
     path = write(tmp_path / name, data)
-    with pytest.raises(SourceError, match=f"^{path}:? {told}"):
+    with pytest.raises(SourceError, match=f"^{path}:? {message}"):
         read_ratings(spark, [path])
 
 
-def test_what_is_called_gzip_but_is_not(spark, tmp_path):
+def test_wrong_gzip_suffix_raises(spark, tmp_path):
     (tmp_path / "x.csv.gz").write_text(HEADER + GOOD)
     with pytest.raises(SourceError, match=r"x.csv.gz cannot be read: not a gzip file"):
         read_ratings(spark, [str(tmp_path / "x.csv.gz")])
 
 
-def test_what_is_not_there(spark, tmp_path):
+def test_missing_file_raises(spark, tmp_path):
     for path in (f"{tmp_path}/none.csv", f"{tmp_path}/none*.csv", f"{tmp_path}/none.parquet"):
-        with pytest.raises(SourceError) as raised:
+        with pytest.raises(SourceError) as error:
             read_ratings(spark, [path])
-        told = "there is no such file or directory; check the path"
-        assert str(raised.value) == f"{path}: {told}"
+        message = "no such file or directory; check the path"
+        assert str(error.value) == f"{path}: {message}"
     path = write(tmp_path / "a[1].csv", GOOD)
     with pytest.raises(SourceError, match=r"a\[1\].csv: .*: escape them with a backslash"):
         read_ratings(spark, [path])
 
 
-def test_parquet_without_numbers(spark, tmp_path):
+def test_parquet_with_string_ids_raises(spark, tmp_path):
     frame = spark.createDataFrame([("a", 2, 3.0)], "user string, item long, rating double")
     frame.write.parquet(str(tmp_path / "x"))
-    with pytest.raises(SourceError, match="x: column 'user' is of type string; ids are integers"):
+    with pytest.raises(SourceError, match="x: column 'user' has type string; convert ids to int"):
         read_ratings(spark, [str(tmp_path / "x")])

@@ -1,4 +1,4 @@
-"""The command stream: what it learns, prints, keeps and refuses, and how it ends."""
+"""The stream command: learning, output, saved state, errors and exits."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from cli_runs import failed, run_here, succeeded
+from cli_runs import error_of, run_in_process, stdout_of
 from rddals import MatrixFactorizationModel, Rating, StreamingALS
 from rddals.sources.paths import path_of
 from rddals.streaming.file_source import FileSourceLog
 
 RDDALS = str(Path(sys.executable).with_name("rddals"))
 OPTIONS = ("--rank", "3", "--seed", "5", "--blocks", "2")
-#: Says whether somebody else holds a lock.
+#: Prints "held" if another process holds a lock.
 LOCKED = """
 import fcntl, sys
 try:
@@ -40,8 +40,8 @@ ONE_BY_ONE = ("--once", "--files-per-batch", "1")
 
 @pytest.fixture
 def rddals(sc, capsys):
-    """Run a command here, on the running Spark."""
-    return partial(run_here, capsys)
+    """Function that runs a command in this process, on the running Spark."""
+    return partial(run_in_process, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def as_lines(batch):
 
 
 def put(folder, number, text):
-    """A file that comes whole, and later than those before."""
+    """Write a file that appears whole and is newer than the previous ones."""
     fresh = folder.parent / "fresh"
     fresh.write_text(text)
     when = 1_000_000 + int(str(number).split()[0])
@@ -84,7 +84,7 @@ def factors(model):
 
 
 @pytest.fixture(scope="module")
-def wanted(_spark, batches):
+def expected_factors(_spark, batches):
     """The factors after every batch."""
     als, after = StreamingALS(rank=3, seed=5, blocks=2), []
     for batch in batches:
@@ -95,37 +95,35 @@ def wanted(_spark, batches):
     return after
 
 
-def learned_at(sc, out):
+def load_factors(sc, out):
     return factors(MatrixFactorizationModel.load(sc, str(out)))
 
 
-def lines_of_batches(said):
-    """Of every batch its number, ratings, new users and products, and the error."""
+def batch_lines(output):
+    """Return each batch's number, ratings, new users, new products and error."""
     counts = r"(\d+) ratings, (?:\d+ skipped, )?(\d+) new users, (\d+) new products"
-    lines = re.findall(rf"^batch (\d+) +{counts}, (.*), \d+\.\d\d s$", said, re.MULTILINE)
+    lines = re.findall(rf"^batch (\d+) +{counts}, (.*), \d+\.\d\d s$", output, re.MULTILINE)
     return [(*map(int, line[:4]), line[4]) for line in lines]
 
 
 @contextlib.contextmanager
 def running(command):
-    """A process of its own; one that takes longer than two minutes is killed."""
+    """Run a process, which is killed after two minutes."""
     with subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        too_long = threading.Timer(120, process.kill)
-        too_long.start()
+        timer = threading.Timer(120, process.kill)
+        timer.start()
         try:
             yield process
         finally:
-            too_long.cancel()
+            timer.cancel()
 
 
-def test_all_that_is_there_is_learned_once_and_the_stream_goes_on(
-    rddals, sc, folder, out, batches, wanted
-):
+def test_once_learns_all_files_and_resumes(rddals, sc, folder, out, batches, expected_factors):
     put_all(folder, batches[:2])
-    said = succeeded(rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
-    first, second = lines_of_batches(said)
+    output = stdout_of(rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
+    first, second = batch_lines(output)
     users, products = ({rating[side] for rating in batches[0]} for side in (0, 1))
     assert first == (1, 90, len(users), len(products), "not predicted")
     assert second[:4] == (
@@ -135,50 +133,54 @@ def test_all_that_is_there_is_learned_once_and_the_stream_goes_on(
         len({rating[1] for rating in batches[1]} - products),
     )
     assert re.fullmatch(r"RMSE before \d\.\d{4}", second[4])
-    assert learned_at(sc, out) == wanted[1]
+    assert load_factors(sc, out) == expected_factors[1]
     (best,) = json.loads(
-        succeeded(rddals("recommend", out, "--user", "7", "--num", "1", "--json"))
+        stdout_of(rddals("recommend", out, "--user", "7", "--num", "1", "--json"))
     )["recommendations"]
     assert best["prediction"] > 2
 
     put(folder, 2, as_lines(batches[2]))
-    said = succeeded(rddals("stream", folder, "--out", out, "--once", *OPTIONS, "--json"))
-    document = json.loads(said)
+    output = stdout_of(rddals("stream", folder, "--out", out, "--once", *OPTIONS, "--json"))
+    document = json.loads(output)
     assert document["batches"] == 3
     assert document["learned"] == {"batches": 1, "ratings": len(batches[2]), "skipped": 0}
     assert document["ratings"] == sum(map(len, batches))
     page = (Path(__file__).parents[2] / "docs/reference/command-line.md").read_text()
-    (told,) = re.findall(r"^\| `stream` \| (`.*) \|$", page, re.MULTILINE)
-    assert all(f"`{name}`" in told for name in (*document, *document["learned"]))
-    assert learned_at(sc, out) == wanted[2]
+    (listed,) = re.findall(r"^\| `stream` \| (`.*) \|$", page, re.MULTILINE)
+    assert all(f"`{name}`" in listed for name in (*document, *document["learned"]))
+    assert load_factors(sc, out) == expected_factors[2]
     assert {path.name for path in (out / "stream").iterdir()} == {"files", "lock", "state"}
 
 
-def test_a_signal_ends_it_after_the_batch(rddals, sc, monkeypatch, folder, out, batches, wanted):
+def test_signal_stops_the_stream_after_the_batch(
+    rddals, sc, monkeypatch, folder, out, batches, expected_factors
+):
     put_all(folder, batches)
     update = StreamingALS.updateBatch
 
-    def signalled(als, frame, number):
+    def update_and_signal(als, frame, number):
         os.kill(os.getpid(), signal.SIGTERM)
-        update(als, frame, number)
+        return update(als, frame, number)
 
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    monkeypatch.setattr(StreamingALS, "updateBatch", signalled)
-    said = succeeded(
+    monkeypatch.setattr(StreamingALS, "updateBatch", update_and_signal)
+    output = stdout_of(
         rddals("stream", folder, "--out", out, "--files-per-batch", 1, "--every", 0.1, *OPTIONS)
     )
     monkeypatch.undo()
-    assert [line[0] for line in lines_of_batches(said)] == [1]
-    assert learned_at(sc, out) == wanted[0]
+    assert [line[0] for line in batch_lines(output)] == [1]
+    assert load_factors(sc, out) == expected_factors[0]
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
-def test_files_that_a_kill_put_together_are_learned_apart(rddals, sc, folder, out, batches, wanted):
+def test_files_merged_after_a_kill_are_separate_batches(
+    rddals, sc, folder, out, batches, expected_factors
+):
     once = ("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS)
     put_all(folder, batches[:2])
-    succeeded(rddals(*once))
+    stdout_of(rddals(*once))
 
-    # As if it had been killed when it had found the second file, and not begun its batch.
+    # The state after a kill between finding the second file and starting its batch.
     shutil.rmtree(out / "stream/state")
     settings = {"rank": 3, "seed": 5, "blocks": 2}
     als = StreamingALS(**settings, checkpointLocation=str(out / "stream/state"))
@@ -188,16 +190,16 @@ def test_files_that_a_kill_put_together_are_learned_apart(rddals, sc, folder, ou
             path.unlink()
     (folder / "1.csv").write_text(as_lines(batches[1]) + "7,8,nan\n")
     put(folder, 2, as_lines(batches[2]))
-    assert f"{folder}/1.csv, line 11" in failed(2, rddals(*once))
+    assert f"{folder}/1.csv, line 11" in error_of(2, rddals(*once))
     (folder / "1.csv").write_text(as_lines(batches[1]))
     os.utime(folder / "1.csv", (1_000_001, 1_000_001))
-    lines = lines_of_batches(succeeded(rddals(*once)))
+    lines = batch_lines(stdout_of(rddals(*once)))
     assert [line[:2] for line in lines] == [(2, len(batches[1])), (3, len(batches[2]))]
-    assert learned_at(sc, out) == wanted[2]
+    assert load_factors(sc, out) == expected_factors[2]
 
 
 @pytest.mark.long
-def test_files_are_learned_as_they_come(rddals, sc, folder, out, batches, wanted):
+def test_new_files_are_learned_on_arrival(rddals, sc, folder, out, batches, expected_factors):
     (folder / "of today").mkdir()
 
     def saved(number):
@@ -220,223 +222,227 @@ def test_files_are_learned_as_they_come(rddals, sc, folder, out, batches, wanted
     feeder = threading.Thread(target=feed, daemon=True)
     feeder.start()
     try:
-        said = succeeded(rddals("stream", folder, "--out", out, "--every", 0.1, *OPTIONS))
+        output = stdout_of(rddals("stream", folder, "--out", out, "--every", 0.1, *OPTIONS))
     finally:
         ended.set()
         feeder.join()
-    assert [line[1] for line in lines_of_batches(said)] == [len(batch) for batch in batches]
-    assert learned_at(sc, out) == wanted[2]
+    assert [line[1] for line in batch_lines(output)] == [len(batch) for batch in batches]
+    assert load_factors(sc, out) == expected_factors[2]
 
 
-def test_nothing_to_learn_from(rddals, folder, out):
+def test_folder_without_ratings(rddals, folder, out):
     (folder / "empty.csv").touch()
     (folder / ".being-written").write_text("1,2")
-    document = json.loads(succeeded(rddals("stream", folder, "--out", out, "--once", "--json")))
+    document = json.loads(stdout_of(rddals("stream", folder, "--out", out, "--once", "--json")))
     assert document["model"] is None
     assert document["ratings"] == 0
     assert not (out / "metadata").exists()
     put(folder, 1, "user,item,rating\n")
-    assert "there was no rating" in succeeded(rddals("stream", folder, "--out", out, "--once"))
+    assert "no ratings were read" in stdout_of(rddals("stream", folder, "--out", out, "--once"))
     put(folder, 2, "user,item,rating\n1,2,3\n")
-    said = succeeded(rddals("stream", folder, "--out", out, "--once"))
-    assert [line[1] for line in lines_of_batches(said)] == [1]
+    output = stdout_of(rddals("stream", folder, "--out", out, "--once"))
+    assert [line[1] for line in batch_lines(output)] == [1]
 
 
 @pytest.mark.long
-def test_a_bad_line_is_named_and_the_stream_goes_on_once_it_is_mended(
-    rddals, sc, folder, out, batches, wanted
+def test_stream_resumes_after_an_invalid_line_is_fixed(
+    rddals, sc, folder, out, batches, expected_factors
 ):
     put_all(folder, batches)
     good = as_lines(batches[1])
     (folder / "1.csv").write_text(good.replace("\n", "\n7,8,nan\n", 1))
     os.utime(folder / "1.csv", (1_000_001, 1_000_001))
-    line = failed(2, rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
+    line = error_of(2, rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
     assert f"{folder}/1.csv, line 2: rating 'nan'" in line
     assert not (out / "metadata").exists()
 
     (folder / "1.csv").write_text(good)
     os.utime(folder / "1.csv", (1_000_001, 1_000_001))
-    succeeded(rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
-    assert learned_at(sc, out) == wanted[2]
+    stdout_of(rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
+    assert load_factors(sc, out) == expected_factors[2]
 
 
-def test_bad_lines_can_be_skipped_and_are_counted(rddals, folder, out):
+def test_invalid_lines_can_be_skipped_and_are_counted(rddals, folder, out):
     put(folder, 0, "1,2,nan\n1,2,inf\n")
     options = ("--out", out, "--once", "--bad-ratings", "skip", "--json")
-    document = json.loads(succeeded(rddals("stream", folder, *options)))
+    document = json.loads(stdout_of(rddals("stream", folder, *options)))
     assert document["model"] is None
     assert document["learned"] == {"batches": 1, "ratings": 0, "skipped": 2}
     put(folder, 1, "1,2,3\nx,2,3\n1,,3\n1,2,nan\n1,2\n3000000000,2,3\n2,2,4\n")
-    document = json.loads(succeeded(rddals("stream", folder, *options)))
+    document = json.loads(stdout_of(rddals("stream", folder, *options)))
     assert document["learned"] == {"batches": 1, "ratings": 2, "skipped": 5}
 
 
-def test_files_of_a_batch_that_differ_are_named(rddals, folder, out):
+def test_differing_files_of_a_batch_are_named(rddals, folder, out):
     put(folder, 0, "user,item,rating\n1,2,3\n")
     put(folder, 1, "\n\n")
     for number, text in ((2, "item,user,rating\n2,2,4\n"), (2, "3,2,4\n"), (2, "1;2;3\n")):
         put(folder, number, text)
-        line = failed(2, rddals("stream", folder, "--out", out, "--once", "--bad-ratings", "skip"))
+        line = error_of(
+            2, rddals("stream", folder, "--out", out, "--once", "--bad-ratings", "skip")
+        )
         assert f"{folder}/2.csv is " in line and f"{folder}/0.csv is " in line
     put(folder, 2, "user,item,rating\n2,2,4\n")
-    (line,) = lines_of_batches(succeeded(rddals("stream", folder, "--out", out, "--once")))
+    (line,) = batch_lines(stdout_of(rddals("stream", folder, "--out", out, "--once")))
     assert line[1] == 2
 
 
-def test_one_process_at_a_time(rddals, sc, folder, out, monkeypatch):
+def test_only_one_process_per_stream(rddals, sc, folder, out, monkeypatch):
     put(folder, 0, "1,2,3\n")
     update = StreamingALS.updateBatch
 
-    def meanwhile(als, frame, number):
+    def update_under_lock(als, frame, number):
         done = subprocess.run(
             [sys.executable, "-c", LOCKED, str(out / "stream/lock")], capture_output=True, text=True
         )
         assert done.stdout == "held\n"
-        update(als, frame, number)
+        return update(als, frame, number)
 
-    monkeypatch.setattr(StreamingALS, "updateBatch", meanwhile)
-    succeeded(rddals("stream", folder, "--out", out, "--once"))
+    monkeypatch.setattr(StreamingALS, "updateBatch", update_under_lock)
+    stdout_of(rddals("stream", folder, "--out", out, "--once"))
     with (out / "stream/lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        line = failed(2, rddals("stream", folder, "--out", out, "--once"))
-    assert "another process keeps its stream there" in line
+        line = error_of(2, rddals("stream", folder, "--out", out, "--once"))
+    assert "in use by another process" in line
 
 
-def test_no_training_overwrites_a_stream(rddals, folder, out):
+def test_training_does_not_overwrite_a_stream(rddals, folder, out):
     put(folder, 0, "1,2,3\n")
-    succeeded(rddals("stream", folder, "--out", out, "--once"))
+    stdout_of(rddals("stream", folder, "--out", out, "--once"))
     options = ("--out", out, "--overwrite")
-    assert "keeps a stream" in failed(2, rddals("train", folder / "0.csv", *options))
+    assert "stores a stream" in error_of(2, rddals("train", folder / "0.csv", *options))
     assert (out / "stream/state").exists()
 
 
-def test_parquet_and_names_with_signs_of_patterns(rddals, sc, tmp_path, out, batches, wanted):
+def test_parquet_and_names_with_glob_characters(
+    rddals, sc, tmp_path, out, batches, expected_factors
+):
     folder = tmp_path / "in [2016], {a} b*"
     folder.mkdir()
     users, products, stars = zip(*batches[0], strict=True)
     table = pyarrow.table({"stars": stars, "uid": users, "movie": products})
     pyarrow.parquet.write_table(table, folder / "ratings [1]?.txt")
     columns = ("--columns", "uid,movie,stars", "--format", "parquet")
-    succeeded(rddals("stream", folder, "--out", out, "--once", *columns, *OPTIONS))
-    assert learned_at(sc, out) == wanted[0]
+    stdout_of(rddals("stream", folder, "--out", out, "--once", *columns, *OPTIONS))
+    assert load_factors(sc, out) == expected_factors[0]
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
-        (("--every", "0"), "--every is 0.001 to 604,800 seconds"),
-        (("--every", "inf"), "--every is 0.001 to 604,800 seconds"),
-        (("--blocks", "0"), "--blocks is -1 or positive"),
-        (("--update", "als", "--gamma", "0.1"), "gamma=0.1 has no part in update='als'"),
+        (("--every", "0"), "--every must be 0.001 to 604,800 seconds"),
+        (("--every", "inf"), "--every must be 0.001 to 604,800 seconds"),
+        (("--blocks", "0"), "--blocks must be -1 or positive"),
+        (("--update", "als", "--gamma", "0.1"), "gamma=0.1 is not used with update='als'"),
         (("--gamma", "-1"), "gamma"),
         (("--out", ""), "--out is empty"),
         (("--out", "in/model"), "is inside"),
         (("--out", "in"), "is inside"),
-        (("--out", "other"), "no stream was kept there"),
+        (("--out", "other"), "stores no stream"),
         (("--out", "a,b"), "has a , in it"),
         (("--format", "parquet"), "0.csv cannot be read"),
-        (("--columns", "user,item,rating"), "the first line is no header"),
+        (("--columns", "user,item,rating"), "the first line is not a header"),
     ],
     ids=str,
 )
-def test_what_cannot_be_used_is_named(rddals, tmp_path, folder, options, says):
+def test_invalid_arguments_exit_with_2(rddals, tmp_path, folder, options, message):
     put(folder, 0, "1,2,3\n")
     (tmp_path / "other").mkdir()
     name, *values = options
     if name == "--out" and values[0]:
         options = (name, str(tmp_path / values[0]))
     defaults = () if name == "--out" else ("--out", tmp_path / "model")
-    assert says in failed(2, rddals("stream", folder, "--once", *defaults, *options))
+    assert message in error_of(2, rddals("stream", folder, "--once", *defaults, *options))
 
 
-def test_a_folder_that_is_none_is_named(rddals, folder, out):
+def test_missing_folder_exits_with_2(rddals, folder, out):
     put(folder, 0, "1,2,3\n")
     for wrong in (folder / "nowhere", folder / "0.csv"):
-        said = failed(2, rddals("stream", wrong, "--out", out, "--once"))
-        assert f"{wrong}: there is no such directory" in said
+        output = error_of(2, rddals("stream", wrong, "--out", out, "--once"))
+        assert f"{wrong} is not an existing directory" in output
     assert not out.exists()
 
 
-def test_a_stream_of_which_a_part_is_gone_is_refused(rddals, sc, folder, out):
+def test_incomplete_stream_folder_exits_with_2(rddals, sc, folder, out):
     put(folder, 0, "1,2,3\n")
     once = ("stream", folder, "--out", out, "--once")
-    succeeded(rddals(*once))
-    model = learned_at(sc, out)
+    stdout_of(rddals(*once))
+    model = load_factors(sc, out)
     put(folder, 1, "1,2,4\n")
-    for part, says in {
-        "stream/state": "stream/state, which holds what was learned, is gone",
-        "stream/files": "stream/files, which tells what files were learned, is gone",
-        "stream/files/sources": "files/sources/0/0, which tells what files were found, cannot be",
-        "stream/files/offsets": "stream/files, which tells what files were learned, is gone",
-        "stream": "no stream was kept there",
+    for part, message in {
+        "stream/state": "stream/state, the state of the model, is missing",
+        "stream/files": "stream/files, the log of learned files, is missing",
+        "stream/files/sources": "files/sources/0/0, which lists the files of the query, cannot be",
+        "stream/files/offsets": "stream/files, the log of learned files, is missing",
+        "stream": "stores no stream",
     }.items():
         (out / part).rename(out.parent / "elsewhere")
-        assert says in failed(2, rddals(*once))
-        assert learned_at(sc, out) == model
-        shutil.rmtree(out / part, ignore_errors=True)  # empty folders that it has made
+        assert message in error_of(2, rddals(*once))
+        assert load_factors(sc, out) == model
+        shutil.rmtree(out / part, ignore_errors=True)  # empty folders that the command created
         (out.parent / "elsewhere").rename(out / part)
-    assert [line[:2] for line in lines_of_batches(succeeded(rddals(*once)))] == [(2, 1)]
+    assert [line[:2] for line in batch_lines(stdout_of(rddals(*once)))] == [(2, 1)]
 
 
 @pytest.mark.long
-def test_a_file_that_is_gone_before_it_was_learned_is_asked_for(
-    rddals, sc, folder, out, batches, wanted
+def test_deleted_file_is_required_until_restored(
+    rddals, sc, folder, out, batches, expected_factors
 ):
     once = ("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS)
     put_all(folder, batches)
     put(folder, 1, "x,y,z\n7,8,9\n")
-    assert f"{folder}/1.csv" in failed(2, rddals(*once))
+    assert f"{folder}/1.csv" in error_of(2, rddals(*once))
     (folder / "1.csv").unlink()
     for _ in range(2):
-        line = failed(2, rddals(*once))
-        assert f"{folder}/1.csv was found and is gone" in line
+        line = error_of(2, rddals(*once))
+        assert f"{folder}/1.csv is missing and has not been learned" in line
     put(folder, 1, as_lines(batches[1]))
-    succeeded(rddals(*once))
-    assert learned_at(sc, out) == wanted[2]
+    stdout_of(rddals(*once))
+    assert load_factors(sc, out) == expected_factors[2]
 
 
-def test_a_stream_keeps_to_its_folder(rddals, folder, out):
+def test_stream_rejects_another_folder(rddals, folder, out):
     put(folder, 0, "1,2,3\n")
-    succeeded(rddals("stream", folder, "--out", out, "--once"))
+    stdout_of(rddals("stream", folder, "--out", out, "--once"))
     other = folder.with_name("other")
     other.symlink_to(folder)
-    line = failed(2, rddals("stream", other, "--out", out, "--once"))
-    assert f"has read {folder}/0.csv, which is not in it" in line
-    succeeded(rddals("stream", f"{folder.parent}/./in/", "--out", out, "--once"))
+    line = error_of(2, rddals("stream", other, "--out", out, "--once"))
+    assert f"has read {folder}/0.csv, which is outside it" in line
+    stdout_of(rddals("stream", f"{folder.parent}/./in/", "--out", out, "--once"))
 
 
-def test_a_name_with_a_colon_is_told_of(rddals, folder, out):
+def test_file_name_with_a_colon_is_rejected(rddals, folder, out):
     (folder / "10:00.csv").write_text("1,2,3\n")
-    line = failed(2, rddals("stream", folder, "--out", out, "--once"))
+    line = error_of(2, rddals("stream", folder, "--out", out, "--once"))
     assert f"{folder}/10:00.csv cannot be read" in line and "rename it" in line
 
 
 @pytest.mark.long
-def test_what_was_found_is_told_from_the_logs_of_a_long_stream(rddals, spark, folder, out):
+def test_file_source_log_after_compaction(rddals, spark, folder, out):
     files = []
     for number in range(12):
         put(folder, f"{number:02} [a] 100%", f"{number},2,3\n")
         files.append(f"file:{folder}/{number:02} [a] 100%.csv")
-    succeeded(rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
+    stdout_of(rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
     logs = out / "stream/files/sources/0"
-    for number in range(9):  # as Spark deletes them in time: 9.compact has them all
+    for number in range(9):  # as Spark does later: 9.compact contains them all
         (logs / f"{number}").unlink()
-    found = FileSourceLog(spark.sparkContext, str(out / "stream/files"))
-    assert found.last_batch == 11
+    log = FileSourceLog(spark.sparkContext, str(out / "stream/files"))
+    assert log.last_batch == 11
     for number, file in enumerate(files):
-        ((url,),) = found.of_batch(number)
+        ((url,),) = log.of_batch(number)
         assert path_of(spark, url) == file
 
 
-def test_settings_stay_those_it_was_begun_with(rddals, folder, out):
+def test_changed_settings_are_rejected(rddals, folder, out):
     put(folder, 0, "1,2,3\n")
-    succeeded(rddals("stream", folder, "--out", out, "--once"))
-    said = failed(2, rddals("stream", folder, "--out", out, "--once", "--rank", "7"))
-    assert "was begun with rank=10" in said
+    stdout_of(rddals("stream", folder, "--out", out, "--once"))
+    output = error_of(2, rddals("stream", folder, "--out", out, "--once", "--rank", "7"))
+    assert "was started with rank=10" in output
 
 
 @pytest.mark.long
-def test_java_may_be_killed(sc, folder, out, batches, wanted):
+def test_stream_resumes_after_java_is_killed(sc, folder, out, batches, expected_factors):
     put_all(folder, batches)
     command = [RDDALS, "stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS]
     with running(command) as process:
@@ -448,11 +454,11 @@ def test_java_may_be_killed(sc, folder, out, batches, wanted):
         assert process.wait() == 1
         assert process.stderr.read().splitlines()[-1].startswith("rddals: error: Java has ended")
     assert subprocess.run(list(map(str, command))).returncode == 0
-    assert learned_at(sc, out) == wanted[2]
+    assert load_factors(sc, out) == expected_factors[2]
 
 
 @pytest.mark.long
-def test_a_process_saves_when_it_is_told_to_end(sc, folder, out, batches, wanted):
+def test_sigterm_saves_the_model(sc, folder, out, batches, expected_factors):
     put_all(folder, batches[:1])
     command = [RDDALS, "stream", folder, "--out", out, *OPTIONS]
     with running(command) as process:
@@ -463,8 +469,8 @@ def test_a_process_saves_when_it_is_told_to_end(sc, folder, out, batches, wanted
                 process.send_signal(signal.SIGTERM)
         assert process.wait() == 0
         assert not process.stderr.read()
-    assert learned_at(sc, out) == wanted[1]
+    assert load_factors(sc, out) == expected_factors[1]
 
     put(folder, 2, as_lines(batches[2]))
     assert subprocess.run([*map(str, command), "--once"]).returncode == 0
-    assert learned_at(sc, out) == wanted[2]
+    assert load_factors(sc, out) == expected_factors[2]

@@ -1,4 +1,4 @@
-"""A standalone cluster whose Python has NumPy and nothing else: a master and two workers."""
+"""A standalone cluster of a master and two workers, whose Python has only NumPy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ for name, value in {
     "spark.executor.memory": "512m",
     "spark.log.level": "ERROR",
     "spark.shuffle.compress": "false",
-    "spark.shuffle.readHostLocalDisk": "false",  # as if each worker had a machine of its own
+    "spark.shuffle.readHostLocalDisk": "false",  # as with one machine per worker
     "spark.broadcast.compress": "false",
     "spark.python.unix.domain.socket.enabled": "true",
 }.items():
@@ -61,55 +61,55 @@ def where(_):
     return [(rddals.__file__, sys.prefix, "scipy" in sys.modules)]
 
 
-told = {"before": sc.parallelize(range(4), 4).mapPartitions(has_rddals).collect()}
+report = {"before": sc.parallelize(range(4), 4).mapPartitions(has_rddals).collect()}
 ratings = sc.parallelize(rows, 2)
-told["plan"] = rddals.plan(ratings, 30, blocks=3).document()
-told["moved"], told["kernels"] = {}, {}
+report["plan"] = rddals.plan(ratings, 30, blocks=3).document()
+report["moved"], report["kernels"] = {}, {}
 for exchange in ("shuffle", "broadcast", "join", "local"):
     done = []
     with ShuffleMeter(sc) as meter:
         model = ALS.train(
             ratings, 30, 2, 0.1, blocks=3, seed=5, exchange=exchange, listeners=[done.append])
-    told["kernels"][exchange] = [step.kernels for step in model.history]
+    report["kernels"][exchange] = [step.kernels for step in model.history]
     users, products = model.collected_factors()
-    told[exchange] = (users.rows @ products.rows.T).tolist()
+    report[exchange] = (users.rows @ products.rows.T).tolist()
     measured = meter.measured
-    told["moved"][exchange] = {
+    report["moved"][exchange] = {
         step.step: [step.done.read_local, step.done.read_remote, step.done.results]
         for step in measured.steps}
-    told["moved"][exchange + "s"] = {
+    report["moved"][exchange + "s"] = {
         f"{event.iteration} {event.side}": measured.broadcasts.get(event.broadcast_id)
         for event in done if isinstance(event, HalfStepDone)}
 pairs = [(u, p) for u, p, _ in rows[:10]]
-told["predictAll"] = sorted(map(list, model.predictAll(sc.parallelize(pairs, 2)).collect()))
-told["products"] = [list(r) for r in model.recommendProducts(1, 3)]
+report["predictAll"] = sorted(map(list, model.predictAll(sc.parallelize(pairs, 2)).collect()))
+report["products"] = [list(r) for r in model.recommendProducts(1, 3)]
 best = model.recommendProductsForUsers(2).collect()
-told["for all"] = [[user, list(map(list, ratings))] for user, ratings in best]
+report["for all"] = [[user, list(map(list, ratings))] for user, ratings in best]
 best = model.recommendProductsForUsers(3, excludeSeen=ratings).collect()
-told["unseen"] = [[r.user, r.product] for _, ratings in best for r in ratings]
+report["unseen"] = [[r.user, r.product] for _, ratings in best for r in ratings]
 again = sc.parallelize([(user + 1000, product, r) for user, product, r in rows if user < 5], 2)
 grown = model.foldIn(again)
-told["folded"] = [[grown.predict(u + 1000, 2), grown.predict(u, 2)] for u in range(5)]
+report["folded"] = [[grown.predict(u + 1000, 2), grown.predict(u, 2)] for u in range(5)]
 frame = SparkSession(sc).createDataFrame(list(map(tuple, rows)), ["user", "item", "rating"])
-told["frame"] = ALS.train(frame, 30, 2, 0.1, blocks=3, seed=5).predict(1, 2)
+report["frame"] = ALS.train(frame, 30, 2, 0.1, blocks=3, seed=5).predict(1, 2)
 indexed = index_ratings(sc.parallelize([(f"user {u}", f"product {p}", r) for u, p, r in rows], 3))
 named = indexed.keyed(ALS.train(indexed.ratings, 30, 2, 0.1, blocks=3, seed=5))
-told["named"] = sorted(user for user, _ in named.recommendProductsForUsers(1).collect())
-told["by name"] = named.recommendProducts("user 1", 3)
+report["named"] = sorted(user for user, _ in named.recommendProductsForUsers(1).collect())
+report["by name"] = named.recommendProducts("user 1", 3)
 unseen = named.recommendProductsForUsers(99, excludeSeen=frame.rdd.map(
     lambda row: (f"user {row[0]}", f"product {row[1]}", row[2])))
-told["unseen by name"] = unseen.map(lambda best: len(best[1])).sum()
-told["by id"] = named.model.recommendProducts(indexed._keys.ids_of(0, ["user 1"])[0], 3)
+report["unseen by name"] = unseen.map(lambda best: len(best[1])).sum()
+report["by id"] = named.model.recommendProducts(indexed._keys.ids_of(0, ["user 1"])[0], 3)
 model.save(sc, f"file://{folder}/model")
-told["loaded"] = MatrixFactorizationModel.load(sc, f"file://{folder}/model").predict(1, 2)
-told["where"] = sc.parallelize(range(4), 4).mapPartitions(where).collect()
-told["executors"] = sc._jsc.sc().getExecutorMemoryStatus().size() - 1
-print(json.dumps(told))
+report["loaded"] = MatrixFactorizationModel.load(sc, f"file://{folder}/model").predict(1, 2)
+report["where"] = sc.parallelize(range(4), 4).mapPartitions(where).collect()
+report["executors"] = sc._jsc.sc().getExecutorMemoryStatus().size() - 1
+print(json.dumps(report))
 sc.stop()
 """
 
 
-#: Executors of two cores, whose Python finds no library.
+#: Executors of two cores whose Python finds no compiled library.
 LARGER = """
 import json, sys
 from pyspark import SparkConf, SparkContext
@@ -132,17 +132,17 @@ for name, value in {
 sc = SparkContext(conf=conf)
 source = sc.parallelize(rows, 2)
 source.count()
-told = {"threads": cores_of_a_task(sc).threads}
+report = {"threads": cores_of_a_task(sc).threads}
 for exchange in ("local", "shuffle"):
     model = ALS.train(source, 30, 2, 0.1, blocks=3, seed=5, exchange=exchange, listeners=())
     users, products = model.collected_factors()
-    told[exchange] = (users.rows @ products.rows.T).tolist()
-    told[exchange + " kernels"] = [step.kernels for step in model.history]
+    report[exchange] = (users.rows @ products.rows.T).tolist()
+    report[exchange + " kernels"] = [step.kernels for step in model.history]
 try:
     ALS.train(source, 30, 2, 0.1, blocks=3, kernels="native", exchange="shuffle", listeners=())
 except Exception as error:
-    told["native"] = [type(error).__name__, str(error)]
-print(json.dumps(told))
+    report["native"] = [type(error).__name__, str(error)]
+print(json.dumps(report))
 sc.stop()
 """
 
@@ -155,7 +155,7 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def bare_python(tmp_path_factory):
-    """An interpreter that can import NumPy, and neither SciPy, PySpark nor rddals."""
+    """An interpreter that can import NumPy, but not SciPy, PySpark or rddals."""
     folder = tmp_path_factory.mktemp("bare")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
@@ -168,7 +168,7 @@ def bare_python(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def master(tmp_path_factory):
-    """The URL of a cluster's master; two workers have registered with it."""
+    """URL of a cluster's master with two registered workers."""
     folder = tmp_path_factory.mktemp("cluster")
     port, ui = free_port(), free_port()
     url = f"spark://127.0.0.1:{port}"
@@ -210,15 +210,15 @@ def wait_for_workers(url, ui, count, log):
             with urllib.request.urlopen(f"http://127.0.0.1:{ui}/json/", timeout=5) as answer:
                 if json.load(answer)["aliveworkers"] == count:
                     return url
-        except (OSError, ValueError):  # no answer yet, or a page of a server half set up
+        except (OSError, ValueError):  # the server is still starting
             pass
         time.sleep(0.2)
     raise TimeoutError(f"no cluster within 90 s:\n{log.read_text()[-3000:]}")
 
 
 @pytest.fixture(scope="module")
-def told(master, bare_python, ratings, tmp_path_factory):
-    """What a driver that has rddals found on workers that have not."""
+def report(master, bare_python, ratings, tmp_path_factory):
+    """Results of a driver that has rddals on workers that do not."""
     folder = tmp_path_factory.mktemp("driver")
     environment = {**os.environ, "PYSPARK_PYTHON": str(bare_python), "PYTHONPATH": ""}
     ran = subprocess.run(
@@ -233,7 +233,7 @@ def told(master, bare_python, ratings, tmp_path_factory):
     return json.loads(ran.stdout.splitlines()[-1])
 
 
-def test_the_workers_python_has_no_rddals(bare_python, told, tmp_path):
+def test_worker_python_has_no_rddals(bare_python, report, tmp_path):
     for package in ("rddals", "partitioners", "scipy"):
         ran = subprocess.run(
             [bare_python, "-c", f"import {package}"],
@@ -243,12 +243,12 @@ def test_the_workers_python_has_no_rddals(bare_python, told, tmp_path):
             env={"PYTHONPATH": ""},
         )
         assert f"No module named '{package}'" in ran.stderr
-    assert not any(found for _, found in told["before"])
+    assert not any(found for _, found in report["before"])
 
 
-def test_it_was_sent_there(bare_python, told):
-    assert told["executors"] == 2
-    for file, prefix, scipy in told["where"]:
+def test_package_is_sent_to_workers(bare_python, report):
+    assert report["executors"] == 2
+    for file, prefix, scipy in report["where"]:
         assert file.endswith("rddals.zip/rddals/__init__.py")
         assert prefix == str(bare_python.parents[1])
         assert not scipy
@@ -262,18 +262,18 @@ def local(sc, ratings):
     model.unpersist()
 
 
-def test_every_exchange_gives_the_model_of_a_local_master(local, told):
+def test_every_exchange_gives_the_model_of_a_local_master(local, report):
     users, products = local.collected_factors()
     for exchange in EXCHANGES:
-        np.testing.assert_allclose(told[exchange], users.rows @ products.rows.T, atol=1e-4)
+        np.testing.assert_allclose(report[exchange], users.rows @ products.rows.T, atol=1e-4)
 
 
 @NO_LIBRARY
-def test_the_library_is_sent_along(told):
-    assert told["kernels"] == {exchange: ["native"] * 4 for exchange in EXCHANGES}
+def test_compiled_library_is_sent_to_workers(report):
+    assert report["kernels"] == {exchange: ["native"] * 4 for exchange in EXCHANGES}
 
 
-def test_larger_executors_without_the_library(local, master, bare_python, ratings, tmp_path):
+def test_executors_without_the_compiled_library(local, master, bare_python, ratings, tmp_path):
     environment = {**os.environ, "PYSPARK_PYTHON": str(bare_python), "PYTHONPATH": ""}
     ran = subprocess.run(
         [sys.executable, "-c", LARGER, master, json.dumps(ratings)],
@@ -284,56 +284,56 @@ def test_larger_executors_without_the_library(local, master, bare_python, rating
         timeout=300,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr[-5000:]
-    told = json.loads(ran.stdout.splitlines()[-1])
-    assert told["threads"] == 2
+    report = json.loads(ran.stdout.splitlines()[-1])
+    assert report["threads"] == 2
     users, products = local.collected_factors()
     for exchange in ("local", "shuffle"):
-        np.testing.assert_allclose(told[exchange], users.rows @ products.rows.T, atol=1e-4)
-        assert told[f"{exchange} kernels"] == ["numpy"] * 4
-    kind, message = told["native"]
+        np.testing.assert_allclose(report[exchange], users.rows @ products.rows.T, atol=1e-4)
+        assert report[f"{exchange} kernels"] == ["numpy"] * 4
+    kind, message = report["native"]
     assert kind == "SettingError"
-    assert "kernels='native' but there is no compiled library: /nowhere" in message
+    assert "kernels='native' but the compiled library is unavailable: /nowhere" in message
 
 
-def test_what_moves_between_the_workers_is_what_was_planned(told):
-    assert told["plan"]["executors"] == 2
-    (placement,) = told["plan"]["placements"]
+def test_traffic_between_workers_matches_the_plan(report):
+    assert report["plan"]["executors"] == 2
+    (placement,) = report["plan"]["placements"]
     shuffled, broadcast = (placement["half_steps"][name] for name in ("shuffle", "broadcast"))
-    # Users send in the start and where they are solved; products where they are.
+    # Users send initially and when they are solved, products only when they are solved.
     for sender, solved, of_shuffle, of_broadcast in zip(
         ("users", "products"), ("products", "users"), shuffled, broadcast, strict=True
     ):
-        local, remote, _ = told["moved"]["shuffle"][f"2 {solved}"]
+        local, remote, _ = report["moved"]["shuffle"][f"2 {solved}"]
         assert local + remote == of_shuffle["most_bytes"]
         assert remote > 0
-        _, _, results = told["moved"]["broadcast"][f"1 {sender}"]
-        carried = results + told["moved"]["broadcasts"][f"1 {sender}"]
-        # Beside the rows there are their ids and what a task reports: much, of so few.
+        _, _, results = report["moved"]["broadcast"][f"1 {sender}"]
+        carried = results + report["moved"]["broadcasts"][f"1 {sender}"]
+        # Ids and task reports come on top of the rows, which is much for so few rows.
         assert of_broadcast["payload"] < carried < 3 * of_broadcast["payload"] + 20_000
-    assert told["moved"]["shuffles"] == {name: None for name in told["moved"]["broadcasts"]}
+    assert report["moved"]["shuffles"] == {name: None for name in report["moved"]["broadcasts"]}
 
 
-def test_predictions_recommendations_and_files(local, told):
-    assert told["loaded"] == pytest.approx(local.predict(1, 2), abs=1e-4)
-    assert len(told["predictAll"]) == 10
-    for user, product, predicted in told["predictAll"]:
+def test_predictions_recommendations_and_files(local, report):
+    assert report["loaded"] == pytest.approx(local.predict(1, 2), abs=1e-4)
+    assert len(report["predictAll"]) == 10
+    for user, product, predicted in report["predictAll"]:
         assert predicted == pytest.approx(local.predict(user, product), abs=1e-4)
     best = [r.product for r in local.recommendProducts(1, 3)]
-    assert [product for _, product, _ in told["products"]] == best
-    assert len(told["for all"]) == 30
-    assert all(len(best) == 2 for _, best in told["for all"])
+    assert [product for _, product, _ in report["products"]] == best
+    assert len(report["for all"]) == 30
+    assert all(len(best) == 2 for _, best in report["for all"])
 
 
-def test_new_users_dataframes_and_names(local, ratings, told):
-    for new, known in told["folded"]:
+def test_fold_in_dataframes_and_keys(local, ratings, report):
+    for new, known in report["folded"]:
         assert new == pytest.approx(known, abs=1e-5)
-    assert len(told["unseen"]) == 3 * 30
-    assert not set(map(tuple, told["unseen"])) & {(user, product) for user, product, _ in ratings}
-    assert told["frame"] == pytest.approx(local.predict(1, 2), abs=1e-4)
-    assert told["named"] == sorted({f"user {user}" for user, _, _ in ratings})
-    assert [score for *_, score in told["by name"]] == [score for *_, score in told["by id"]]
-    assert {user for user, _, _ in told["by name"]} == {"user 1"}
-    assert told["unseen by name"] == 30 * 40 - len(ratings)
+    assert len(report["unseen"]) == 3 * 30
+    assert not set(map(tuple, report["unseen"])) & {(user, product) for user, product, _ in ratings}
+    assert report["frame"] == pytest.approx(local.predict(1, 2), abs=1e-4)
+    assert report["named"] == sorted({f"user {user}" for user, _, _ in ratings})
+    assert [score for *_, score in report["by name"]] == [score for *_, score in report["by id"]]
+    assert {user for user, _, _ in report["by name"]} == {"user 1"}
+    assert report["unseen by name"] == 30 * 40 - len(ratings)
 
 
 def test_nothing_is_sent_to_local_workers(sc, ratings):
@@ -361,7 +361,7 @@ sc.stop()
 
 
 @pytest.mark.parametrize("where", ["local[2]", "cluster"])
-def test_spark_submit_takes_the_package(sc, master, bare_python, tmp_path, where):
+def test_spark_submit_with_the_package(sc, master, bare_python, tmp_path, where):
     app = tmp_path / "app.py"
     app.write_text(APP)
     subprocess.run(
@@ -391,6 +391,6 @@ def test_spark_submit_takes_the_package(sc, master, bare_python, tmp_path, where
     assert ran.returncode == 0, ran.stdout + ran.stderr[-5000:]
     rows = [(u, p, (u * p) % 5 + 1) for u in range(20) for p in range(9)]
     expected = ALS.train(sc.parallelize(rows, 2), 4, 5, 0.1, blocks=2, seed=7, listeners=())
-    told, predicted = ran.stdout.splitlines()
-    assert told == "['--mine'] rddals.zip rddals.model.matrix"
+    report, predicted = ran.stdout.splitlines()
+    assert report == "['--mine'] rddals.zip rddals.model.matrix"
     assert float(predicted) == pytest.approx(expected.predict(3, 4), abs=1e-3)

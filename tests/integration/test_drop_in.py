@@ -1,4 +1,4 @@
-"""Programs written for MLlib, unmodified: the same output from ours."""
+"""Unmodified MLlib programs print the same with rddals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def start(*command, cwd):
         **os.environ,
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
-        # Faster, and quiet; the scripts know nothing of it.
+        # Faster and quiet, without changes to the scripts.
         "PYSPARK_SUBMIT_ARGS": "--conf spark.ui.enabled=false "
         "--conf spark.ui.showConsoleProgress=false "
         "--conf spark.python.unix.domain.socket.enabled=true pyspark-shell",
@@ -44,13 +44,13 @@ def start(*command, cwd):
 
 
 def run(*command, cwd):
-    """Exit code, output and errors of a program."""
+    """Run a program and return its exit code, output and errors."""
     process = start(*command, cwd=cwd)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 
-# One process for all scripts, as its JVM starts once: plainly, or as `python -m rddals` runs them.
+# One process for all scripts, to start one JVM: plain, or like `python -m rddals`.
 RUN_ALL = """
 import contextlib, io, json, runpy, sys
 
@@ -74,10 +74,10 @@ print(json.dumps(printed))
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
-    """What each script prints, from MLlib and from ours."""
+    """Output of each script with MLlib and with rddals."""
     folder = tmp_path_factory.mktemp("scripts")
     processes = [
-        start("-c", RUN_ALL, how, SAMPLE, *SCRIPTS, cwd=folder) for how in ("plain", "ours")
+        start("-c", RUN_ALL, how, SAMPLE, *SCRIPTS, cwd=folder) for how in ("plain", "rddals")
     ]
     ended = [process.communicate(timeout=500) for process in processes]
     for process, (_, errors) in zip(processes, ended, strict=True):
@@ -87,18 +87,18 @@ def printed(tmp_path_factory):
 
 @pytest.mark.long
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_a_script_prints_what_it_always_printed(printed, script):
-    expected, ours = (of[str(script)] for of in printed)
+def test_script_prints_the_same_as_with_mllib(printed, script):
+    expected, actual = (of[str(script)] for of in printed)
     assert len(expected.splitlines()) >= 4
-    assert NUMBER.sub("#", ours) == NUMBER.sub("#", expected)
-    # One unit of the last printed digit: the same number may round to either side of a half.
-    for one, other in zip(NUMBER.findall(ours), NUMBER.findall(expected), strict=True):
-        digits = len(other.partition(".")[2])
-        assert float(one) == pytest.approx(float(other), abs=1.01 * 10**-digits)
+    assert NUMBER.sub("#", actual) == NUMBER.sub("#", expected)
+    # One unit of the last digit: equal numbers may round to either side of a half.
+    for number, reference in zip(NUMBER.findall(actual), NUMBER.findall(expected), strict=True):
+        digits = len(reference.partition(".")[2])
+        assert float(number) == pytest.approx(float(reference), abs=1.01 * 10**-digits)
 
 
 @pytest.mark.long
-def test_spark_s_own_example(tmp_path):
+def test_sparks_example_runs(tmp_path):
     (tmp_path / "data").symlink_to(PYSPARK / "data")
     code, out, err = run("-m", "rddals", EXAMPLE, cwd=tmp_path)
     assert code == 0, err
@@ -128,15 +128,15 @@ assert r.ALS is recommendation.ALS is pyspark.mllib.recommendation.ALS is ALS is
 assert r.MatrixFactorizationModel is MatrixFactorizationModel is rddals.MatrixFactorizationModel
 assert Rating is rddals.Rating
 assert importlib.import_module("pyspark.mllib.recommendation").ALS is rddals.ALS
-print("all ours")
+print("all rddals")
 """
 
 
-def test_every_import_gives_ours(script, tmp_path):
-    assert run("-m", "rddals", script(IMPORTS), cwd=tmp_path)[:2] == (0, "all ours\n")
+def test_every_import_form_gives_rddals(script, tmp_path):
+    assert run("-m", "rddals", script(IMPORTS), cwd=tmp_path)[:2] == (0, "all rddals\n")
 
 
-def test_a_script_finds_itself_as_ever(script, tmp_path):
+def test_script_environment_is_unchanged(script, tmp_path):
     (tmp_path / "helper.py").write_text("NAME = 'helper'\n")
     path = script(
         "import sys, helper, __main__\n"
@@ -162,13 +162,13 @@ def test_a_script_finds_itself_as_ever(script, tmp_path):
         "import atexit; atexit.register(print, 'bye'); raise SystemExit",
     ],
 )
-def test_exit_codes_and_tracebacks_are_the_script_s_own(script, tmp_path, body):
+def test_exit_codes_and_tracebacks_are_unchanged(script, tmp_path, body):
     path = script(body).name
     code, out, err = run(path, cwd=tmp_path)
     assert run("-m", "rddals", path, cwd=tmp_path) == (code, out, err)
 
 
-def test_no_script_is_a_wrong_call(tmp_path):
+def test_missing_script_exits_with_2(tmp_path):
     code, out, err = run("-m", "rddals", cwd=tmp_path)
     assert (code, out) == (2, "")
     assert err.startswith("usage: python -m rddals SCRIPT")
@@ -183,7 +183,7 @@ def test_no_script_is_a_wrong_call(tmp_path):
     assert out.startswith("usage: python -m rddals SCRIPT")
 
 
-def given():
+def imported_classes():
     from pyspark.mllib import recommendation
     from pyspark.mllib.recommendation import ALS, MatrixFactorizationModel
 
@@ -191,20 +191,20 @@ def given():
     return ALS, MatrixFactorizationModel
 
 
-def test_installed_and_uninstalled_again(sc):
-    mllibs = given()
-    assert mllibs == (recommendation.ALS, recommendation.MatrixFactorizationModel)
-    assert mllibs[0] is not rddals.ALS
+def test_install_and_uninstall(sc):
+    mllib_classes = imported_classes()
+    assert mllib_classes == (recommendation.ALS, recommendation.MatrixFactorizationModel)
+    assert mllib_classes[0] is not rddals.ALS
     rows = [
         rddals.Rating(user, product, user * product % 5) for user in range(6) for product in (1, 2)
     ]
     try:
         rddals.install()
         rddals.install()
-        assert given() == (rddals.ALS, rddals.MatrixFactorizationModel)
-        # What was imported before is MLlib's still, and works.
+        assert imported_classes() == (rddals.ALS, rddals.MatrixFactorizationModel)
+        # Names imported before are still MLlib's and work.
         ratings = sc.parallelize(pickle.loads(pickle.dumps(rows)))
-        assert type(mllibs[0].train(ratings, 2, 1, seed=1)) is mllibs[1]
+        assert type(mllib_classes[0].train(ratings, 2, 1, seed=1)) is mllib_classes[1]
     finally:
         rddals.uninstall()
-    assert given() == mllibs
+    assert imported_classes() == mllib_classes

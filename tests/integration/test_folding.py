@@ -1,4 +1,4 @@
-"""Users folded into a model, beside the half-step of training and the dense reference."""
+"""Users folded into a model, against the half-step of training and the dense reference."""
 
 import shutil
 
@@ -25,7 +25,7 @@ TRAIN = {
     "implicit": (ALS.trainImplicit, {"lambda_": 0.1, "alpha": 3.0}),
     "nonnegative": (ALS.train, {"lambda_": 0.1, "nonnegative": True}),
 }
-#: Ratings of two new users and, for one that there is already, other ratings than before.
+#: Ratings of two new users, and other ratings of an existing one.
 NEW = ((500, 10, 5.0), (500, 23, 1.0), (-9, 57, 4.0), (-9, 90, 2.0), (-9, 11, 3.0), (7, 15, 2.0))
 
 
@@ -52,7 +52,7 @@ def rows(model):
     return dict(zip(users.ids.tolist(), users.rows, strict=True))
 
 
-def test_folding_in_is_the_half_step_of_training(sc, kind, model):
+def test_fold_in_equals_the_half_step_of_training(sc, kind, model):
     others = {2, -3, 40}
     again = [(u + 1000, p, r) for u, p, r in small.RATINGS if u in others]
     grown = model.foldIn(sc.parallelize(again, 3))
@@ -65,11 +65,11 @@ def test_folding_in_is_the_half_step_of_training(sc, kind, model):
     grown.unpersist()
 
 
-def test_new_and_changed_users_beside_the_dense_reference(sc, kind, model):
+def test_new_and_changed_users_match_the_reference(sc, kind, model):
     grown = model.foldIn(sc.parallelize(NEW, 2))
     _, products = model.collected_factors()
     users = sorted({user for user, _, _ in NEW})
-    wanted = dense_reference.half_step(
+    expected = dense_reference.half_step(
         np.array([users.index(user) for user, _, _ in NEW]),
         products.find(np.array([product for _, product, _ in NEW]))[0],
         np.array([rating for _, _, rating in NEW]),
@@ -77,14 +77,14 @@ def test_new_and_changed_users_beside_the_dense_reference(sc, kind, model):
         len(users),
         **TRAIN[kind][1],
     )
-    found = rows(grown)
-    np.testing.assert_allclose([found[user] for user in users], wanted, atol=1e-5)
-    assert not np.allclose(found[7], rows(model)[7], atol=1e-2)
+    actual = rows(grown)
+    np.testing.assert_allclose([actual[user] for user in users], expected, atol=1e-5)
+    assert not np.allclose(actual[7], rows(model)[7], atol=1e-2)
     grown.unpersist()
 
 
-def test_a_thousand_users_that_were_held_out(sc, spark, kind, tmp_path):
-    """Their rows in the last half-step of a training with them, from a model without them."""
+def test_fold_in_of_1000_held_out_users(sc, spark, kind, tmp_path):
+    """Their rows equal those of a training that includes them."""
     rng = np.random.default_rng(6)
     users = np.repeat(np.arange(2500), rng.integers(1, 30, 2500))
     products = (rng.random(len(users)) ** 2 * 400).astype(int)
@@ -101,17 +101,17 @@ def test_a_thousand_users_that_were_held_out(sc, spark, kind, tmp_path):
     part = MatrixFactorizationModel.load(sc, str(tmp_path / "part"))
     assert len(rows(part)) == 1500
 
-    here = np.isin(users, held_out)
-    grown = part.foldIn(sc.parallelize([(users[here], products[here], stars[here])]))
-    wanted, found = rows(full), rows(grown)
-    assert found.keys() == wanted.keys()
-    worst = max(np.abs(found[user] - wanted[user]).max() for user in held_out.tolist())
+    selected = np.isin(users, held_out)
+    grown = part.foldIn(sc.parallelize([(users[selected], products[selected], stars[selected])]))
+    expected, actual = rows(full), rows(grown)
+    assert actual.keys() == expected.keys()
+    worst = max(np.abs(actual[user] - expected[user]).max() for user in held_out.tolist())
     assert worst < 1e-6
     for model in (full, part, grown):
         model.unpersist()
 
 
-def test_it_is_a_model_like_any_other(sc, kind, model, tmp_path):
+def test_folded_model_supports_every_method(sc, kind, model, tmp_path):
     grown = model.foldIn(sc.parallelize(NEW, 2))
     score = grown.predict(500, 23)
     assert [r.rating for r in grown.recommendProducts(500, 99) if r.product == 23] == [score]
@@ -128,7 +128,7 @@ def test_it_is_a_model_like_any_other(sc, kind, model, tmp_path):
         one.unpersist()
 
 
-def test_models_that_share_products_are_freed_one_by_one(sc, footprint):
+def test_models_sharing_products_are_released_separately(sc, footprint):
     model = trained("explicit", sc)
     grown = model.foldIn(sc.parallelize(NEW, 2))
     score = grown.predict(500, 23)
@@ -140,11 +140,11 @@ def test_models_that_share_products_are_freed_one_by_one(sc, footprint):
     assert again.predict(501, 23) == pytest.approx(score, abs=1e-6)
     assert again.predict(500, 23) == score
     again.unpersist()
-    assert not footprint.left()
+    assert not footprint.remaining()
 
 
 @pytest.mark.long
-def test_folding_in_many_times_over(sc, footprint):
+def test_repeated_fold_in(sc, footprint):
     model = trained("explicit", sc)
     for user in range(1000, 1040):
         grown = model.foldIn(sc.parallelize([(user, 10, 4.0), (user, 15, 2.0)], 2))
@@ -153,19 +153,21 @@ def test_folding_in_many_times_over(sc, footprint):
     assert len(rows(model)) == len(small.USERS) + 40
     assert model.predict(1000, 10) == pytest.approx(model.predict(1039, 10), abs=1e-6)
     model.unpersist()
-    assert not footprint.left()
+    assert not footprint.remaining()
 
 
-def test_any_partitioner(sc):
+def test_fold_in_with_any_partitioner(sc):
     placed = {"userPartitioner": RangePartitioner.fit(small.USERS, 2)}
     plain, ranged = trained("explicit", sc), trained("explicit", sc, **placed)
-    ours, theirs = (rows(model.foldIn(sc.parallelize(NEW, 2))) for model in (plain, ranged))
-    for user in ours:
-        np.testing.assert_allclose(ours[user], theirs[user], atol=1e-4)
+    plain_rows, ranged_rows = (
+        rows(model.foldIn(sc.parallelize(NEW, 2))) for model in (plain, ranged)
+    )
+    for user in plain_rows:
+        np.testing.assert_allclose(plain_rows[user], ranged_rows[user], atol=1e-4)
 
 
 @pytest.mark.parametrize("duplicates", ["last", "mean", "sum"])
-def test_duplicates_are_treated_as_in_the_training(sc, duplicates):
+def test_duplicates_are_treated_as_in_training(sc, duplicates):
     model = trained("explicit", sc, duplicates=duplicates)
     several = [(500, 10, 1.0), (500, 23, 2.0), (500, 10, 4.0)]
     one = {"last": 4.0, "mean": 2.5, "sum": 5.0}[duplicates]
@@ -173,18 +175,18 @@ def test_duplicates_are_treated_as_in_the_training(sc, duplicates):
     np.testing.assert_allclose(
         rows(model.foldIn(sc.parallelize(several, 2)))[500], rows(once)[500], atol=1e-6
     )
-    kept = rows(model.foldIn(sc.parallelize(several, 2), duplicates="keep"))[500]
-    assert not np.allclose(kept, rows(once)[500], atol=1e-3)
+    retained = rows(model.foldIn(sc.parallelize(several, 2), duplicates="keep"))[500]
+    assert not np.allclose(retained, rows(once)[500], atol=1e-3)
 
 
-def test_a_model_of_mllib_is_told_how_it_was_trained(sc, tmp_path):
+def test_mllib_model_needs_its_training_settings(sc, tmp_path):
     from pyspark.mllib.recommendation import ALS as MLlibALS
 
     ratings = sc.parallelize(small.RATINGS, 2)
-    theirs = MLlibALS.train(ratings, RANK, 3, 0.1, blocks=2, seed=5)
-    theirs.save(sc, str(tmp_path / "model"))
+    mllib_model = MLlibALS.train(ratings, RANK, 3, 0.1, blocks=2, seed=5)
+    mllib_model.save(sc, str(tmp_path / "model"))
     model = MatrixFactorizationModel.load(sc, str(tmp_path / "model"))
-    with pytest.raises(SettingError, match=r"does not know how it was trained.*pass lambda_"):
+    with pytest.raises(SettingError, match=r"without its training settings; pass lambda_"):
         model.foldIn(ratings)
     grown = model.foldIn(ratings, lambda_=0.1)
     known = rows(model)
@@ -196,28 +198,28 @@ def test_a_model_of_mllib_is_told_how_it_was_trained(sc, tmp_path):
         one.unpersist()
 
 
-# ------------------------------------------------------------------ what cannot be folded in
+# ------------------------------------------------------------------ errors
 
 
-def test_unknown_products_are_named_or_dropped(sc, footprint):
+def test_unknown_products_raise_or_are_dropped(sc, footprint):
     model = trained("explicit", sc)
     ratings = sc.parallelize([*NEW, (500, 777, 5.0), (501, 777, 5.0)], 2)
     with pytest.raises(UnknownIdError, match=r"productId: 777 not found .* unknownProducts='drop'"):
         model.foldIn(ratings)
     dropped = model.foldIn(ratings, unknownProducts="drop")
     whole = model.foldIn(sc.parallelize(NEW, 2))
-    wanted, found = rows(whole), rows(dropped)
-    assert found.keys() == wanted.keys()
-    np.testing.assert_allclose(found[500], wanted[500], atol=1e-6)
+    expected, actual = rows(whole), rows(dropped)
+    assert actual.keys() == expected.keys()
+    np.testing.assert_allclose(actual[500], expected[500], atol=1e-6)
     whole.unpersist()
     dropped.unpersist()
-    # Of 500 and of user 7 nothing is left: both stay as they were.
+    # No ratings of users 500 and 7 remain: neither is added or changed.
     unknown = sc.parallelize([(500, 777, 5.0), (7, 777, 1.0)], 1)
     same = model.foldIn(unknown, unknownProducts="drop")
     model.unpersist()
-    assert rows(same).keys() == wanted.keys() - {500, -9}
+    assert rows(same).keys() == expected.keys() - {500, -9}
     same.unpersist()
-    assert not footprint.left()
+    assert not footprint.remaining()
 
 
 @pytest.mark.parametrize(
@@ -233,16 +235,16 @@ def test_unknown_products_are_named_or_dropped(sc, footprint):
         ([(500, 10, 5.0)], {"lambda_": 0}, SingularSystemError, "1 ids have too few"),
     ],
 )
-def test_what_is_refused_leaves_nothing(sc, footprint, ratings, how, error, words):
+def test_failed_fold_in_releases_everything(sc, footprint, ratings, how, error, words):
     model = trained("explicit", sc)
-    footprint.before |= footprint.held()
+    footprint.baseline |= footprint.current()
     with pytest.raises(error, match=words):
         model.foldIn(sc.parallelize(ratings, 2), **how)
-    assert not footprint.left()
+    assert not footprint.remaining()
     model.unpersist()
 
 
-def test_ratings_that_change_are_noticed(sc, tmp_path):
+def test_changing_ratings_are_detected(sc, tmp_path):
     model = trained("explicit", sc)
     counter = tmp_path / "counter"
 

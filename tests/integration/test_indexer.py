@@ -1,4 +1,4 @@
-"""Ratings by users and of products that have names, and models that answer in them."""
+"""Ratings with keys instead of ids, and models that answer with keys."""
 
 import importlib.util
 import shutil
@@ -42,7 +42,7 @@ def keyed(_spark):
 
 @pytest.fixture(scope="module")
 def dense(keyed):
-    """Predictions of all users and products, from the features that the model gives out."""
+    """Predictions of all users and products, from the model's features."""
     _, model = keyed
     users, products = dict(model.userFeatures().collect()), dict(model.productFeatures().collect())
     assert sorted(users) == USERS
@@ -51,13 +51,13 @@ def dense(keyed):
 
 
 def ratings_of(indexed):
-    """The ratings that training reads, as rows."""
+    """Return the ratings that training reads, as rows."""
     blocks = indexed.ratings.collect()
     columns = [(b.users.tolist(), b.products.tolist(), b.ratings.tolist()) for b in blocks]
     return [row for block in columns for row in zip(*block, strict=True)]
 
 
-# ------------------------------------------------------------------ giving ids
+# ------------------------------------------------------------------ indexing
 
 
 def frame(spark):
@@ -81,14 +81,14 @@ SOURCES = {
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("arrow", ["arrow", "no arrow"])
-def test_ids_are_dense_and_lead_back_to_the_keys(sc, spark, source, arrow, monkeypatch):
-    found = importlib.util.find_spec
+def test_ids_are_dense_and_map_back_to_keys(sc, spark, source, arrow, monkeypatch):
+    find_spec = importlib.util.find_spec
     if arrow == "no arrow":
         without = {"pyarrow"}
         monkeypatch.setattr(
-            importlib.util, "find_spec", lambda n, *a: None if n in without else found(n, *a)
+            importlib.util, "find_spec", lambda n, *a: None if n in without else find_spec(n, *a)
         )
-    elif found("pyarrow") is None:
+    elif find_spec("pyarrow") is None:
         pytest.skip("needs pyarrow")
     indexed = index_ratings(SOURCES[source](sc, spark))
     assert (indexed.users, indexed.products) == (len(USERS), len(PRODUCTS))
@@ -102,7 +102,7 @@ def test_ids_are_dense_and_lead_back_to_the_keys(sc, spark, source, arrow, monke
     indexed.unpersist()
 
 
-def test_the_arrow_batches_of_a_partition_share_their_keys():
+def test_arrow_batches_of_a_partition_share_keys():
     arrow = pytest.importorskip("pyarrow")
     parts = NAMED[:3], NAMED[3:4], NAMED[4:]
     users, items, ratings = (
@@ -123,14 +123,14 @@ def test_many_keys_in_many_partitions(sc):
     rows = [(f"u{u}", f"p{p % 500}", float(u % 5)) for u, p in zip(users, products, strict=True)]
     indexed = index_ratings(sc.parallelize(rows, 7))
     assert indexed.users == len({user for user, _, _ in rows})
-    found = ratings_of(indexed)
+    results = ratings_of(indexed)
     keys = indexed._keys
     names = keys.all_keys(0), keys.all_keys(1)
-    assert sorted((names[0][u], names[1][p], r) for u, p, r in found) == sorted(rows)
+    assert sorted((names[0][u], names[1][p], r) for u, p, r in results) == sorted(rows)
     indexed.unpersist()
 
 
-def test_the_same_keys_get_the_same_ids(sc):
+def test_equal_keys_get_equal_ids(sc):
     once = index_ratings(sc.parallelize(NAMED, 3))
     again = index_ratings(sc.parallelize(NAMED[::-1], 5))
     assert once._keys.all_keys(0) == again._keys.all_keys(0)
@@ -139,7 +139,7 @@ def test_the_same_keys_get_the_same_ids(sc):
     again.unpersist()
 
 
-def test_the_ratings_are_read_once(sc, tmp_path):
+def test_ratings_are_read_once(sc, tmp_path):
     def counted(partition, rows):
         with (tmp_path / "reads").open("a") as file:
             file.write("x")
@@ -152,7 +152,7 @@ def test_the_ratings_are_read_once(sc, tmp_path):
     indexed.unpersist()
 
 
-def test_nothing_is_left(sc, footprint):
+def test_unpersist_releases_everything(sc, footprint):
     indexed = index_ratings(sc.parallelize(NAMED, 3))
     model = indexed.keyed(ALS.train(indexed.ratings, RANK, 1, blocks=2))
     score = model.predict(*NAMED[0][:2])
@@ -162,10 +162,10 @@ def test_nothing_is_left(sc, footprint):
     model.recommendProductsForUsers(2).count()
     model.unpersist()
     model.unpersist()
-    assert not footprint.left("persisted RDD", "broadcast file", "thread", "accumulator")
+    assert not footprint.remaining("persisted RDD", "broadcast file", "thread", "accumulator")
 
 
-# ------------------------------------------------------------------ asking by keys
+# ------------------------------------------------------------------ queries by keys
 
 
 def test_predict(keyed, dense):
@@ -175,40 +175,40 @@ def test_predict(keyed, dense):
 
 def test_predict_all(sc, keyed, dense):
     pairs = [*dense, ("nobody", BIG + 10), ("user 7", 10), ("user 7", "x"), ("user 7", BIG + 10)]
-    found = keyed[1].predictAll(sc.parallelize(pairs, 3)).collect()
-    assert len(found) == len(dense) + 1
-    assert all(type(rating) is KeyedRating for rating in found)
-    for rating in found:
+    results = keyed[1].predictAll(sc.parallelize(pairs, 3)).collect()
+    assert len(results) == len(dense) + 1
+    assert all(type(rating) is KeyedRating for rating in results)
+    for rating in results:
         assert rating.rating == pytest.approx(dense[rating.user, rating.product])
 
 
 def test_recommend(keyed, dense):
     best = sorted(PRODUCTS, key=lambda product: -dense["user 7", product])
-    found = keyed[1].recommendProducts("user 7", 3)
-    assert [(r.user, r.product) for r in found] == [("user 7", product) for product in best[:3]]
-    left = keyed[1].recommendProducts("user 7", 9, exclude=[best[0], 0], candidates=best[:3])
-    assert [r.product for r in left] == best[1:3]
+    results = keyed[1].recommendProducts("user 7", 3)
+    assert [(r.user, r.product) for r in results] == [("user 7", product) for product in best[:3]]
+    remaining = keyed[1].recommendProducts("user 7", 9, exclude=[best[0], 0], candidates=best[:3])
+    assert [r.product for r in remaining] == best[1:3]
     users = sorted(USERS, key=lambda user: -dense[user, BIG + 23])
-    found = keyed[1].recommendUsers(BIG + 23, 2)
-    assert [(r.user, r.product) for r in found] == [(user, BIG + 23) for user in users[:2]]
-    assert found[0].rating == pytest.approx(dense[users[0], BIG + 23])
+    results = keyed[1].recommendUsers(BIG + 23, 2)
+    assert [(r.user, r.product) for r in results] == [(user, BIG + 23) for user in users[:2]]
+    assert results[0].rating == pytest.approx(dense[users[0], BIG + 23])
 
 
 @pytest.mark.parametrize("source", ["rows", "a DataFrame by names"])
-def test_recommend_for_everybody(sc, spark, keyed, dense, source):
+def test_recommend_for_all(sc, spark, keyed, dense, source):
     _, model = keyed
     seen = {(user, product) for user, product, _ in NAMED}
     more = [("nobody", BIG + 10, 1.0), (USERS[0], 10, 1.0)]
     ratings = SOURCES[source](sc, spark)
     ratings = ratings.union(sc.parallelize(more)) if source == "rows" else ratings
-    found = dict(model.recommendProductsForUsers(99, excludeSeen=ratings).collect())
-    assert sorted(found) == USERS
-    for user, ratings in found.items():
-        left = [product for product in PRODUCTS if (user, product) not in seen]
-        assert [r.product for r in ratings] == sorted(left, key=lambda p: -dense[user, p])
+    results = dict(model.recommendProductsForUsers(99, excludeSeen=ratings).collect())
+    assert sorted(results) == USERS
+    for user, ratings in results.items():
+        remaining = [product for product in PRODUCTS if (user, product) not in seen]
+        assert [r.product for r in ratings] == sorted(remaining, key=lambda p: -dense[user, p])
         assert {r.user for r in ratings} == {user}
-    found = dict(model.recommendUsersForProducts(1, candidates=USERS[:3]).collect())
-    for product, (rating,) in found.items():
+    results = dict(model.recommendUsersForProducts(1, candidates=USERS[:3]).collect())
+    for product, (rating,) in results.items():
         assert rating.user == max(USERS[:3], key=lambda user: dense[user, product])
         assert rating.product == product
 
@@ -222,7 +222,7 @@ def test_similar(keyed):
     assert "user 7" not in dict(keyed[1].similarUsers("user 7", 99))
 
 
-def test_strangers(keyed):
+def test_unknown_keys(keyed):
     model = keyed[1]
     for call in (
         lambda: model.predict("nobody", BIG + 10),
@@ -234,7 +234,9 @@ def test_strangers(keyed):
             call()
     with pytest.raises(SettingError, match="user: 7 is not a user key: those are strings"):
         model.recommendProducts(7, 1, fallback="popular")
-    with pytest.raises(SettingError, match=r"exclude: '10' cannot .* which are integers; pass one"):
+    with pytest.raises(
+        SettingError, match=r"exclude: '10' is not a product key: those are integers; pass one"
+    ):
         model.recommendProducts("user 7", 1, exclude=[BIG + 10, "10"])
     popular = model.recommendProducts("nobody", 1, fallback="popular")
     assert [(r.user, r.product) for r in popular] == [("nobody", BIG + 23)]
@@ -243,7 +245,7 @@ def test_strangers(keyed):
 # ------------------------------------------------------------------ files
 
 
-def test_what_was_seen_is_told_by_keys(sc, keyed):
+def test_exclude_seen_takes_keys(sc, keyed):
     indexed, model = keyed
     for seen, words in (
         (indexed, "an RDD or a DataFrame, but got .*IndexedRatings"),
@@ -263,19 +265,19 @@ def test_what_was_seen_is_told_by_keys(sc, keyed):
         unrated = sc.parallelize([("user 7", BIG, value)], 1)
         with pytest.raises(RatingTypeError, match=r"excludeSeen holds .* row 0\); pass ratings"):
             model.recommendProductsForUsers(2, excludeSeen=unrated)
-    nothing = model.recommendProductsForUsers(2, excludeSeen=sc.emptyRDD())
-    assert nothing.collect() == model.recommendProductsForUsers(2).collect()
+    unfiltered = model.recommendProductsForUsers(2, excludeSeen=sc.emptyRDD())
+    assert unfiltered.collect() == model.recommendProductsForUsers(2).collect()
 
 
 @pytest.mark.parametrize("bad", [("user 7",), None, (None, BIG), (["user 7"], BIG)])
-def test_what_is_no_pair_is_named(sc, keyed, bad):
+def test_invalid_pair_raises(sc, keyed, bad):
     with pytest.raises(Exception, match=r"RatingTypeError: .* is not a pair of keys; pass an RDD"):
         keyed[1].predictAll(sc.parallelize([("user 7", BIG + 10), bad], 1)).collect()
     with pytest.raises(AssertionError, match="user_product should be RDD of"):
         keyed[1].predictAll(sc.parallelize([bad], 1))
 
 
-def test_a_model_of_other_ratings_is_refused(sc, keyed, tmp_path):
+def test_model_of_other_ratings_raises(sc, keyed, tmp_path):
     indexed, model = keyed
     grown = model.model.foldIn(sc.parallelize([(1000, 0, 5.0)]), lambda_=0.1)
     with pytest.raises(SettingError, match="knows user id 1000, they have 7"):
@@ -301,7 +303,7 @@ def saved(sc, keyed, tmp_path):
     return path
 
 
-def test_saved_and_loaded_it_answers_alike(sc, keyed, saved):
+def test_saved_and_loaded_model_is_equal(sc, keyed, saved):
     loaded = KeyedModel.load(sc, str(saved))
     for user in USERS:
         assert loaded.recommendProducts(user, 3) == keyed[1].recommendProducts(user, 3)
@@ -312,7 +314,7 @@ def test_saved_and_loaded_it_answers_alike(sc, keyed, saved):
     alone.unpersist()
 
 
-def test_files_that_hold_no_keys(sc, keyed, saved, footprint):
+def test_files_without_keys_raise(sc, keyed, saved, footprint):
     shutil.rmtree(saved / "keys" / "user")
     with pytest.raises(ModelFormatError, match="holds no keys that can be read"):
         KeyedModel.load(sc, str(saved))
@@ -321,10 +323,10 @@ def test_files_that_hold_no_keys(sc, keyed, saved, footprint):
     largest.unlink()
     with pytest.raises(ModelFormatError, match="keys/product does not hold the keys"):
         KeyedModel.load(sc, str(saved))
-    assert not footprint.left("persisted RDD")
+    assert not footprint.remaining("persisted RDD")
 
 
-# ------------------------------------------------------------------ what cannot be indexed
+# ------------------------------------------------------------------ errors
 
 
 @pytest.mark.parametrize(
@@ -334,7 +336,7 @@ def test_files_that_hold_no_keys(sc, keyed, saved, footprint):
         ([("a", 1, 2.0), (3, 1, 2.0)], RatingError, r"user keys are strings \('a'\) and integers"),
         ([("a", None, 2.0)], RatingError, "row 0: product key None is neither a string nor an"),
         ([("a", True, 2.0)], RatingError, "row 0: product key True is neither a string nor an"),
-        ([("a\ud800", 1, 2.0)], RatingError, "is no Unicode text"),
+        ([("a\ud800", 1, 2.0)], RatingError, "is not valid Unicode text"),
         (["ab5"], RatingTypeError, "row 0: 'ab5' is not a rating"),
         ([("a", 1, [2.0])], RatingError, r"row 0: rating \[2\.0\] is not a number"),
         ([("a", 1.5, 2.0)], RatingError, "product key 1.5 is neither"),
@@ -346,13 +348,13 @@ def test_files_that_hold_no_keys(sc, keyed, saved, footprint):
         ([(["a"], 1, 2.0)], RatingError, r"partition 1, row 0: user key \['a'\] is neither"),
     ],
 )
-def test_what_is_refused_leaves_nothing(sc, footprint, rows, error, words):
+def test_failed_indexing_releases_everything(sc, footprint, rows, error, words):
     with pytest.raises(error, match=words):
         index_ratings(sc.parallelize(rows, 2))
-    assert not footprint.left()
+    assert not footprint.remaining()
 
 
-def test_nulls_and_other_columns_are_refused(spark):
+def test_null_and_float_keys_raise(spark):
     schema = [StructField("user", StringType()), StructField("item", StringType())]
     rows = [("a", "b", 1.0), (None, "b", 2.0)]
     frame = spark.createDataFrame(rows, StructType([*schema, StructField("rating", DoubleType())]))
@@ -365,7 +367,7 @@ def test_nulls_and_other_columns_are_refused(spark):
         index_ratings(spark.createDataFrame([(1.0, 2.0, 3.0)], floats))
 
 
-def test_what_is_no_rdd_is_refused(sc, keyed):
+def test_invalid_arguments_raise(sc, keyed):
     with pytest.raises(RatingTypeError, match="an RDD or a DataFrame, but got <class 'list'>"):
         index_ratings(list(NAMED))
     with pytest.raises(SettingError, match="userCol='user' name columns of a DataFrame"):
@@ -378,13 +380,13 @@ def test_what_is_no_rdd_is_refused(sc, keyed):
         keyed[1].recommendProducts(1.5, 2)
 
 
-def test_nothing_can_be_indexed_to_nothing(sc, spark):
+def test_empty_ratings_raise(sc, spark):
     for empty in (sc.emptyRDD(), frame(spark).limit(0)):
         with pytest.raises(RatingError, match="RDD is empty: there is nothing to index"):
             index_ratings(empty)
 
 
-def test_released_ratings_say_so(sc):
+def test_released_ratings_raise(sc):
     indexed = index_ratings(sc.parallelize(NAMED, 2))
     model = ALS.train(indexed.ratings, RANK, 0, blocks=2)
     indexed.unpersist()
@@ -394,7 +396,7 @@ def test_released_ratings_say_so(sc):
     model.unpersist()
 
 
-def test_a_released_model_says_so(sc):
+def test_released_model_raises(sc):
     indexed = index_ratings(sc.parallelize(NAMED, 2))
     model = indexed.keyed(ALS.train(indexed.ratings, RANK, 0, blocks=2))
     model.unpersist()

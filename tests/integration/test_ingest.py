@@ -1,4 +1,4 @@
-"""Ratings in every form they may come in, read by the tasks that train on them."""
+"""Ratings in every supported form, as training reads them."""
 
 import importlib.util
 from collections import namedtuple
@@ -36,7 +36,7 @@ N = len(small.RATINGS)
 
 
 def read(ratings):
-    """Every rating that `ratings` holds, sorted, as its source gives them to a training."""
+    """Return all ratings of a source, sorted, as training reads them."""
     source = rating_source(ratings)
     return rows_of(source.mapPartitionsWithIndex(read_batches).collect())
 
@@ -52,7 +52,7 @@ def rows_of(blocks):
 
 
 def batches(rows):
-    """Three batches in columns, of different sizes."""
+    """Return batches of columns of different sizes, one of them empty."""
     users, products, ratings = small.columns()
     assert len(rows) == len(users)
     cuts = [3, 3, 10]  # the second is empty
@@ -94,26 +94,26 @@ LOCAL = ("own namedtuple",)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_partition_of_any_form(form):
+def test_partition_of_any_form(form):
     assert rows_of(read_batches(0, iter(FORMS[form](small.RATINGS)))) == sorted(small.RATINGS)
 
 
-def test_an_rdd_of_every_form(sc):
+def test_rdd_of_every_form(sc):
     forms = [form for form in FORMS if form not in MIXED + LOCAL]
-    # A form to a partition, and some partitions left empty.
+    # One form per partition; the last partitions are empty.
     partitions = sc.parallelize(range(15), 15)
     elements = [FORMS[form](small.RATINGS) for form in forms]
     rdd = partitions.flatMap(lambda i: elements[i] if i < len(elements) else [])
     assert read(rdd) == sorted(small.RATINGS * len(forms))
 
 
-def test_a_dataframe_of_ratings_needs_no_names(spark):
+def test_dataframe_needs_no_column_names(spark):
     frame = spark.createDataFrame(list(small.RATINGS), ["a", "b", "c"])
     assert read(frame) == sorted(small.RATINGS)
 
 
 @pytest.mark.parametrize("rows_per_batch", [1, 2, 5, 1000])
-def test_rows_are_read_some_at_a_time(monkeypatch, rows_per_batch):
+def test_rows_are_read_in_batches(monkeypatch, rows_per_batch):
     from rddals.rdds import ingest
 
     monkeypatch.setattr(ingest, "ROWS_PER_BATCH", rows_per_batch)
@@ -149,14 +149,14 @@ def test_links_and_degrees_read_the_same_ratings(sc):
         assert sum(s.ids for s in side.summaries) == len(degrees.ids)
 
 
-def test_the_form_makes_no_difference_to_the_model(sc, spark):
-    wanted = factors(ALS.train(sc.parallelize(small.RATINGS, 2), 3, iterations=2, seed=4))
+def test_model_does_not_depend_on_the_form(sc, spark):
+    expected = factors(ALS.train(sc.parallelize(small.RATINGS, 2), 3, iterations=2, seed=4))
     for ratings in (
         sc.parallelize(FORMS["blocks"](small.RATINGS), 3),
         spark.createDataFrame(list(small.RATINGS), ["user", "product", "rating"]),
     ):
         model = ALS.train(ratings, 3, iterations=2, seed=4)
-        np.testing.assert_allclose(factors(model), wanted, atol=1e-5)
+        np.testing.assert_allclose(factors(model), expected, atol=1e-5)
 
 
 def factors(model):
@@ -173,13 +173,13 @@ def frame_of(spark, rows, *kinds, names=("user", "product", "rating")):
 
 @pytest.fixture(params=["arrow", "no arrow"])
 def arrow(request, monkeypatch):
-    """Both ways to read a DataFrame: with pyarrow, and as if there were none."""
+    """Reading of DataFrames with pyarrow and without."""
     if request.param == "no arrow":
-        found = importlib.util.find_spec
+        find_spec = importlib.util.find_spec
         monkeypatch.setattr(
             importlib.util,
             "find_spec",
-            lambda name, *a: None if name == "pyarrow" else found(name, *a),
+            lambda name, *a: None if name == "pyarrow" else find_spec(name, *a),
         )
     elif not has_arrow:
         pytest.skip("needs pyarrow")
@@ -198,7 +198,7 @@ def arrow(request, monkeypatch):
     ],
     ids=lambda kinds: "-".join(kind.typeName() for kind in kinds),
 )
-def test_a_dataframe_of_any_types(spark, arrow, kinds):
+def test_dataframe_of_any_types(spark, arrow, kinds):
     makers = {"double": float, "float": float, "string": str}
     to = [
         Decimal if isinstance(kind, DecimalType) else makers.get(kind.typeName(), int)
@@ -208,7 +208,7 @@ def test_a_dataframe_of_any_types(spark, arrow, kinds):
     assert read(frame_of(spark, rows, *kinds)) == sorted(small.RATINGS)
 
 
-def test_liked_or_not_is_a_rating(spark, arrow):
+def test_booleans_are_ratings(spark, arrow):
     rows = [(1, 2, True), (3, 4, False)]
     frame = frame_of(spark, rows, IntegerType(), IntegerType(), BooleanType())
     assert read(frame) == [(1, 2, 1.0), (3, 4, 0.0)]
@@ -226,20 +226,20 @@ def test_liked_or_not_is_a_rating(spark, arrow):
         ((-(2**31) - 1, 2, 3.0), "Ratings id -2147483649.* is below min integer value"),
     ],
 )
-def test_a_dataframe_s_bad_row_is_named(spark, arrow, row, words):
+def test_invalid_dataframe_row_is_named(spark, arrow, row, words):
     rows = [(1, 2, 3.0), row, (2, 2, 3.0)]
     frame = frame_of(spark, rows, LongType(), LongType(), DoubleType()).coalesce(1)
     with pytest.raises(RatingError, match=rf"partition 0, .*row 1: .*{words}"):
         ALS.train(frame, 2, iterations=1)
 
 
-def test_a_dataframe_s_words_are_no_numbers(spark, arrow):
+def test_text_ids_of_a_dataframe_raise(spark, arrow):
     frame = frame_of(spark, [("ann", 2, 3.0)], StringType(), LongType(), DoubleType())
     with pytest.raises(RatingError, match="user id 'ann' is not an integer"):
         ALS.train(frame, 2)
 
 
-def test_a_dataframe_s_dates_are_no_ratings(spark, arrow):
+def test_date_ratings_of_a_dataframe_raise(spark, arrow):
     frame = spark.createDataFrame([(1, 2, date(2020, 1, 1))], ["user", "product", "rating"])
     with pytest.raises(RatingTypeError, match=r"Column 2 .*, the rating, is of type date;"):
         ALS.train(frame, 2)
@@ -247,13 +247,13 @@ def test_a_dataframe_s_dates_are_no_ratings(spark, arrow):
 
 @needs_arrow
 @pytest.mark.parametrize("word", [" 12", "1_2", "\t12\n", "\u0661\u0662"])
-def test_words_that_only_python_reads_as_numbers(spark, word):
+def test_number_strings_that_only_python_parses(spark, word):
     frame = frame_of(spark, [(word, "4", "2.5")], *[StringType()] * 3)
     assert read(frame) == [(12, 4, 2.5)]
 
 
 @pytest.mark.parametrize("word", ["0x10", "0X10", "-0xF"])
-def test_hexadecimal_is_no_number(spark, word):
+def test_hexadecimal_strings_raise(spark, word):
     rows = [("1", "2", "3.0"), (word, "4", "2.5")]
     frame = frame_of(spark, rows, *[StringType()] * 3).coalesce(1)
     with pytest.raises(RatingError, match=f"row 1: user id '{word}' is not an integer"):
@@ -261,7 +261,7 @@ def test_hexadecimal_is_no_number(spark, word):
 
 
 @needs_arrow
-def test_a_bad_word_is_named_with_its_batch_and_row(spark):
+def test_invalid_string_is_named_with_its_row(spark):
     rows = [(str(user), str(product), str(rating)) for user, product, rating in small.RATINGS]
     rows[5] = ("3.5", *rows[5][1:])
     frame = frame_of(spark, rows, *[StringType()] * 3).coalesce(1)
@@ -270,7 +270,7 @@ def test_a_bad_word_is_named_with_its_batch_and_row(spark):
 
 
 @pytest.mark.parametrize(
-    ("names", "asked", "taken"),
+    ("names", "requested", "order"),
     [
         (("stamp", "rating", "item", "user"), (None, None, None), (3, 2, 1)),
         (("rating", "product", "stamp", "user"), (None, None, None), (3, 1, 0)),
@@ -283,33 +283,33 @@ def test_a_bad_word_is_named_with_its_batch_and_row(spark):
         (("user", "item", "rating", "product"), ("USER", None, None), (0, 1, 2)),
     ],
 )
-def test_columns_by_name(spark, names, asked, taken):
+def test_columns_by_name(spark, names, requested, order):
     rows = [(1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)]
     frame = frame_of(spark, rows, *[DoubleType()] * 4, names=names)
-    source = rating_source(frame, Columns(*asked))
-    found = rows_of(source.mapPartitionsWithIndex(read_batches).collect())
-    assert found == [tuple(row[place] for place in taken) for row in rows]
+    source = rating_source(frame, Columns(*requested))
+    actual = rows_of(source.mapPartitionsWithIndex(read_batches).collect())
+    assert actual == [tuple(row[place] for place in order) for row in rows]
 
 
 @pytest.mark.parametrize(
-    ("names", "asked", "words"),
+    ("names", "requested", "words"),
     [
         (("a", "b", "c"), {"userCol": "who"}, "userCol: there is no column 'who' among"),
         (("a", "b", "c"), {"userCol": "a"}, "itemCol: there is no column 'product' among"),
         (("a", "a", "c"), {"userCol": "a"}, "userCol: there is more than one column 'a' among"),
         (("user", "item", "c"), {"ratingCol": 3}, "ratingCol must be the name of a column but"),
         (("a", "b", "c"), {"userCol": "a", "itemCol": "a", "ratingCol": "c"}, "for two purposes"),
-        (("rating", "user", "film"), {}, "'user' stands elsewhere; pass userCol"),
-        (("Rating", "User", "film"), {}, "'User' stands elsewhere"),
+        (("rating", "user", "film"), {}, "'user' is at another position. Pass userCol"),
+        (("Rating", "User", "film"), {}, "'User' is at another position"),
     ],
 )
-def test_columns_that_are_not_there(spark, names, asked, words):
+def test_invalid_columns_raise(spark, names, requested, words):
     frame = frame_of(spark, [(1, 2, 3)], *[IntegerType()] * 3, names=names)
     with pytest.raises(SettingError, match=words):
-        ALS.train(frame, 2, **asked)
+        ALS.train(frame, 2, **requested)
 
 
-def test_an_rdd_has_no_columns(sc):
+def test_column_names_for_an_rdd_raise(sc):
     with pytest.raises(SettingError, match="userCol='user' name columns of a DataFrame, but"):
         ALS.train(sc.parallelize(small.RATINGS), 2, userCol="user")
 
@@ -326,38 +326,38 @@ def test_an_rdd_has_no_columns(sc):
     ],
     ids=",".join,
 )
-def test_columns_count_by_position_whatever_their_names(spark, names):
+def test_columns_are_taken_by_position(spark, names):
     rows = [(*row, 99, 99)[: len(names)] for row in small.RATINGS]
     kinds = (IntegerType(), IntegerType(), DoubleType(), LongType(), LongType())[: len(names)]
     assert read(frame_of(spark, rows, *kinds, names=names)) == sorted(small.RATINGS)
 
 
 @pytest.mark.parametrize("width", [1, 2])
-def test_a_dataframe_needs_three_columns(spark, width):
+def test_dataframe_needs_three_columns(spark, width):
     frame = spark.createDataFrame([(1, 2)[:width]], ["one", "two"][:width])
     with pytest.raises(RatingError, match=r"needs three columns .* but has \['one'"):
         ALS.train(frame, 2)
 
 
-def test_an_empty_dataframe(spark, arrow):
+def test_empty_dataframe_raises(spark, arrow):
     frame = frame_of(spark, [], IntegerType(), IntegerType(), DoubleType())
     with pytest.raises(RatingError, match="RDD is empty"):
         ALS.train(frame, 2)
 
 
 @needs_arrow
-def test_numbers_in_a_dataframe_are_never_rows_of_python(spark):
+def test_numeric_dataframe_is_read_as_columns(spark):
     frame = frame_of(spark, list(small.RATINGS), IntegerType(), IntegerType(), DoubleType())
     elements = rating_source(frame).collect()
     assert sum(len(users) for users, _, _ in elements) == N
     assert all(isinstance(c, np.ndarray) for element in elements for c in element)
 
 
-# ------------------------------------------------------------------ what cannot be trained on
+# ------------------------------------------------------------------ errors
 
 
 @pytest.mark.parametrize("ratings", [None, [], [(1, 2, 3.0)], "ratings.csv", 7, np.ones((2, 3))])
-def test_ratings_are_an_rdd_or_a_dataframe(ratings):
+def test_ratings_must_be_an_rdd_or_a_dataframe(ratings):
     with pytest.raises(RatingTypeError, match="either an RDD or a DataFrame, but got <class "):
         ALS.train(ratings, 2)
 
@@ -379,14 +379,14 @@ BAD = {
 
 
 def with_element(sc, element, good=(1, 2, 3.0)):
-    """Five partitions of three good elements; in the fourth, the third is `element`."""
+    """Return five partitions of three good elements; the third of the fourth is `element`."""
     elements = [good] * 15
     elements[11] = element
     return sc.parallelize(elements, 5)
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_an_error_names_partition_row_and_value(sc, case):
+def test_error_names_partition_row_and_value(sc, case):
     element, error, words = BAD[case]
     with pytest.raises(error, match=words) as caught:
         ALS.train(with_element(sc, element), 2)
@@ -394,7 +394,7 @@ def test_an_error_names_partition_row_and_value(sc, case):
 
 
 @pytest.mark.parametrize("case", ["NaN", "a number"])
-def test_fitting_a_partitioner_names_them_too(sc, case):
+def test_partitioner_fit_names_partition_and_row(sc, case):
     element, error, words = BAD[case]
     with pytest.raises(error, match=words):
         ALS.train(with_element(sc, element), 2, userPartitioner="range")
@@ -413,14 +413,14 @@ ONE = np.ones(2)
         (RatingBlock(*[np.array([1, 2**40])] * 3), "partition 3, batch 2, row 1: Ratings id"),
     ],
 )
-def test_an_error_names_partition_batch_and_row(sc, batch, words):
+def test_error_names_partition_batch_and_row(sc, batch, words):
     with pytest.raises(RatingError, match=words):
         ALS.train(with_element(sc, batch, good=(ONE, ONE, ONE)), 2)
 
 
-@pytest.mark.parametrize("asked", ["hash", "balanced"])
-def test_no_ratings_at_all(sc, asked):
+@pytest.mark.parametrize("requested", ["hash", "balanced"])
+def test_no_ratings_raise(sc, requested):
     no_rows = (np.empty(0, int), np.empty(0, int), np.empty(0))
     for rdd in (sc.parallelize([], 3), sc.parallelize([no_rows], 1), sc.emptyRDD()):
         with pytest.raises(RatingError, match="RDD is empty"):
-            ALS.train(rdd, 2, userPartitioner=asked)
+            ALS.train(rdd, 2, userPartitioner=requested)

@@ -1,4 +1,4 @@
-"""What Spark says it moved: live, and from the logs of programs that ran by themselves."""
+"""Traffic measured live, and from the event logs of other programs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rddals.measure import ShuffleMeter, read_event_log
 
 
 @pytest.fixture
-def temporary(tmp_path, monkeypatch):
-    """A folder for temporary files that no other test has."""
+def temporary_folder(tmp_path, monkeypatch):
+    """A folder for the temporary files of one test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -27,7 +27,7 @@ def shuffled(sc, size, maps, reduces):
     return sc.parallelize(range(size), maps).map(lambda i: (i, i)).partitionBy(reduces)
 
 
-def test_a_shuffle_is_measured(sc):
+def test_shuffle_is_measured(sc):
     with ShuffleMeter(sc) as meter:
         assert shuffled(sc, 100, 4, 3).count() == 100
     written, read = meter.measured.stages
@@ -45,7 +45,7 @@ def test_a_shuffle_is_measured(sc):
     assert meter.measured.spark == sc.version
 
 
-def test_what_runs_before_and_after_is_not_measured(sc, footprint, temporary):
+def test_only_jobs_inside_the_meter_are_measured(sc, footprint, temporary_folder):
     shuffled(sc, 10, 2, 2).count()
     with ShuffleMeter(sc) as outer:
         shuffled(sc, 10, 3, 2).count()
@@ -56,39 +56,39 @@ def test_what_runs_before_and_after_is_not_measured(sc, footprint, temporary):
     shuffled(sc, 10, 6, 2).count()
     assert outer.measured.total.tasks == 5 + 6 + 7
     assert inner.measured.total.tasks == 6
-    assert not list(temporary.iterdir())
-    assert not footprint.left("thread")
+    assert not list(temporary_folder.iterdir())
+    assert not footprint.remaining("thread")
 
 
-def test_a_meter_outlives_an_error(sc, temporary):
+def test_measurements_survive_an_error(sc, temporary_folder):
     with pytest.raises(ZeroDivisionError), ShuffleMeter(sc) as meter:
         shuffled(sc, 10, 2, 2).count()
         raise ZeroDivisionError
     assert meter.measured.total.tasks == 4
-    assert not list(temporary.iterdir())
+    assert not list(temporary_folder.iterdir())
 
 
-def test_what_cannot_be_measured(sc):
+def test_invalid_use_raises(sc):
     with pytest.raises(MeterError, match="sc must be a SparkContext but got 'local'"):
         ShuffleMeter("local")
     meter = ShuffleMeter(sc)
-    with pytest.raises(MeterError, match="has not been on; use it as a context manager"):
+    with pytest.raises(MeterError, match=r"was never started\. Use it as a context manager"):
         _ = meter.measured
-    with meter, pytest.raises(MeterError, match="is on already; make another one"), meter:
+    with meter, pytest.raises(MeterError, match=r"already running\. Create another one"), meter:
         pass
-    with meter:  # off, it may be used again
+    with meter:  # a stopped meter can be started again
         shuffled(sc, 10, 2, 2).count()
     assert meter.measured.total.tasks == 4
 
 
-def test_steps_of_a_training_are_told_apart(sc):
+def test_training_steps_are_measured_separately(sc):
     source = sc.parallelize(small.RATINGS, 3)
     sc.setLocalProperty("spark.job.description", "mine")
     with ShuffleMeter(sc) as meter:
         ALS.train(source, 2, 2, blocks=2, seed=5, exchange="shuffle", listeners=()).unpersist()
     steps = {step.step: step.done for step in meter.measured.steps}
     assert list(steps) == ["links", "start", "1 products", "1 users", "2 products", "2 users"]
-    # What one half-step writes the next one reads.
+    # Each half-step reads the bytes that the previous one wrote.
     chain = list(steps.values())[1:]
     for sender, receiver in pairwise(chain):
         assert sender.written == receiver.read > 0
@@ -101,7 +101,7 @@ def test_steps_of_a_training_are_told_apart(sc):
 
 # ------------------------------------------------------------------ event logs of other programs
 
-#: MLlib's ALS, with a task that fails once; Spark writes its log as the arguments say.
+#: MLlib's ALS, with a task that fails once; the arguments configure its event log.
 PROGRAM = """
 import json, os, sys
 from pyspark import SparkConf, SparkContext, TaskContext
@@ -129,32 +129,32 @@ sc.stop()
 
 
 @pytest.mark.long
-def test_the_log_of_a_program_that_knows_nothing_of_rddals(tmp_path):
+def test_event_log_of_a_program_without_rddals(tmp_path):
     options = [f"spark.eventLog.{setting}" for setting in ("compress=true", "rolling.enabled=true")]
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path), *options], capture_output=True, text=True
     )
-    assert ran.returncode == 0, ran.stderr
+    assert process.returncode == 0, process.stderr
     (log,) = tmp_path.iterdir()
     assert all(piece.suffix == ".zstd" for piece in log.glob("events_*"))
-    # Read by a process of its own, which has no Spark running.
+    # Read by another process, in which no Spark runs.
     code = "import json, sys; from rddals.measure import read_event_log as read; "
     code += "print(json.dumps(read(sys.argv[1]).document()))"
-    told = subprocess.run(
+    reader = subprocess.run(
         [sys.executable, "-c", code, str(log)], capture_output=True, text=True, check=True
     )
-    found = json.loads(told.stdout)
-    assert sum(stage["failed"]["tasks"] for stage in found["stages"]) == 1
-    half_steps = [s for s in found["stages"] if s["name"].startswith("flatMap at ALS.scala")]
+    document = json.loads(reader.stdout)
+    assert sum(stage["failed"]["tasks"] for stage in document["stages"]) == 1
+    half_steps = [s for s in document["stages"] if s["name"].startswith("flatMap at ALS.scala")]
     assert len(half_steps) == 4  # two iterations
-    # Each sends a record from every block to every block, and reads what the one before sent.
+    # Each sends a record from every block to every block, and reads those of the previous.
     assert {s["done"]["written_records"] for s in half_steps} == {4}
     for sender, receiver in pairwise(half_steps):
         assert sender["done"]["written"] == receiver["done"]["read_local"] > 0
-    assert all(stage["step"] is None for stage in found["stages"])
+    assert all(stage["step"] is None for stage in document["stages"])
 
 
-def test_a_damaged_log_is_told_of_and_the_jvm_left_running(sc, tmp_path):
+def test_damaged_log_raises_and_keeps_the_jvm(sc, tmp_path):
     (tmp_path / "log.zstd").write_bytes(b"no Zstandard at all")
     with pytest.raises(EventLogError, match="cannot be decompressed: it is damaged"):
         read_event_log(tmp_path / "log.zstd")

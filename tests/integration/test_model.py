@@ -28,7 +28,7 @@ HOW = {
 
 
 class Trained:
-    """A model, and what it must say: the dense product of its factors, in float64."""
+    """A model and its expected scores: the dense product of its factors in float64."""
 
     def __init__(self, model):
         self.model = model
@@ -68,20 +68,20 @@ def trained(request, module_sc, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one(module_sc):
-    """One trained model, where how it came about is no matter."""
+def shared(module_sc):
+    """A trained model for tests that do not depend on its settings."""
     ratings = module_sc.parallelize(small.RATINGS, 2)
     model = ALS.train(ratings, RANK, iterations=1, lambda_=0.1, seed=8, blocks=2)
     yield Trained(model)
     model.unpersist()
 
 
-def assert_ratings(found, users, products, scores):
-    assert [type(r) for r in found] == [Rating] * len(found)
-    assert all(list(map(type, r)) == [int, int, float] for r in found)
-    assert [r.user for r in found] == list(users)
-    assert [r.product for r in found] == list(products)
-    np.testing.assert_allclose([r.rating for r in found], scores, rtol=1e-9, atol=1e-12)
+def assert_ratings(result, users, products, scores):
+    assert [type(r) for r in result] == [Rating] * len(result)
+    assert all(list(map(type, r)) == [int, int, float] for r in result)
+    assert [r.user for r in result] == list(users)
+    assert [r.product for r in result] == list(products)
+    np.testing.assert_allclose([r.rating for r in result], scores, rtol=1e-9, atol=1e-12)
 
 
 # ------------------------------------------------------------------ every method
@@ -96,42 +96,42 @@ def test_predict(trained):
 
 def test_predict_all(trained, module_sc):
     pairs = [(u, p) for u in small.USERS for p in small.PRODUCTS]
-    found = sorted(trained.model.predictAll(module_sc.parallelize(pairs, 3)).collect())
-    assert_ratings(found, *zip(*pairs, strict=True), trained.dense.ravel())
+    result = sorted(trained.model.predictAll(module_sc.parallelize(pairs, 3)).collect())
+    assert_ratings(result, *zip(*pairs, strict=True), trained.dense.ravel())
 
 
 def test_recommend_products(trained):
     for u, num in [(0, 3), (2, N_PRODUCTS), (4, 99)]:
         products, scores = trained.best_products(u, num)
-        found = trained.model.recommendProducts(small.USERS[u], num)
-        assert_ratings(found, [small.USERS[u]] * len(products), products, scores)
+        result = trained.model.recommendProducts(small.USERS[u], num)
+        assert_ratings(result, [small.USERS[u]] * len(products), products, scores)
 
 
 def test_recommend_users(trained):
     for p, num in [(0, 3), (2, N_USERS), (4, 99)]:
         users, scores = trained.best_users(p, num)
-        found = trained.model.recommendUsers(small.PRODUCTS[p], num)
-        assert_ratings(found, users, [small.PRODUCTS[p]] * len(users), scores)
+        result = trained.model.recommendUsers(small.PRODUCTS[p], num)
+        assert_ratings(result, users, [small.PRODUCTS[p]] * len(users), scores)
 
 
 @pytest.mark.parametrize("num", [2, 99])
 def test_recommend_products_for_users(trained, num):
-    found = dict(trained.model.recommendProductsForUsers(num).collect())
-    assert sorted(found) == list(small.USERS)
+    result = dict(trained.model.recommendProductsForUsers(num).collect())
+    assert sorted(result) == list(small.USERS)
     for u, user in enumerate(small.USERS):
         products, scores = trained.best_products(u, num)
-        assert type(found[user]) is tuple
-        assert_ratings(found[user], [user] * len(products), products, scores)
+        assert type(result[user]) is tuple
+        assert_ratings(result[user], [user] * len(products), products, scores)
 
 
 @pytest.mark.parametrize("num", [2, 99])
 def test_recommend_users_for_products(trained, num):
-    found = dict(trained.model.recommendUsersForProducts(num).collect())
-    assert sorted(found) == list(small.PRODUCTS)
+    result = dict(trained.model.recommendUsersForProducts(num).collect())
+    assert sorted(result) == list(small.PRODUCTS)
     for p, product in enumerate(small.PRODUCTS):
         users, scores = trained.best_users(p, num)
-        assert type(found[product]) is tuple
-        assert_ratings(found[product], users, [product] * len(users), scores)
+        assert type(result[product]) is tuple
+        assert_ratings(result[product], users, [product] * len(users), scores)
 
 
 def test_features(trained):
@@ -139,11 +139,11 @@ def test_features(trained):
         (trained.model.userFeatures(), small.USERS, trained.X),
         (trained.model.productFeatures(), small.PRODUCTS, trained.Y),
     ):
-        found = dict(features.collect())
-        assert sorted(found) == list(ids)
-        assert {type(id_) for id_ in found} == {int}
-        assert {(type(row), row.typecode) for row in found.values()} == {(array, "d")}
-        np.testing.assert_array_equal([found[id_] for id_ in ids], rows)
+        result = dict(features.collect())
+        assert sorted(result) == list(ids)
+        assert {type(id_) for id_ in result} == {int}
+        assert {(type(row), row.typecode) for row in result.values()} == {(array, "d")}
+        np.testing.assert_array_equal([result[id_] for id_ in ids], rows)
 
 
 def test_features_are_placed_by_their_partitioner(trained):
@@ -152,13 +152,13 @@ def test_features_are_placed_by_their_partitioner(trained):
         (trained.model.productFeatures(), small.PRODUCTS, trained.Y),
     ):
         for place in (0, -1):
-            (found,) = features.lookup(ids[place])
-            assert found.tolist() == rows[place].tolist()
+            (result,) = features.lookup(ids[place])
+            assert result.tolist() == rows[place].tolist()
         assert features.lookup(1_000_003) == []
         partitions = features.glom().map(lambda pairs: [id_ for id_, _ in pairs]).collect()
         assert features.partitioner.numPartitions == len(partitions)
-        for number, held in enumerate(partitions):
-            assert [features.partitioner(id_) for id_ in held] == [number] * len(held)
+        for number, ids_held in enumerate(partitions):
+            assert [features.partitioner(id_) for id_ in ids_held] == [number] * len(ids_held)
 
 
 def test_rank(trained):
@@ -166,7 +166,7 @@ def test_rank(trained):
     assert trained.X.shape == (N_USERS, RANK)
 
 
-def test_saved_and_loaded_it_is_the_same_model(trained, module_sc, tmp_path):
+def test_saved_and_loaded_model_is_equal(trained, module_sc, tmp_path):
     path = str(tmp_path / "model")
     trained.model.save(module_sc, path)
     loaded = MatrixFactorizationModel.load(module_sc, path)
@@ -178,7 +178,7 @@ def test_saved_and_loaded_it_is_the_same_model(trained, module_sc, tmp_path):
     loaded.unpersist()
 
 
-# ------------------------------------------------------------------ lookups run where the id lives
+# ------------------------------------------------------------------ lookups
 
 
 @pytest.mark.parametrize(
@@ -201,14 +201,14 @@ def test_lookups_follow_any_partitioner(sc, partitioner):
     features = model.userFeatures()
     for user in small.USERS:
         assert features.partitioner(user) == partitioner.block_of([user])[0]
-    wanted = dict(features.collect())
-    assert features.lookup(-3) == [wanted[-3]]
+    expected = dict(features.collect())
+    assert features.lookup(-3) == [expected[-3]]
     assert model.predict(-3, 23) == pytest.approx(
-        float(np.dot(wanted[-3], model.productFeatures().lookup(23)[0]))
+        float(np.dot(expected[-3], model.productFeatures().lookup(23)[0]))
     )
 
 
-def test_an_id_that_the_partitioner_cannot_place_is_unknown(sc):
+def test_id_the_partitioner_cannot_place_is_unknown(sc):
     users, products = list(small.USERS), list(small.PRODUCTS)
     model = ALS.train(
         sc.parallelize(small.RATINGS, 2),
@@ -222,16 +222,16 @@ def test_an_id_that_the_partitioner_cannot_place_is_unknown(sc):
         with pytest.raises(UnknownIdError, match="999 not found"):
             model.predict(user, product)
     pairs = [(999, 23), (7, 23), (7, 999), (7, 10), (998, 998)]
-    found = model.predictAll(sc.parallelize(pairs, 2)).collect()
-    assert sorted(r.product for r in found) == [10, 23]
+    result = model.predictAll(sc.parallelize(pairs, 2)).collect()
+    assert sorted(r.product for r in result) == [10, 23]
 
 
 # ------------------------------------------------------------------ unknown ids
 
 
 @pytest.mark.parametrize("unknown", [0, -7, 2**31, 2**70])
-def test_unknown_ids_are_named(one, unknown):
-    model = one.model
+def test_unknown_ids_raise(shared, unknown):
+    model = shared.model
     for call, words in [
         (lambda: model.predict(unknown, 10), f"userId: {unknown} not found in the model"),
         (lambda: model.predict(7, unknown), f"productId: {unknown} not found in the model"),
@@ -242,23 +242,23 @@ def test_unknown_ids_are_named(one, unknown):
             call()
 
 
-def test_an_id_of_one_side_is_unknown_to_the_other(one):
+def test_ids_of_the_other_side_are_unknown(shared):
     with pytest.raises(UnknownIdError, match="userId: 90"):
-        one.model.recommendProducts(90, 1)
+        shared.model.recommendProducts(90, 1)
     with pytest.raises(UnknownIdError, match="productId: 7"):
-        one.model.recommendUsers(7, 1)
+        shared.model.recommendUsers(7, 1)
 
 
-def test_ids_of_numpy_s_types(one):
-    assert one.model.predict(np.int32(7), np.int64(23)) == one.model.predict(7, 23)
-    (first, *_) = one.model.recommendProducts(np.int64(7), np.int32(2))
+def test_numpy_ids(shared):
+    assert shared.model.predict(np.int32(7), np.int64(23)) == shared.model.predict(7, 23)
+    (first, *_) = shared.model.recommendProducts(np.int64(7), np.int32(2))
     assert type(first.user) is int
 
 
-# ------------------------------------------------------------------ how many
+# ------------------------------------------------------------------ number of recommendations
 
 
-def everybody(model):
+def recommend_calls(model):
     return [
         lambda num: model.recommendProducts(7, num),
         lambda num: model.recommendUsers(23, num),
@@ -267,8 +267,8 @@ def everybody(model):
     ]
 
 
-def test_none_at_all(one):
-    products, users, for_users, for_products = (call(0) for call in everybody(one.model))
+def test_zero_recommendations(shared):
+    products, users, for_users, for_products = (call(0) for call in recommend_calls(shared.model))
     assert products == users == []
     assert dict(for_users) == dict.fromkeys(small.USERS, ())
     assert dict(for_products) == dict.fromkeys(small.PRODUCTS, ())
@@ -277,8 +277,8 @@ def test_none_at_all(one):
 @pytest.mark.parametrize(
     "num", [-1, -(2**40), 2.5, "3", None, True, float("nan"), float("inf"), [2]]
 )
-def test_a_bad_number_is_refused_at_once(one, num):
-    for call in everybody(one.model):
+def test_invalid_num_raises(shared, num):
+    for call in recommend_calls(shared.model):
         with pytest.raises(SettingError, match="num must be a nonnegative integer but got"):
             call(num)
 
@@ -287,13 +287,13 @@ def test_a_bad_number_is_refused_at_once(one, num):
 
 
 @pytest.mark.parametrize("bad", [(7,), (7, 23, 1.0), 7, (7, "x"), (7, None), (7, 2**70)])
-def test_what_is_no_pair_is_named(one, sc, bad):
-    # The answer is lazy, so the error comes from a worker, by way of Spark.
+def test_invalid_pair_raises(shared, sc, bad):
+    # The result is lazy, so a worker raises the error.
     with pytest.raises(Exception, match=f"RatingTypeError: {re.escape(repr(bad))} is not a pair"):
-        one.model.predictAll(sc.parallelize([(7, 23), bad], 1)).collect()
+        shared.model.predictAll(sc.parallelize([(7, 23), bad], 1)).collect()
 
 
-def test_unknown_pairs_are_dropped_and_duplicates_kept(one, sc):
+def test_predict_all_drops_unknown_pairs(shared, sc):
     pairs = [
         (7, 23),
         (7, 23),
@@ -305,51 +305,53 @@ def test_unknown_pairs_are_dropped_and_duplicates_kept(one, sc):
         (-(2**40), 10),
         (7, 23),
     ]
-    found = sorted(one.model.predictAll(sc.parallelize(pairs, 4)).collect())
+    result = sorted(shared.model.predictAll(sc.parallelize(pairs, 4)).collect())
     u, p = small.USERS.index, small.PRODUCTS.index
-    scores = [one.dense[u(2), p(90)]] + [one.dense[u(7), p(23)]] * 3
-    assert_ratings(found, [2, 7, 7, 7], [90, 23, 23, 23], scores)
+    scores = [shared.dense[u(2), p(90)]] + [shared.dense[u(7), p(23)]] * 3
+    assert_ratings(result, [2, 7, 7, 7], [90, 23, 23, 23], scores)
 
 
-def test_no_pairs_no_predictions(one, sc):
-    assert one.model.predictAll(sc.parallelize([], 3)).collect() == []
-    assert one.model.predictAll(sc.emptyRDD()).collect() == []
-    assert one.model.predictAll(sc.parallelize([(0, 0)], 1)).collect() == []
+def test_predict_all_of_no_pairs(shared, sc):
+    assert shared.model.predictAll(sc.parallelize([], 3)).collect() == []
+    assert shared.model.predictAll(sc.emptyRDD()).collect() == []
+    assert shared.model.predictAll(sc.parallelize([(0, 0)], 1)).collect() == []
 
 
-def test_pairs_of_other_kinds(one, sc):
+def test_pairs_of_other_types(shared, sc):
     pairs = [[7, 23], (np.int64(7), np.int32(23)), ("7", "23"), np.array([7, 23])]
-    found = one.model.predictAll(sc.parallelize(pairs, 2)).collect()
-    assert {r.rating for r in found} == {one.model.predict(7, 23)}
-    assert len(found) == 4
+    result = shared.model.predictAll(sc.parallelize(pairs, 2)).collect()
+    assert {r.rating for r in result} == {shared.model.predict(7, 23)}
+    assert len(result) == 4
 
 
-def test_predictions_agree_to_the_last_bit(one, sc):
+def test_predictions_are_bitwise_equal(shared, sc):
     # A score must not depend on which method computed it.
     predicted = {
         (r.user, r.product): r.rating
-        for r in one.model.predictAll(sc.parallelize([(7, p) for p in small.PRODUCTS], 2)).collect()
+        for r in shared.model.predictAll(
+            sc.parallelize([(7, p) for p in small.PRODUCTS], 2)
+        ).collect()
     }
-    for r in one.model.recommendProducts(7, N_PRODUCTS):
-        assert r.rating == predicted[r.user, r.product] == one.model.predict(r.user, r.product)
+    for r in shared.model.recommendProducts(7, N_PRODUCTS):
+        assert r.rating == predicted[r.user, r.product] == shared.model.predict(r.user, r.product)
 
 
 @pytest.mark.parametrize("bad", [(7,), (7, 23, 1.0), 7, {7, 23}, {7: 23, 8: 23}, None])
-def test_the_first_pair_is_looked_at_in_the_call(one, sc, bad):
+def test_first_pair_is_checked_at_once(shared, sc, bad):
     with pytest.raises(AssertionError, match="user_product should be RDD of"):
-        one.model.predictAll(sc.parallelize([bad, (7, 23)], 1))
+        shared.model.predictAll(sc.parallelize([bad, (7, 23)], 1))
 
 
 @pytest.mark.parametrize("pairs", [[(7, 23)], (7, 23), None, "pairs"])
-def test_pairs_come_in_an_rdd(one, pairs):
+def test_pairs_must_be_an_rdd(shared, pairs):
     with pytest.raises(AssertionError, match="user_product should be RDD of"):
-        one.model.predictAll(pairs)
+        shared.model.predictAll(pairs)
 
 
-# ------------------------------------------------------------------ the end of a model
+# ------------------------------------------------------------------ released models
 
 
-def test_a_released_model_says_so(sc, tmp_path):
+def test_released_model_raises(sc, tmp_path):
     model = ALS.train(sc.parallelize(small.RATINGS, 2), RANK, iterations=1, seed=8)
     model.unpersist()
     model.unpersist()

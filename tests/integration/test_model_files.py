@@ -1,4 +1,4 @@
-"""MLlib's model files, written and read: beside MLlib, and where files are foreign or broken."""
+"""MLlib's model files: exchange with MLlib, and foreign or damaged files."""
 
 import json
 import shutil
@@ -23,52 +23,53 @@ def model(_spark):
 
 @pytest.fixture(scope="module")
 def saved(model, _spark, tmp_path_factory):
-    """A saved model, to be copied."""
+    """A saved model that tests copy."""
     path = tmp_path_factory.mktemp("saved") / "model"
     model.save(_spark, str(path))
     return path
 
 
-# ------------------------------------------------------------------ beside MLlib
+# ------------------------------------------------------------------ exchange with MLlib
 
 
-def test_mllib_loads_ours(model, sc, tmp_path):
+def test_mllib_loads_rddals_models(model, sc, tmp_path):
     path = str(tmp_path / "model")
     model.save(sc, path)
-    theirs = MLlibModel.load(sc, path)
-    assert theirs.rank == RANK
-    assert theirs.predict(7, 23) == pytest.approx(model.predict(7, 23), rel=1e-12)
-    ours = model.recommendProducts(-3, 4)
-    assert [r.product for r in theirs.recommendProducts(-3, 4)] == [r.product for r in ours]
-    assert {u: row.tolist() for u, row in theirs.userFeatures().collect()} == {
+    mllib_model = MLlibModel.load(sc, path)
+    assert mllib_model.rank == RANK
+    assert mllib_model.predict(7, 23) == pytest.approx(model.predict(7, 23), rel=1e-12)
+    best = model.recommendProducts(-3, 4)
+    assert [r.product for r in mllib_model.recommendProducts(-3, 4)] == [r.product for r in best]
+    assert {u: row.tolist() for u, row in mllib_model.userFeatures().collect()} == {
         u: row.tolist() for u, row in model.userFeatures().collect()
     }
 
 
-def test_we_load_mllib_s(sc, tmp_path):
+def test_rddals_loads_mllib_models(sc, tmp_path):
     path = str(tmp_path / "model")
-    theirs = MLlibALS.train(sc.parallelize(small.RATINGS, 2), RANK, 2, lambda_=0.1, seed=8)
-    theirs.save(sc, path)
-    ours = MatrixFactorizationModel.load(sc, path)
-    assert ours.rank == RANK
-    assert type(ours.rank) is int
+    mllib_model = MLlibALS.train(sc.parallelize(small.RATINGS, 2), RANK, 2, lambda_=0.1, seed=8)
+    mllib_model.save(sc, path)
+    rddals_model = MatrixFactorizationModel.load(sc, path)
+    assert rddals_model.rank == RANK
+    assert type(rddals_model.rank) is int
     pairs = sc.parallelize([(u, p) for u in small.USERS for p in small.PRODUCTS], 2)
-    wanted, found = (
-        sorted(tuple(r) for r in model.predictAll(pairs).collect()) for model in (theirs, ours)
+    expected, actual = (
+        sorted(tuple(r) for r in model.predictAll(pairs).collect())
+        for model in (mllib_model, rddals_model)
     )
-    assert [r[:2] for r in found] == [r[:2] for r in wanted]
-    np.testing.assert_allclose([r[2] for r in found], [r[2] for r in wanted], rtol=1e-6)
-    for theirs_best, ours_best in [
-        (theirs.recommendUsers(23, 3), ours.recommendUsers(23, 3)),
-        (theirs.recommendProducts(2, 3), ours.recommendProducts(2, 3)),
+    assert [r[:2] for r in actual] == [r[:2] for r in expected]
+    np.testing.assert_allclose([r[2] for r in actual], [r[2] for r in expected], rtol=1e-6)
+    for mllib_best, rddals_best in [
+        (mllib_model.recommendUsers(23, 3), rddals_model.recommendUsers(23, 3)),
+        (mllib_model.recommendProducts(2, 3), rddals_model.recommendProducts(2, 3)),
     ]:
-        assert [r[:2] for r in ours_best] == [r[:2] for r in theirs_best]
+        assert [r[:2] for r in rddals_best] == [r[:2] for r in mllib_best]
 
 
 # ------------------------------------------------------------------ bad paths and foreign files
 
 
-def test_a_model_is_not_saved_over_another(model, sc, tmp_path):
+def test_save_does_not_overwrite_a_model(model, sc, tmp_path):
     path = str(tmp_path / "model")
     model.save(sc, path)
     with pytest.raises(ModelExistsError, match="metadata already: save elsewhere"):
@@ -77,7 +78,7 @@ def test_a_model_is_not_saved_over_another(model, sc, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a,b", "model*", "is it", "{a}", "[a]", "a?", "back\\slash"])
-def test_a_model_is_saved_only_where_it_is_found_again(model, sc, tmp_path, name):
+def test_save_rejects_paths_that_cannot_be_loaded(model, sc, tmp_path, name):
     path = str(tmp_path / name)
     if name == "is it":
         model.save(sc, path)
@@ -89,16 +90,16 @@ def test_a_model_is_saved_only_where_it_is_found_again(model, sc, tmp_path, name
 
 
 @pytest.mark.parametrize("name", ["is it", "[1]", "a%20b"])
-def test_mllib_quotes_paths_and_its_models_are_found(ratings, sc, tmp_path, name):
-    theirs = MLlibALS.train(sc.parallelize(ratings, 2), RANK, 1, seed=1)
+def test_models_at_paths_quoted_by_mllib_load(ratings, sc, tmp_path, name):
+    mllib_model = MLlibALS.train(sc.parallelize(ratings, 2), RANK, 1, seed=1)
     path = str(tmp_path / name)
-    theirs.save(sc, path)
+    mllib_model.save(sc, path)
     assert not (tmp_path / name / "metadata").exists()
-    ours = MatrixFactorizationModel.load(sc, path)
-    assert ours.predict(2, 23) == pytest.approx(theirs.predict(2, 23), rel=1e-6)
+    rddals_model = MatrixFactorizationModel.load(sc, path)
+    assert rddals_model.predict(2, 23) == pytest.approx(mllib_model.predict(2, 23), rel=1e-6)
 
 
-def test_what_cannot_be_written_is_told_of(model, sc, tmp_path):
+def test_unwritable_path_raises(model, sc, tmp_path):
     (tmp_path / "file").touch()
     for path, words in (
         (str(tmp_path / "file" / "model"), "file"),
@@ -110,7 +111,7 @@ def test_what_cannot_be_written_is_told_of(model, sc, tmp_path):
             model.save(sc, path)
 
 
-def test_mllib_s_words_for_bad_arguments(model, sc):
+def test_argument_errors_match_mllib(model, sc):
     for call in (model.save, MatrixFactorizationModel.load):
         with pytest.raises(TypeError, match="sc should be a SparkContext, got type <class 'str'>"):
             call("sc", "path")
@@ -131,7 +132,7 @@ def write_metadata(path, text):
     return str(path)
 
 
-def test_nothing_at_the_path(sc, tmp_path):
+def test_missing_path_raises(sc, tmp_path):
     path = str(tmp_path / "nowhere")
     with pytest.raises(ModelFormatError, match="nowhere holds no model"):
         MatrixFactorizationModel.load(sc, path)
@@ -155,13 +156,13 @@ def test_nothing_at_the_path(sc, tmp_path):
         (json.dumps(METADATA), "data/user"),  # metadata, and nothing else
     ],
 )
-def test_foreign_metadata_is_refused(sc, tmp_path, text, words):
+def test_foreign_metadata_raises(sc, tmp_path, text, words):
     path = write_metadata(tmp_path / "model", text)
     with pytest.raises(ModelFormatError, match=words):
         MatrixFactorizationModel.load(sc, path)
 
 
-def test_metadata_may_say_more(model, sc, tmp_path):
+def test_extra_metadata_is_ignored(model, sc, tmp_path):
     path = tmp_path / "model"
     model.save(sc, str(path))
     (part,) = (p for p in (path / "metadata").glob("part-*") if p.stat().st_size)
@@ -171,7 +172,7 @@ def test_metadata_may_say_more(model, sc, tmp_path):
     assert MatrixFactorizationModel.load(sc, str(path)).rank == RANK
 
 
-def test_foreign_columns_are_refused(sc, spark, tmp_path):
+def test_foreign_columns_raise(sc, spark, tmp_path):
     path = write_metadata(tmp_path / "model", json.dumps(METADATA))
     for side in ("user", "product"):
         spark.createDataFrame([(1, [0.5])], ["key", "row"]).write.parquet(f"{path}/data/{side}")
@@ -179,7 +180,7 @@ def test_foreign_columns_are_refused(sc, spark, tmp_path):
         MatrixFactorizationModel.load(sc, path)
 
 
-def test_a_rank_that_the_features_do_not_have_is_refused(model, sc, tmp_path):
+def test_wrong_rank_in_metadata_raises(model, sc, tmp_path):
     path = tmp_path / "model"
     model.save(sc, str(path))
     for file in (path / "metadata").iterdir():
@@ -194,23 +195,23 @@ def rewrite(session, path, side, rows, columns="id int, features array<double>")
     session.createDataFrame(rows, columns).write.mode("overwrite").parquet(f"{path}/data/{side}")
 
 
-SOUND = [(1, [0.1, 0.2, 0.3]), (2, [1.0, 2.0, 3.0])]
+VALID_ROWS = [(1, [0.1, 0.2, 0.3]), (2, [1.0, 2.0, 3.0])]
 
 
 @pytest.mark.parametrize(
     ("rows", "columns", "words"),
     [
-        ([*SOUND, (5, [1.0, float("nan"), 1.0])], None, "data/product holds 1 rows .*: id 5"),
-        ([*SOUND, (5, [1.0, None, 1.0])], None, "no finite 32-bit floats: id 5"),
-        ([*SOUND, (5, [1.0, 1e200, 1.0])], None, "no finite 32-bit floats: id 5"),
-        ([*SOUND, (5, None)], None, "no finite 32-bit floats: id 5"),
-        ([*SOUND, (None, [1.0, 2.0, 3.0])], None, "1 rows without an id"),
-        ([*SOUND, (2, [9.0, 9.0, 9.0])], None, "data/product holds 1 ids more than once"),
+        ([*VALID_ROWS, (5, [1.0, float("nan"), 1.0])], None, "data/product holds 1 rows .*: id 5"),
+        ([*VALID_ROWS, (5, [1.0, None, 1.0])], None, "not finite 32-bit floats: id 5"),
+        ([*VALID_ROWS, (5, [1.0, 1e200, 1.0])], None, "not finite 32-bit floats: id 5"),
+        ([*VALID_ROWS, (5, None)], None, "not finite 32-bit floats: id 5"),
+        ([*VALID_ROWS, (None, [1.0, 2.0, 3.0])], None, "1 rows without an id"),
+        ([*VALID_ROWS, (2, [9.0, 9.0, 9.0])], None, "data/product holds 1 ids more than once"),
         ([(2**40, [1.0, 2.0, 3.0])], "id long, features array<double>", "id of type bigint"),
         ([(1, "1 2 3")], "id int, features string", "features of type string"),
     ],
 )
-def test_factors_that_cannot_be_used_are_refused(sc, spark, saved, tmp_path, rows, columns, words):
+def test_invalid_factors_raise(sc, spark, saved, tmp_path, rows, columns, words):
     path = shutil.copytree(saved, tmp_path / "model")
     rewrite(spark, path, "product", rows, *filter(None, [columns]))
     before = set(sc._jsc.getPersistentRDDs())
@@ -219,7 +220,7 @@ def test_factors_that_cannot_be_used_are_refused(sc, spark, saved, tmp_path, row
     assert set(sc._jsc.getPersistentRDDs()) == before
 
 
-def test_a_damaged_file_is_refused(sc, saved, tmp_path):
+def test_damaged_file_raises(sc, saved, tmp_path):
     path = shutil.copytree(saved, tmp_path / "model")
     for checksum in (path / "data/user").glob(".*.crc"):
         checksum.unlink()
@@ -229,14 +230,14 @@ def test_a_damaged_file_is_refused(sc, saved, tmp_path):
         MatrixFactorizationModel.load(sc, str(path))
 
 
-def test_half_a_model_is_not_added_to(model, sc, tmp_path):
+def test_save_into_a_partial_model_raises(model, sc, tmp_path):
     (tmp_path / "model/data/product").mkdir(parents=True)
     with pytest.raises(ModelExistsError, match="model/data/product already"):
         model.save(sc, str(tmp_path / "model"))
     assert not (tmp_path / "model/metadata").exists()
 
 
-def test_an_empty_path_is_refused(model, sc):
+def test_empty_path_raises(model, sc):
     for call in (model.save, MatrixFactorizationModel.load):
         with pytest.raises(SettingError, match="path is empty"):
             call(sc, "")

@@ -1,4 +1,4 @@
-"""Ratings that change when they are computed again: an error, never a model."""
+"""Ratings that change when they are recomputed raise an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OWN = dict(blocks=2, seed=5, lambda_=0.1)
 
 
 def changing_stars(sc, small_matrix):
-    """The small matrix with other ratings whenever it is computed."""
+    """Return the small matrix with new random ratings at every computation."""
 
     def computed(rows):
         rng = np.random.default_rng(int.from_bytes(os.urandom(8), "big"))
@@ -25,7 +25,7 @@ def changing_stars(sc, small_matrix):
 
 
 def changing_rows(sc, small_matrix, log):
-    """The small matrix, short of one rating more every time it is computed."""
+    """Return the small matrix with one rating fewer at every computation."""
 
     def computed(partition, rows):
         rows = list(rows)
@@ -38,16 +38,16 @@ def changing_rows(sc, small_matrix, log):
 
 
 def shuffles(local_dir):
-    """Ids of the shuffles that have files."""
+    """Return the ids of the shuffles that have files."""
     names = (path.name for path in local_dir.rglob("shuffle_*"))
     return {int(re.match(r"shuffle_(\d+)_", name)[1]) for name in names}
 
 
-def lose(sc, local_dir, *, shuffle):
-    """A listener that loses the cached links and, if so asked, what they were built from.
+def drop_links(sc, local_dir, *, shuffle):
+    """Return a listener that drops the cached links and, on request, their shuffle.
 
-    The shuffle is given up through Spark. Were its files merely deleted, a local Spark would
-    take its only executor for lost, and never find it again.
+    Spark itself removes the shuffle: if only its files were deleted, a local Spark would give up
+    its only executor.
     """
     before = shuffles(local_dir)
 
@@ -57,44 +57,42 @@ def lose(sc, local_dir, *, shuffle):
         for rdd in dict(sc._jsc.getPersistentRDDs()).values():
             rdd.unpersist(True)
         if shuffle:
-            lost = shuffles(local_dir) - before
-            assert lost
-            for id_ in lost:
+            removed = shuffles(local_dir) - before
+            assert removed
+            for id_ in removed:
                 sc._jsc.sc().cleaner().get().doCleanupShuffle(id_, True)
 
     return listener
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-def test_links_that_cannot_be_rebuilt_are_an_error(
-    sc, small_matrix, local_dir, footprint, exchange
-):
+def test_changed_ratings_raise(sc, small_matrix, local_dir, footprint, exchange):
     ratings = changing_stars(sc, small_matrix)
-    listener = lose(sc, local_dir, shuffle=True)
+    listener = drop_links(sc, local_dir, shuffle=True)
     with pytest.raises(InconsistentRatingsError, match="Persist"):
         ALS.train(ratings, 2, 1, exchange=exchange, listeners=[listener], **OWN)
-    assert not footprint.left()
+    assert not footprint.remaining()
 
 
-def test_so_are_ratings_that_are_gone(sc, small_matrix, local_dir, tmp_path):
+def test_missing_ratings_raise(sc, small_matrix, local_dir, tmp_path):
     ratings = changing_rows(sc, small_matrix, tmp_path)
-    listener = lose(sc, local_dir, shuffle=True)
+    listener = drop_links(sc, local_dir, shuffle=True)
     with pytest.raises(InconsistentRatingsError, match="Persist"):
         ALS.train(ratings, 2, 1, exchange="shuffle", listeners=[listener], **OWN)
 
 
-def test_the_same_ratings_again_are_none(sc, small_matrix, local_dir):
+def test_unchanged_ratings_rebuild_the_links(sc, small_matrix, local_dir):
     ratings = sc.parallelize(small_matrix, 2)
     expected = ALS.train(ratings, 2, 1, listeners=(), exchange="shuffle", **OWN).history
-    listener = lose(sc, local_dir, shuffle=True)
+    listener = drop_links(sc, local_dir, shuffle=True)
     model = ALS.train(ratings, 2, 1, listeners=[listener], exchange="shuffle", **OWN)
     assert [done.loss for done in model.history] == [done.loss for done in expected]
 
 
-def test_links_are_rebuilt_from_the_ratings_as_they_were(sc, small_matrix, local_dir):
-    """As long as the shuffle is there, the changing source is not asked again."""
+def test_links_are_rebuilt_from_shuffle_files(sc, small_matrix, local_dir):
+    """While the shuffle exists, the changing source is not read again."""
     ratings = changing_stars(sc, small_matrix)
-    listener = lose(sc, local_dir, shuffle=False)
+    listener = drop_links(sc, local_dir, shuffle=False)
     model = ALS.train(ratings, 2, 2, listeners=[listener], exchange="shuffle", **OWN)
     losses = [done.loss for done in model.history]
     assert losses == sorted(losses, reverse=True)

@@ -1,8 +1,8 @@
-"""Models as good as MLlib's: on the same split, with the same settings.
+"""Models are as good as MLlib's on the same split and settings.
 
-On the few ratings that PySpark carries, the starting factors alone move the held-out RMSE by
-several hundredths. There both trainings start from the same factors, those MLlib has after no
-iteration, and no luck is left in the comparison. On MovieLens 100K each starts from its own.
+On PySpark's small sample the initial factors alone move the held-out RMSE by several hundredths.
+There both trainings start from the same factors, those of MLlib after no iterations. On MovieLens
+100K each starts from its own.
 """
 
 import os
@@ -24,7 +24,7 @@ RANK, ITERATIONS = 10, 10
 
 
 def trained(als, ratings, kind, iterations=ITERATIONS, **settings):
-    """A model by either library; what both take they take alike."""
+    """Train a model with either library and equal settings."""
     if kind == "implicit":
         return als.trainImplicit(ratings, RANK, iterations, lambda_=0.1, alpha=1.0, **settings)
     nonnegative = kind == "nonnegative"
@@ -32,7 +32,7 @@ def trained(als, ratings, kind, iterations=ITERATIONS, **settings):
 
 
 class Split:
-    """Ratings by their positions among the ids, four fifths to train on."""
+    """Ratings by their positions among the ids; four fifths are for training."""
 
     def __init__(self, table):
         users, products, self.ratings = table.T
@@ -51,7 +51,7 @@ class Split:
         return rdd
 
     def predictions(self, model):
-        """Of every product for every user; NaN where the training split does not know one."""
+        """Return the predictions of all pairs; NaN for ids without training ratings."""
         sides = []
         for ids, features in (
             (self.users, model.userFeatures()),
@@ -69,7 +69,7 @@ class Split:
         return float(np.sqrt(np.nanmean(errors**2)))
 
     def mean_rank(self, model):
-        """Where held-out products stand among those not seen in training: 0 first, 1 last."""
+        """Return the mean rank of held-out products among unseen ones: 0 is first, 1 last."""
         scores = self.predictions(model)
         scores[tuple(self.positions[:, self.train])] = np.nan
         ranks = []
@@ -79,7 +79,7 @@ class Split:
                 ranks.append(np.sum(others > scores[u, p]) / (len(others) - 1))
         return float(np.mean(ranks))
 
-    def figure(self, model, kind):
+    def quality(self, model, kind):
         return self.mean_rank(model) if kind == "implicit" else self.rmse(model)
 
 
@@ -89,18 +89,22 @@ def sample():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_from_the_same_start_the_model_is_mllib_s(sc, tmp_path, kind):
+def test_equal_start_gives_mllibs_model(sc, tmp_path, kind):
     split = sample()
     ratings = split.training_rdd(sc)
     trained(MLlibALS, ratings, kind, 0, blocks=2, seed=3).save(sc, str(tmp_path / "start"))
     start = MatrixFactorizationModel.load(sc, str(tmp_path / "start"))
-    theirs = trained(MLlibALS, ratings, kind, blocks=2, seed=3)
-    ours = trained(ALS, ratings, kind, blocks=2, initialModel=start)
-    assert split.figure(ours, kind) == pytest.approx(split.figure(theirs, kind), abs=0.001)
-    np.testing.assert_allclose(split.predictions(ours), split.predictions(theirs), atol=0.02)
+    mllib_model = trained(MLlibALS, ratings, kind, blocks=2, seed=3)
+    rddals_model = trained(ALS, ratings, kind, blocks=2, initialModel=start)
+    assert split.quality(rddals_model, kind) == pytest.approx(
+        split.quality(mllib_model, kind), abs=0.001
+    )
+    np.testing.assert_allclose(
+        split.predictions(rddals_model), split.predictions(mllib_model), atol=0.02
+    )
 
 
-def test_the_figures_tell_a_good_model_from_a_poor_one(sc):
+def test_quality_measures_detect_an_untrained_model(sc):
     # An untrained model must fail the comparisons that the trained ones pass.
     split = sample()
     untrained = trained(ALS, split.training_rdd(sc), "explicit", 0, seed=1)
@@ -113,11 +117,11 @@ def test_the_figures_tell_a_good_model_from_a_poor_one(sc):
 def test_movielens_100k(sc, kind):
     split = movielens()
     ratings = split.training_rdd(sc)
-    theirs = split.figure(trained(MLlibALS, ratings, kind, seed=1), kind)
-    ours = split.figure(trained(ALS, ratings, kind, seed=1), kind)
-    print(f"{kind}: ours {ours:.4f}, MLlib's {theirs:.4f}")
-    assert ours == pytest.approx(theirs, abs=0.01)
-    assert ours < (0.2 if kind == "implicit" else 0.96)
+    mllib_value = split.quality(trained(MLlibALS, ratings, kind, seed=1), kind)
+    rddals_value = split.quality(trained(ALS, ratings, kind, seed=1), kind)
+    print(f"{kind}: rddals {rddals_value:.4f}, MLlib {mllib_value:.4f}")
+    assert rddals_value == pytest.approx(mllib_value, abs=0.01)
+    assert rddals_value < (0.2 if kind == "implicit" else 0.96)
 
 
 @cache

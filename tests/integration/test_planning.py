@@ -1,4 +1,4 @@
-"""Plans: against trainings that are measured, and what cannot be planned."""
+"""Plans against measured trainings, and errors."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from rddals import (
     RatingError,
     RatingTypeError,
     SettingError,
-    counting,
 )
 from rddals.measure import ShuffleMeter
+from rddals.planning import statistics
 from rddals.planning.forecast import Load
 from rddals.planning.statistics import cores
 
@@ -27,7 +27,7 @@ RANK = 10
 
 
 def skewed(users, products, count, seed=3):
-    """Ratings as batches; a few products have most of them."""
+    """Return a batch of ratings; a few products have most of them."""
     rng = np.random.default_rng(seed)
     return (
         rng.integers(0, users, count).astype(np.int32),
@@ -56,12 +56,12 @@ def plan(source):
 @pytest.mark.parametrize(
     ("partitioner", "blocks"), [("hash", 4), ("hash", 8), ("hash", 32), ("locality", 8)]
 )
-def test_a_shuffle_moves_what_is_planned_to_the_byte(sc, source, plan, blocks, partitioner):
-    told = []
+def test_shuffle_moves_exactly_the_planned_bytes(sc, source, plan, blocks, partitioner):
+    events = []
     with ShuffleMeter(sc) as meter:
         ALS.train(
             source, RANK, 1, 0.1, blocks, seed=1, exchange="shuffle",
-            userPartitioner=partitioner, productPartitioner=partitioner, listeners=[told.append],
+            userPartitioner=partitioner, productPartitioner=partitioner, listeners=[events.append],
         ).unpersist()  # fmt: skip
     (planned,) = [
         p for p in plan.placements if (p.partitioner, p.blocks[0]) == (partitioner, blocks)
@@ -74,7 +74,7 @@ def test_a_shuffle_moves_what_is_planned_to_the_byte(sc, source, plan, blocks, p
     ):
         assert received.read == half_step.least_bytes == half_step.most_bytes
         assert received.read_records == half_step.records
-    links = next(event for event in told if isinstance(event, LinksBuilt))
+    links = next(event for event in events if isinstance(event, LinksBuilt))
     assert (plan.ratings, plan.users, plan.products) == (
         links.ratings, links.users, links.products,
     )  # fmt: skip
@@ -85,7 +85,7 @@ def test_a_shuffle_moves_what_is_planned_to_the_byte(sc, source, plan, blocks, p
         )
 
 
-def test_a_join_moves_what_its_bounds_say(sc, source, plan):
+def test_join_stays_within_its_planned_bounds(sc, source, plan):
     blocks = 8
     with ShuffleMeter(sc) as meter:
         ALS.train(source, RANK, 1, 0.1, blocks, seed=1, exchange="join", listeners=()).unpersist()
@@ -98,31 +98,31 @@ def test_a_join_moves_what_its_bounds_say(sc, source, plan):
         assert received.read_records == half_step.records
 
 
-def test_the_choice_is_that_of_a_training(sc, source, plan):
-    told = []
-    ALS.train(source, RANK, 0, 0.1, 8, listeners=[told.append]).unpersist()
+def test_planned_choice_is_that_of_training(sc, source, plan):
+    events = []
+    ALS.train(source, RANK, 0, 0.1, 8, listeners=[events.append]).unpersist()
     planned = next(p for p in plan.placements if (p.partitioner, p.blocks[0]) == ("hash", 8))
-    assert told[0].exchange == planned.choice
+    assert events[0].exchange == planned.choice
 
 
-def test_a_plan_reads_the_ratings_once_and_leaves_nothing(sc, small_matrix, footprint, tmp_path):
+def test_plan_reads_ratings_once_and_releases_everything(sc, small_matrix, footprint, tmp_path):
     folder = tmp_path / "read"
     folder.mkdir()
 
-    def noted(partition, rows):
+    def logged(partition, rows):
         (folder / f"{partition} {time.time_ns()}").touch()
         return rows
 
-    source = sc.parallelize(small_matrix, 3).mapPartitionsWithIndex(noted)
+    source = sc.parallelize(small_matrix, 3).mapPartitionsWithIndex(logged)
     rddals.plan(source, 2, partitioners=("range", "balanced", "locality"), blocks=(1, 2, 3))
     assert sorted(path.name[0] for path in folder.iterdir()) == ["0", "1", "2"]
-    assert not footprint.left("persisted RDD", "shuffle file", "broadcast file", "thread")
+    assert not footprint.remaining("persisted RDD", "shuffle file", "broadcast file", "thread")
 
 
-def test_the_small_matrix_by_hand(sc, small_matrix):
-    # Even products are rated by five users, odd ones by six (tests/unit/test_plan.py).
-    found = rddals.plan(sc.parallelize(small_matrix, 2), 3, blocks=2, executors=4)
-    (placement,) = found.placements
+def test_small_matrix(sc, small_matrix):
+    # Even products are rated by five users, odd ones by six (tests/unit/test_choice.py).
+    result = rddals.plan(sc.parallelize(small_matrix, 2), 3, blocks=2, executors=4)
+    (placement,) = result.placements
     users_send = {name: steps[0] for name, steps in placement.half_steps.items()}
     assert {name: step.payload for name, step in users_send.items()} == {
         "shuffle": 11 * 12,
@@ -133,28 +133,28 @@ def test_the_small_matrix_by_hand(sc, small_matrix):
     assert users_send["shuffle"].replication == pytest.approx(11 / 7)
     assert placement.products.rows == Load(mean=5.5, most=6.0)
     assert placement.products.ratings.mean == 21 / 2
-    assert (found.rank, found.ratings, found.users, found.products) == (3, 21, 7, 8)
+    assert (result.rank, result.ratings, result.users, result.products) == (3, 21, 7, 8)
     assert placement.bytes_per_iteration("broadcast") == (7 + 8) * 12 * 5
-    assert found.document()["placements"][0]["blocks"] == (2, 2)
+    assert result.document()["placements"][0]["blocks"] == (2, 2)
 
 
-def test_held_ratings_are_planned_as_those_of_an_rdd(sc):
+def test_rating_block_is_planned_like_an_rdd(sc):
     block = RatingBlock(*skewed(90, 30, 2_000))
-    asked = {"partitioners": ("hash", "range", "balanced", "locality"), "blocks": (3, 8)}
-    held = rddals.plan(block, 4, **asked, duplicates="last")
-    spread = rddals.plan(sc.parallelize([block], 1), 4, **asked, duplicates="last")
-    assert (held.ratings, held.users, held.products) == (
-        spread.ratings, spread.users, spread.products,
+    options = {"partitioners": ("hash", "range", "balanced", "locality"), "blocks": (3, 8)}
+    block_plan = rddals.plan(block, 4, **options, duplicates="last")
+    rdd_plan = rddals.plan(sc.parallelize([block], 1), 4, **options, duplicates="last")
+    assert (block_plan.ratings, block_plan.users, block_plan.products) == (
+        rdd_plan.ratings, rdd_plan.users, rdd_plan.products,
     )  # fmt: skip
-    assert held.executors == spread.executors == 1
-    for here, there in zip(held.placements, spread.placements, strict=True):
-        assert here.half_steps == there.half_steps
-        assert (here.partitioner, here.blocks, here.choice.exchange) == (
-            there.partitioner, there.blocks, there.choice.exchange,
+    assert block_plan.executors == rdd_plan.executors == 1
+    for own, other in zip(block_plan.placements, rdd_plan.placements, strict=True):
+        assert own.half_steps == other.half_steps
+        assert (own.partitioner, own.blocks, own.choice.exchange) == (
+            other.partitioner, other.blocks, other.choice.exchange,
         )  # fmt: skip
         for sender in ("users", "products"):
-            assert (here.rows_between(sender) == there.rows_between(sender)).all()
-            assert getattr(here, sender).ratings == getattr(there, sender).ratings
+            assert (own.rows_between(sender) == other.rows_between(sender)).all()
+            assert getattr(own, sender).ratings == getattr(other, sender).ratings
     assert rddals.plan(block, 4).placements[0].blocks == (cores(), cores())
     assert cores() == sc._jvm.java.lang.Runtime.getRuntime().availableProcessors()
 
@@ -163,29 +163,29 @@ def test_held_ratings_are_planned_as_those_of_an_rdd(sc):
     ("quota", "count"),
     [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("1 100000", 1), (None, 8)],
 )
-def test_cores_are_those_that_a_control_group_allows(tmp_path, monkeypatch, quota, count):
+def test_cores_respect_the_cgroup_quota(tmp_path, monkeypatch, quota, count):
     path = tmp_path / "cpu.max"
     if quota is not None:
         path.write_text(f"{quota}\n")
-    monkeypatch.setattr(counting, "CPU_QUOTA", path)
+    monkeypatch.setattr(statistics, "CPU_QUOTA", path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     assert cores() == count
 
 
-def test_sides_may_be_placed_differently(sc, small_matrix):
+def test_sides_with_different_partitioners(sc, small_matrix):
     source = sc.parallelize(small_matrix, 2)
     pair = (HashPartitioner(3), RangePartitioner([20, 50]))
 
     def parity(id_):
         return id_ % 2
 
-    found = rddals.plan(source, 2, partitioners=[pair, ("hash", parity)], exchanges="shuffle")
-    assert [p.partitioner for p in found.placements] == [
+    result = rddals.plan(source, 2, partitioners=[pair, ("hash", parity)], exchanges="shuffle")
+    assert [p.partitioner for p in result.placements] == [
         "HashPartitioner, RangePartitioner",
         "hash, parity",
     ]
-    assert found.placements[0].blocks == (3, 3)
-    assert list(found.placements[0].half_steps) == ["shuffle"]
+    assert result.placements[0].blocks == (3, 3)
+    assert list(result.placements[0].half_steps) == ["shuffle"]
 
 
 def test_duplicates_count_as_in_training(sc):
@@ -195,7 +195,7 @@ def test_duplicates_count_as_in_training(sc):
     assert rddals.plan(source, 2, blocks=1, duplicates="last").ratings == 2
 
 
-def outside(id_):
+def invalid_block(id_):
     return 7
 
 
@@ -207,22 +207,22 @@ def outside(id_):
         ({"partitioners": ["hash", "modulo"]}, "partitioners must be .* but got 'modulo'"),
         ({"exchanges": []}, "nothing to plan: exchanges are empty"),
         ({"partitioners": []}, "nothing to plan: partitioners or blocks are empty"),
-        ({"partitioners": [("hash",)]}, r"is no pair of one for users"),
+        ({"partitioners": [("hash",)]}, "is not a pair of partitioners"),
         ({"blocks": 0}, "blocks must be -1 or positive but got 0"),
         ({"blocks": [4, "8"]}, "blocks must be an integer but got '8'"),
-        ({"blocks": 4, "partitioners": HashPartitioner(3)}, "has 3 blocks but 4 were asked for"),
+        ({"blocks": 4, "partitioners": HashPartitioner(3)}, "has 3 blocks but 4 were requested"),
         ({"executors": 0}, "executors must be a positive integer but got 0"),
         ({"duplicates": "first"}, "duplicates must be .keep. or"),
-        ({"partitioners": outside, "blocks": 2}, r"outside.* returned block 7 for id \d+"),
+        ({"partitioners": invalid_block, "blocks": 2}, r"returned block 7 for id \d+, outside"),
     ],
 )
-def test_what_cannot_be_planned(sc, small_matrix, options, words, footprint):
+def test_invalid_arguments_raise(sc, small_matrix, options, words, footprint):
     with pytest.raises(SettingError, match=words):
         rddals.plan(sc.parallelize(small_matrix, 1), **{"rank": 2, **options})
-    assert not footprint.left("persisted RDD", "shuffle file", "thread")
+    assert not footprint.remaining("persisted RDD", "shuffle file", "thread")
 
 
-def test_ratings_that_cannot_be_planned(sc):
+def test_invalid_ratings_raise(sc):
     with pytest.raises(RatingTypeError, match="an RDD or a DataFrame"):
         rddals.plan([(1, 2, 3.0)], 2)
     with pytest.raises(RatingError, match="rating nan is not a finite"):

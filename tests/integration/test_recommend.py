@@ -1,4 +1,4 @@
-"""Recommendations beyond MLlib's, beside the dense product of the factors."""
+"""Recommendations beyond MLlib's API, against the dense product of the factors."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def model(_spark):
 
 @pytest.fixture(scope="module")
 def dense(model):
-    """Scores of all users and products, by their ids."""
+    """Scores of all pairs of user and product ids."""
     users, products = model.collected_factors()
     scores = users.rows.astype(float) @ products.rows.T.astype(float)
     return {
@@ -31,7 +31,7 @@ def dense(model):
 
 
 def ranked(scores, allowed, num):
-    """The best of some ids, best first; `scores` by id."""
+    """Return the best of the allowed ids, best first."""
     return sorted(allowed, key=lambda id_: (-scores[id_], id_))[:num]
 
 
@@ -54,38 +54,38 @@ def of_product(dense, product):
         ([], []),
     ],
 )
-def test_products_that_are_left_out(model, dense, exclude, candidates):
+def test_excluded_products(model, dense, exclude, candidates):
     scores = of_user(dense, 12)
     allowed = set(small.PRODUCTS) if candidates is None else set(candidates) & set(small.PRODUCTS)
     expected = ranked(scores, allowed - set(exclude), 3)
-    found = model.recommendProducts(12, 3, exclude=exclude, candidates=candidates)
-    assert [rating.product for rating in found] == expected
-    assert [rating.rating for rating in found] == pytest.approx([scores[p] for p in expected])
-    assert found == model.toLocal().recommend(12, 3, exclude=exclude, candidates=candidates)
+    result = model.recommendProducts(12, 3, exclude=exclude, candidates=candidates)
+    assert [rating.product for rating in result] == expected
+    assert [rating.rating for rating in result] == pytest.approx([scores[p] for p in expected])
+    assert result == model.toLocal().recommend(12, 3, exclude=exclude, candidates=candidates)
 
 
-def test_users_that_are_left_out(model, dense):
+def test_excluded_users(model, dense):
     scores = of_product(dense, 23)
-    found = model.recommendUsers(23, 2, exclude=[7], candidates=[-3, 7, 40, 31])
-    assert [rating.user for rating in found] == ranked(scores, {-3, 40, 31}, 2)
-    assert {rating.product for rating in found} == {23}
+    result = model.recommendUsers(23, 2, exclude=[7], candidates=[-3, 7, 40, 31])
+    assert [rating.user for rating in result] == ranked(scores, {-3, 40, 31}, 2)
+    assert {rating.product for rating in result} == {23}
 
 
 @pytest.mark.parametrize("num", [2, 99])
 @pytest.mark.parametrize("candidates", [None, [10, 23, 42, 60, 999]])
-def test_nobody_is_recommended_what_they_have_seen(sc, model, dense, num, candidates):
+def test_seen_products_are_not_recommended(sc, model, dense, num, candidates):
     seen = sc.parallelize([*small.RATINGS, (12345, 10, 1.0), (7, 12345, 1.0)], 3)
-    found = dict(
+    result = dict(
         model.recommendProductsForUsers(num, excludeSeen=seen, candidates=candidates).collect()
     )
-    assert found.keys() == set(small.USERS)
+    assert result.keys() == set(small.USERS)
     allowed = set(small.PRODUCTS) & set(candidates or small.PRODUCTS)
-    for user, ratings in found.items():
+    for user, ratings in result.items():
         expected = ranked(of_user(dense, user), allowed - SEEN[user], num)
         assert [rating.product for rating in ratings] == expected
 
 
-def test_no_product_is_recommended_to_who_has_seen_it(sc, model, dense):
+def test_products_are_not_recommended_to_their_raters(sc, model, dense):
     seen = sc.parallelize(small.RATINGS, 2)
     for product, ratings in model.recommendUsersForProducts(3, excludeSeen=seen).collect():
         allowed = set(small.USERS) - RATED_BY[product]
@@ -93,29 +93,29 @@ def test_no_product_is_recommended_to_who_has_seen_it(sc, model, dense):
         assert [rating.user for rating in ratings] == expected
 
 
-def test_what_was_seen_comes_in_a_dataframe_too(spark, model):
+def test_exclude_seen_takes_a_dataframe(spark, model):
     frame = spark.createDataFrame(list(small.RATINGS), ["user", "product", "rating"])
-    found = dict(model.recommendProductsForUsers(99, excludeSeen=frame).collect())
-    assert {user: len(ratings) for user, ratings in found.items()} == {
+    result = dict(model.recommendProductsForUsers(99, excludeSeen=frame).collect())
+    assert {user: len(ratings) for user, ratings in result.items()} == {
         user: len(small.PRODUCTS) - len(seen) for user, seen in SEEN.items()
     }
 
 
-def test_nothing_seen_yet(sc, model):
+def test_exclude_seen_of_no_ratings(sc, model):
     plain = model.recommendProductsForUsers(3).collect()
     assert model.recommendProductsForUsers(3, excludeSeen=sc.emptyRDD()).collect() == plain
 
 
-def test_what_was_seen_is_read_in_the_call(sc, footprint):
+def test_exclude_seen_is_read_at_once(sc, footprint):
     model = ALS.train(sc.parallelize(small.RATINGS, 2), RANK, 1, 0.1, blocks=2, seed=8)
     with pytest.raises(RatingError, match="partition 1, row 0: user id 'ann'"):
         model.recommendProductsForUsers(
             2, excludeSeen=sc.parallelize([(7, 10, 1.0), ("ann", 10, 1.0)], 2)
         )
-    found = model.recommendProductsForUsers(2, excludeSeen=sc.parallelize(small.RATINGS, 2))
-    assert found.count() == len(small.USERS)
+    result = model.recommendProductsForUsers(2, excludeSeen=sc.parallelize(small.RATINGS, 2))
+    assert result.count() == len(small.USERS)
     model.unpersist()
-    assert not footprint.left()
+    assert not footprint.remaining()
 
 
 def test_similar_products_and_users(model):
@@ -126,9 +126,9 @@ def test_similar_products_and_users(model):
         unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         cosines = dict(zip(ids, unit @ unit[ids.index(id_)], strict=True))
         expected = ranked(cosines, set(ids) - {id_}, 4)
-        found = similar(id_, 4)
-        assert [other for other, _ in found] == expected
-        assert [score for _, score in found] == pytest.approx([cosines[o] for o in expected])
+        result = similar(id_, 4)
+        assert [other for other, _ in result] == expected
+        assert [score for _, score in result] == pytest.approx([cosines[o] for o in expected])
         assert len(similar(id_, 99)) == len(ids) - 1
 
 
@@ -136,55 +136,55 @@ def factors(model):
     return [(side.ids.tolist(), side.rows.astype(float)) for side in model.collected_factors()]
 
 
-# ------------------------------------------------------------------ who or what is not known
+# ------------------------------------------------------------------ unknown ids
 
 
-def test_popular_products_for_a_stranger(model, dense):
+def test_popular_products_for_an_unknown_user(model, dense):
     # Product 23 has four ratings; 10, 15, 42 (three each) come by id; then two: 11, 57, 60; 90 one.
     counts = {product: len(users) for product, users in RATED_BY.items()}
     expected = sorted(small.PRODUCTS, key=lambda product: (-counts[product], product))
-    found = model.recommendProducts(999, 99, fallback="popular")
-    assert [rating.product for rating in found] == expected
-    assert {rating.user for rating in found} == {999}
+    result = model.recommendProducts(999, 99, fallback="popular")
+    assert [rating.product for rating in result] == expected
+    assert {rating.user for rating in result} == {999}
     means = [np.mean([dense[user, product] for user in small.USERS]) for product in expected]
-    assert [rating.rating for rating in found] == pytest.approx(means, abs=1e-6)
-    assert found[:3] == model.recommendProducts(999, 3, fallback="popular")
-    assert found == model.toLocal().recommend(999, 99, fallback="popular")
-    chosen = {"exclude": [23], "candidates": [60, 23, 90]}
-    left = model.recommendProducts(999, 2, **chosen, fallback="popular")
-    assert [rating.product for rating in left] == [60, 90]
+    assert [rating.rating for rating in result] == pytest.approx(means, abs=1e-6)
+    assert result[:3] == model.recommendProducts(999, 3, fallback="popular")
+    assert result == model.toLocal().recommend(999, 99, fallback="popular")
+    filters = {"exclude": [23], "candidates": [60, 23, 90]}
+    best = model.recommendProducts(999, 2, **filters, fallback="popular")
+    assert [rating.product for rating in best] == [60, 90]
 
 
-def test_somebody_known_is_no_stranger(model):
+def test_known_user_ignores_the_fallback(model):
     assert model.recommendProducts(7, 3, fallback="popular") == model.recommendProducts(7, 3)
 
 
-def test_active_users_for_a_new_product(model):
-    found = model.recommendUsers(999, 3, fallback="popular")
+def test_active_users_for_an_unknown_product(model):
+    result = model.recommendUsers(999, 3, fallback="popular")
     counts = {user: len(products) for user, products in SEEN.items()}
     expected = sorted(small.USERS, key=lambda user: (-counts[user], user))[:3]
-    assert [rating.user for rating in found] == expected
+    assert [rating.user for rating in result] == expected
 
 
-def test_what_is_popular_is_saved(sc, model, tmp_path):
+def test_popularity_is_saved(sc, model, tmp_path):
     model.save(sc, str(tmp_path / "model"))
     loaded = MatrixFactorizationModel.load(sc, str(tmp_path / "model"))
-    wanted = model.recommendProducts(999, 5, fallback="popular")
-    found = loaded.recommendProducts(999, 5, fallback="popular")
-    assert [r.product for r in found] == [r.product for r in wanted]
+    expected = model.recommendProducts(999, 5, fallback="popular")
+    result = loaded.recommendProducts(999, 5, fallback="popular")
+    assert [r.product for r in result] == [r.product for r in expected]
     loaded.unpersist()
 
 
-def test_a_model_of_mllib_goes_by_the_average_user(sc, model, tmp_path):
+def test_mllib_model_falls_back_to_the_average_user(sc, model, tmp_path):
     from pyspark.mllib.recommendation import ALS as MLlibALS
 
     ratings = sc.parallelize(small.RATINGS, 2)
     MLlibALS.train(ratings, RANK, 3, 0.1, blocks=2, seed=5).save(sc, str(tmp_path / "model"))
     loaded = MatrixFactorizationModel.load(sc, str(tmp_path / "model"))
-    found = loaded.recommendProducts(999, 99, fallback="popular")
-    scores = [rating.rating for rating in found]
+    result = loaded.recommendProducts(999, 99, fallback="popular")
+    scores = [rating.rating for rating in result]
     assert scores == sorted(scores, reverse=True)
-    assert sorted(rating.product for rating in found) == list(small.PRODUCTS)
+    assert sorted(rating.product for rating in result) == list(small.PRODUCTS)
     loaded.unpersist()
 
 
@@ -200,7 +200,7 @@ def test_a_model_of_mllib_goes_by_the_average_user(sc, model, tmp_path):
         ({"fallback": "mean"}, "fallback must be 'popular', or None for an error, but got 'mean'"),
     ],
 )
-def test_bad_arguments_are_named(model, arguments, words):
+def test_invalid_arguments_raise(model, arguments, words):
     with pytest.raises(SettingError, match=words):
         model.recommendProducts(7, 2, **arguments)
     with pytest.raises(SettingError, match=words):

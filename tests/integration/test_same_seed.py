@@ -1,4 +1,4 @@
-"""The model that MLlib gives for the same ratings, seed and blocks, wherever ids are placed."""
+"""Equal ratings, seed and blocks give MLlib's model for any placement."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRAIN = {
 
 @pytest.fixture(scope="module")
 def sample(_spark):
-    """The ratings that PySpark carries; every third user has a negative id."""
+    """PySpark's sample ratings; every third user has a negative id."""
     rows = [line.split("::")[:3] for line in SAMPLE.open()]
     ratings = [(int(u) - 90 * (int(u) % 3 == 0), int(p), float(r)) for u, p, r in rows]
     rdd = _spark.parallelize(ratings, 2).cache()
@@ -41,7 +41,7 @@ def trained(als, kind, ratings, iterations, **settings):
 
 
 def factors(model):
-    """Both sides' ids and rows, ids ascending."""
+    """Yield each side's ids, ascending, and rows."""
     for features in (model.userFeatures(), model.productFeatures()):
         ids, rows = zip(*sorted((id_, list(row)) for id_, row in features.collect()), strict=True)
         yield np.array(ids), np.array(rows)
@@ -59,18 +59,18 @@ def assert_same(model, other, tolerance):
 
 @pytest.mark.parametrize("blocks", [1, 2, 5])
 @pytest.mark.parametrize("kind", TRAIN)
-def test_the_same_seed_gives_mllib_s_model(sc, sample, kind, blocks):
+def test_equal_seed_gives_mllibs_model(sc, sample, kind, blocks):
     seed = 17 * blocks - 40
-    theirs = trained(MLlibALS, kind, sample, 5, blocks=blocks, seed=seed)
-    ours = trained(ALS, kind, sample, 5, blocks=blocks, seed=seed)
-    assert_same(ours, theirs, 1e-4)
+    mllib_model = trained(MLlibALS, kind, sample, 5, blocks=blocks, seed=seed)
+    rddals_model = trained(ALS, kind, sample, 5, blocks=blocks, seed=seed)
+    assert_same(rddals_model, mllib_model, 1e-4)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63 - 1])
-def test_any_seed_starts_where_mllib_does(sc, sample, seed):
-    theirs = trained(MLlibALS, "explicit", sample, 0, blocks=3, seed=seed)
-    ours = trained(ALS, "explicit", sample, 0, blocks=3, seed=seed)
-    assert_same(ours, theirs, 1e-6)
+def test_any_seed_gives_mllibs_initial_factors(sc, sample, seed):
+    mllib_model = trained(MLlibALS, "explicit", sample, 0, blocks=3, seed=seed)
+    rddals_model = trained(ALS, "explicit", sample, 0, blocks=3, seed=seed)
+    assert_same(rddals_model, mllib_model, 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -78,31 +78,31 @@ def test_any_seed_starts_where_mllib_does(sc, sample, seed):
     [("range", "shuffle"), ("balanced", "broadcast"), (lambda id_: id_ % 7 % 3, "join")],
     ids=["range", "balanced", "function"],
 )
-def test_the_start_follows_no_placement(sc, sample, footprint, partitioner, exchange):
+def test_initial_factors_do_not_depend_on_placement(sc, sample, footprint, partitioner, exchange):
     placed = dict(userPartitioner=partitioner, productPartitioner=partitioner, exchange=exchange)
     plain = trained(ALS, "explicit", sample, 1, blocks=3, seed=4)
-    ours = trained(ALS, "explicit", sample, 1, blocks=3, seed=4, **placed)
-    assert_same(ours, plain, 1e-5)
+    rddals_model = trained(ALS, "explicit", sample, 1, blocks=3, seed=4, **placed)
+    assert_same(rddals_model, plain, 1e-5)
     plain.unpersist()
-    ours.unpersist()
-    assert not footprint.left()
+    rddals_model.unpersist()
+    assert not footprint.remaining()
 
 
-def test_a_row_that_was_not_brought_is_not_made_up(sc, sample, footprint):
+def test_missing_starting_row_raises(sc, sample, footprint):
     links = build_links(sample, RangePartitioner([0]), HashPartitioner(2))
     start = start_of_mllib(links.users, RANK, 3)
     try:
         assert start.make(np.empty(0, np.int32)).shape == (0, RANK)
-        with pytest.raises(InconsistentRatingsError, match="No starting row was brought for id 7"):
+        with pytest.raises(InconsistentRatingsError, match="Id 7 has no starting row"):
             start.make(np.array([7], np.int32))
     finally:
         for shuffle in start.shuffles:
             shuffle.release()
         links.release()
-    assert not footprint.left()
+    assert not footprint.remaining()
 
 
-def test_without_a_seed_the_model_remembers_the_one_it_drew(sc, sample):
+def test_model_records_a_drawn_seed(sc, sample):
     first = trained(ALS, "explicit", sample, 0, blocks=2)
     second = trained(ALS, "explicit", sample, 0, blocks=2)
     assert first.seed != second.seed
@@ -111,7 +111,7 @@ def test_without_a_seed_the_model_remembers_the_one_it_drew(sc, sample):
 
 
 @pytest.mark.parametrize("seed", [0, 1, -1, 12345678901234, 2**63 - 1, -(2**63)])
-def test_the_generator_is_spark_s_own(sc, seed):
+def test_generator_matches_sparks(sc, seed):
     random = sc._jvm.org.apache.spark.util.random.XORShiftRandom(seed)
     assert longs(seed, 2) == [random.nextLong() % 2**64 for _ in range(2)]
     random = sc._jvm.org.apache.spark.util.random.XORShiftRandom(seed)

@@ -1,4 +1,4 @@
-"""Pins what `rddals.rdds.spark` says about Spark: where one fails, Spark has changed."""
+"""Facts about Spark that `rddals.rdds` relies on; a failure means that Spark has changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rddals.rdds.frames import arrow_batches
 from rddals.rdds.lifetimes import cut_lineage, discard, materialise, storage_level
 from rddals.rdds.query_lookup import query_checkpoint
 from rddals.rdds.shuffles import (
-    WRITER,
+    BYPASS_THRESHOLD,
     Shuffle,
     block_index,
     co_partitioned,
@@ -31,7 +31,7 @@ from rddals.rdds.worker_tuning import gc_paused, tune_worker
 PAIRS = [(block, f"{block}{letter}") for block in range(3) for letter in "ab"]
 
 
-def swap(pairs):
+def reverse_blocks(pairs):
     return ((2 - block, value) for block, value in pairs)
 
 
@@ -40,7 +40,7 @@ def by_partition(rdd):
 
 
 def logged(rdd, log):
-    """`rdd`, with a file in `log` for every partition that is computed."""
+    """Return `rdd` with a file in `log` for every computed partition."""
 
     def computed(records):
         (log / uuid.uuid4().hex).touch()
@@ -53,26 +53,26 @@ def lineage(rdd):
     return rdd.toDebugString().decode()
 
 
-def test_co_partitioned_takes_the_same_function_object(sc):
+def test_co_partitioned_needs_the_same_function_object(sc):
     def equal_but_another(block):
         return block
 
     pairs = sc.parallelize(PAIRS, 2)
-    ours = pairs.partitionBy(3, block_index)
-    theirs = pairs.partitionBy(3, equal_but_another)
-    assert sc.union([ours, theirs]).getNumPartitions() == 6
+    one = pairs.partitionBy(3, block_index)
+    other = pairs.partitionBy(3, equal_but_another)
+    assert sc.union([one, other]).getNumPartitions() == 6
     with pytest.raises(RuntimeError, match=r"\[3, 3\] partitions are not co-partitioned"):
-        co_partitioned([ours, theirs])
+        co_partitioned([one, other])
 
 
-def test_one_task_sees_a_partition_of_each_co_partitioned_rdd(sc, tmp_path):
+def test_one_task_reads_one_partition_of_each_rdd(sc, tmp_path):
     one, other = (Shuffle(sc.parallelize(PAIRS, n), 3).rdd for n in (2, 4))
     both = logged(co_partitioned([one, other]), tmp_path)
     assert by_partition(both) == [sorted(PAIRS[2 * b : 2 * b + 2] * 2) for b in range(3)]
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_cogroup_shuffles_again(sc, stages_of):
+def test_cogroup_shuffles_again(sc, stages_of):
     shuffles = [Shuffle(sc.parallelize(PAIRS, 2), 3) for _ in range(2)]
     for shuffle in shuffles:
         shuffle.write()
@@ -87,50 +87,50 @@ def test_a_cogroup_shuffles_again(sc, stages_of):
         assert any(stage.records_written for stage in stages) is written
 
 
-def test_a_kept_partitioner_makes_partition_by_do_nothing(sc):
+def test_partition_by_an_equal_partitioner_does_nothing(sc):
     placed = sc.parallelize(PAIRS, 2).partitionBy(3, block_index)
-    swapped = placed.mapPartitions(swap, preservesPartitioning=True)
+    swapped = placed.mapPartitions(reverse_blocks, preservesPartitioning=True)
     assert swapped.partitionBy(3, block_index) is swapped
     moved = by_partition(Shuffle(swapped, 3).rdd)
     assert [{block for block, _ in partition} for partition in moved] == [{0}, {1}, {2}]
 
 
-def test_release_deletes_one_shuffle_and_no_other(sc, footprint):
-    theirs = sc.parallelize(PAIRS, 2).groupByKey(2)
-    theirs.count()
-    kept = footprint.held() - footprint.before
-    shuffle = Shuffle(theirs.mapValues(list), 3)
+def test_release_deletes_only_its_shuffle(sc, footprint):
+    source = sc.parallelize(PAIRS, 2).groupByKey(2)
+    source.count()
+    existing = footprint.current() - footprint.baseline
+    shuffle = Shuffle(source.mapValues(list), 3)
     shuffle.write()
-    ours = footprint.held() - footprint.before - kept
-    assert {kind for kind, _ in kept} == {kind for kind, _ in ours} == {"shuffle file"}
-    footprint.before |= kept
+    added = footprint.current() - footprint.baseline - existing
+    assert {kind for kind, _ in existing} == {kind for kind, _ in added} == {"shuffle file"}
+    footprint.baseline |= existing
     shuffle.release()
-    shuffle.release()  # again does no harm
-    assert not footprint.left()
-    assert kept <= footprint.held()
-    assert shuffle.rdd.count() == 3  # what it was made from is still there
+    shuffle.release()  # releasing again has no effect
+    assert not footprint.remaining()
+    assert existing <= footprint.current()
+    assert shuffle.rdd.count() == 3  # its source still exists
 
 
-def test_serializers_that_differ_cost_a_python_pass(sc):
+def test_different_serializers_cost_a_python_pass(sc):
     shuffled = Shuffle(sc.parallelize(PAIRS, 2), 3).rdd
     mapped = shuffled.mapPartitions(iter, preservesPartitioning=True)
     assert mapped._jrdd_deserializer != shuffled._jrdd_deserializer
-    alike = with_shuffle_serializer(mapped)
-    assert alike._jrdd_deserializer == shuffled._jrdd_deserializer
-    # Both unions hold the one pass of mapPartitions; where serializers differ there are more.
+    converted = with_shuffle_serializer(mapped)
+    assert converted._jrdd_deserializer == shuffled._jrdd_deserializer
+    # Both unions have the pass of mapPartitions; different serializers add more.
     passes = [
         lineage(sc.union([rdd, shuffled])).count("PythonRDD") - lineage(rdd).count("PythonRDD")
-        for rdd in (alike, mapped)
+        for rdd in (converted, mapped)
     ]
     passes = [count - lineage(shuffled).count("PythonRDD") for count in passes]
     assert passes[0] == 0
     assert passes[1] > 0
-    assert by_partition(co_partitioned([alike, shuffled])) == [
+    assert by_partition(co_partitioned([converted, shuffled])) == [
         sorted(PAIRS[2 * b : 2 * b + 2] * 2) for b in range(3)
     ]
 
 
-def test_writing_runs_the_map_side_alone(sc, tmp_path):
+def test_write_runs_only_the_map_side(sc, tmp_path):
     map_side, reduce_side = tmp_path / "map", tmp_path / "reduce"
     map_side.mkdir()
     reduce_side.mkdir()
@@ -168,7 +168,7 @@ TWICE = StorageLevel(True, True, False, True, 2)
         (None, TWICE),
     ],
 )
-def test_two_copies_where_an_executor_can_be_lost(master, level):
+def test_two_copies_if_an_executor_can_be_lost(master, level):
     assert storage_level(SimpleNamespace(master=master)) == level
 
 
@@ -187,26 +187,26 @@ def test_lineage_is_cut_without_a_checkpoint_directory(sc, tmp_path):
     assert before.count("ShuffledRDD") == 6
     assert "ShuffledRDD" not in lineage(rdd)
     assert sorted(rdd.collect()) == PAIRS
-    assert len(list(tmp_path.iterdir())) == 3  # computed once for storage and lineage both
+    assert len(list(tmp_path.iterdir())) == 3  # computed once for both storage and lineage
     discard(rdd)
     assert rdd._jrdd.rdd().id() not in sc._jsc.getPersistentRDDs()
 
 
-def test_spark_leaves_checkpoints_behind_and_discard_does_not(sc, tmp_path, checkpoint_dir):
+def test_discard_deletes_checkpoints(sc, tmp_path, checkpoint_dir):
     log = tmp_path / "log"
     log.mkdir()
     rdd = long_lineage(sc, log)
     cut_lineage(rdd)
     assert "ShuffledRDD" not in lineage(rdd)
     assert sorted(rdd.collect()) == PAIRS
-    assert len(list(log.iterdir())) == 3  # not once more for the checkpoint
+    assert len(list(log.iterdir())) == 3  # not again for the checkpoint
     rdd.unpersist(blocking=True)
     assert len(list(checkpoint_dir.glob("*/rdd-*"))) == 1
     discard(rdd)
     assert not list(checkpoint_dir.glob("*/rdd-*"))
 
 
-def test_a_checkpoint_of_what_a_job_has_used_is_ignored(sc, tmp_path):
+def test_checkpoint_after_a_job_is_ignored(sc, tmp_path):
     rdd = long_lineage(sc, tmp_path)
     materialise(rdd)
     cut_lineage(rdd)
@@ -214,23 +214,23 @@ def test_a_checkpoint_of_what_a_job_has_used_is_ignored(sc, tmp_path):
     assert "ShuffledRDD" in lineage(rdd)
 
 
-def test_a_failed_cut_leaves_nothing(sc, footprint):
+def test_failed_cut_releases_everything(sc, footprint):
     def fail(records):
         raise ValueError("no")
 
     with pytest.raises(Exception, match="no"):
         cut_lineage(sc.parallelize(PAIRS, 2).mapPartitions(fail))
-    assert not footprint.left("persisted RDD")
+    assert not footprint.remaining("persisted RDD")
 
 
-ASK_THE_CONNECTION = """
+CHECK_NODELAY = """
 import socket
 from rddals.rdds.worker_tuning import tune_worker
 
 with socket.create_server(("127.0.0.1", 0)) as server:
     with socket.create_connection(server.getsockname()) as connection:
         before = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        spare_the_worker()
+        tune_worker()
         print(before, connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0)
         connection.sendall(b"still open")
         print(server.accept()[0].recv(64))
@@ -238,14 +238,14 @@ with socket.create_server(("127.0.0.1", 0)) as server:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="finds sockets by /proc")
-def test_a_tcp_connection_of_the_worker_answers_at_once():
-    ran = subprocess.run(
-        [sys.executable, "-c", ASK_THE_CONNECTION], capture_output=True, text=True, check=True
+def test_worker_connection_sets_tcp_nodelay():
+    process = subprocess.run(
+        [sys.executable, "-c", CHECK_NODELAY], capture_output=True, text=True, check=True
     )
-    assert ran.stdout.split("\n")[:2] == ["0 True", "b'still open'"]
+    assert process.stdout.split("\n")[:2] == ["0 True", "b'still open'"]
 
 
-def test_a_worker_s_imports_are_left_out_of_its_garbage_collections(sc):
+def test_worker_imports_are_not_garbage_collected(sc):
     def frozen(records):
         import gc
 
@@ -264,12 +264,12 @@ def test_a_worker_s_imports_are_left_out_of_its_garbage_collections(sc):
     first, second, third = counts
     assert records == [0, 1, 2]
     assert first > 10_000
-    assert second == first  # once: what later tasks leave behind is collected
-    assert third > second  # but not what they import
+    assert second == first  # frozen once: garbage of later tasks is collected
+    assert third > second  # but new imports are frozen
 
 
 def ends(pid, seconds):
-    """Whether a process ends within some seconds."""
+    """Return whether a process ends within some seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -280,23 +280,23 @@ def ends(pid, seconds):
     return False
 
 
-def test_a_first_element_costs_no_worker(sc):
+def test_head_keeps_the_worker_alive(sc):
     rdd = sc.parallelize(list(range(500)), 1).map(lambda number: (number, os.getpid()))
     ((first, worker),) = head(rdd)
     assert first == 0
     assert not ends(worker, 1)
-    # The surprise: what take() leaves unread costs the worker its life.
+    # The surprise: the worker ends if take() leaves elements unread.
     ((_, worker),) = rdd.take(1)
     assert ends(worker, 30)
 
 
-def test_the_first_element_may_be_in_a_later_partition(sc):
+def test_head_skips_empty_partitions(sc):
     assert head(sc.parallelize([], 3)) == []
     assert head(sc.parallelize([7], 3).filter(bool)) == [7]
     assert head(sc.emptyRDD()) == []
 
 
-def filing(task_reports, topic):
+def reporting_task(task_reports, topic):
     def task(partition, records):
         task_reports.add(topic, partition, sum(records))
         return [partition]
@@ -304,9 +304,9 @@ def filing(task_reports, topic):
     return task
 
 
-def test_a_task_that_runs_again_reports_once(sc):
+def test_rerun_task_reports_once(sc):
     task_reports = TaskReports(sc)
-    plain, task = sc.accumulator(0), filing(task_reports, "sum")
+    plain, task = sc.accumulator(0), reporting_task(task_reports, "sum")
 
     def counted(partition, records):
         plain.add(1)
@@ -322,50 +322,50 @@ def test_a_task_that_runs_again_reports_once(sc):
     accumulators._accumulatorRegistry.pop(plain.aid)
 
 
-def test_reports_to_a_closed_book_are_dropped(sc):
+def test_reports_after_close_are_dropped(sc):
     closed, opened = TaskReports(sc), TaskReports(sc)
-    late = sc.parallelize(range(6), 3).mapPartitionsWithIndex(filing(closed, "sum"))
+    late = sc.parallelize(range(6), 3).mapPartitionsWithIndex(reporting_task(closed, "sum"))
     closed.close()
     late.count()
-    assert closed.take("sum") == [1, 5, 9]  # Spark delivers them all the same
+    assert closed.take("sum") == [1, 5, 9]  # Spark still delivers them
     late.count()
-    sc.parallelize(range(2), 2).mapPartitionsWithIndex(filing(opened, "sum")).count()
+    sc.parallelize(range(2), 2).mapPartitionsWithIndex(reporting_task(opened, "sum")).count()
     assert opened.take("sum") == [0, 1]
     opened.close()
     assert closed.take("sum") == []
 
 
-def test_all_books_of_a_context_share_one_accumulator(sc):
+def test_task_reports_share_one_accumulator(sc):
     TaskReports(sc).close()
     before = dict(accumulators._accumulatorRegistry)
-    books = [TaskReports(sc) for _ in range(5)]
+    all_reports = [TaskReports(sc) for _ in range(5)]
     rdd: RDD = sc.parallelize(range(6), 3)
-    for task_reports in books:
-        rdd.mapPartitionsWithIndex(filing(task_reports, "sum")).count()
-    assert [task_reports.take("sum") for task_reports in books] == [[1, 5, 9]] * 5
-    for task_reports in books:
+    for task_reports in all_reports:
+        rdd.mapPartitionsWithIndex(reporting_task(task_reports, "sum")).count()
+    assert [task_reports.take("sum") for task_reports in all_reports] == [[1, 5, 9]] * 5
+    for task_reports in all_reports:
         task_reports.close()
     assert accumulators._accumulatorRegistry == before
 
 
-def test_a_batch_of_a_query_tells_where_its_checkpoint_is(spark, tmp_path):
+def test_batch_gives_the_checkpoint_of_its_query(spark, tmp_path):
     assert query_checkpoint(spark.range(1)) is None
     (tmp_path / "in").mkdir()
     (tmp_path / "in/some").write_text("text")
-    told, location = [], tmp_path / "check%20 point"
+    locations, location = [], tmp_path / "check%20 point"
     query = (
         spark.readStream.text(str(tmp_path / "in"))
-        .writeStream.foreachBatch(lambda frame, _: told.append(query_checkpoint(frame)))
+        .writeStream.foreachBatch(lambda frame, _: locations.append(query_checkpoint(frame)))
         .option("checkpointLocation", str(location))
         .trigger(availableNow=True)
         .start()
     )
     query.awaitTermination()
-    assert told == [f"file:{location}"]
+    assert locations == [f"file:{location}"]
     assert (location / "offsets/0").exists()
 
 
-def test_arrow_batches_are_the_rows_of_a_frame(spark):
+def test_arrow_batches_hold_the_rows_of_a_frame(spark):
     ipc = pytest.importorskip("pyarrow").ipc
     from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -379,13 +379,13 @@ def test_arrow_batches_are_the_rows_of_a_frame(spark):
 
 
 @pytest.mark.parametrize(("partitions", "writer"), [(4, "BypassMergeSort"), (5, "Serialized")])
-def test_a_task_of_a_shuffle_writes_one_file(sc, partitions, writer):
-    """Where Spark would open as many as there are partitions, up to 200."""
+def test_shuffle_task_writes_one_file(sc, partitions, writer):
+    """By default Spark opens one file per partition, for up to 200 partitions."""
     conf = sc._jsc.sc().conf()
-    assert not conf.contains(WRITER)
+    assert not conf.contains(BYPASS_THRESHOLD)
     pairs = sc.parallelize([(n % partitions, n) for n in range(20)], 2)
-    theirs = pairs.partitionBy(partitions, block_index)
-    theirs._jrdd.rdd().dependencies()  # registered while ours is not
+    other = pairs.partitionBy(partitions, block_index)
+    other._jrdd.rdd().dependencies()  # registers another shuffle first
     shuffle = Shuffle(pairs, partitions)
     try:
         handle = shuffle._dependency.shuffleHandle().getClass().getSimpleName()
@@ -393,16 +393,16 @@ def test_a_task_of_a_shuffle_writes_one_file(sc, partitions, writer):
         assert sorted(shuffle.rdd.values().collect()) == list(range(20))
     finally:
         shuffle.release()
-    assert not conf.contains(WRITER)
-    conf.set(WRITER, "7")
+    assert not conf.contains(BYPASS_THRESHOLD)
+    conf.set(BYPASS_THRESHOLD, "7")
     try:
         Shuffle(pairs, partitions).release()
-        assert conf.get(WRITER) == "7"
+        assert conf.get(BYPASS_THRESHOLD) == "7"
     finally:
-        conf.remove(WRITER)
+        conf.remove(BYPASS_THRESHOLD)
 
 
-def test_rows_are_read_without_the_garbage_collector():
+def test_gc_paused():
     assert gc.isenabled()
     with gc_paused():
         assert not gc.isenabled()
@@ -412,8 +412,8 @@ def test_rows_are_read_without_the_garbage_collector():
     assert gc.isenabled()
 
 
-def test_a_shuffle_is_released_when_the_job_that_writes_it_has_ended(sc):
-    """PySpark 3.5's context does not survive it otherwise."""
+def test_release_waits_for_the_writing_job(sc):
+    """Otherwise PySpark 3.5's context fails."""
 
     def slowly(records):
         time.sleep(1)

@@ -1,4 +1,4 @@
-"""Streams from real sources: files, sockets and checkpoints."""
+"""Streams from files and sockets, and their checkpoints."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from stream_files import mean_of, write_batch, write_batches
 RANK, SEED = 2, 11
 SETTINGS = {"rank": RANK, "seed": SEED, "blocks": 2, "exchange": "shuffle"}
 UPDATES = pytest.mark.parametrize("update", ["sgd", "als"])
-#: The second takes its time.
+#: The second is slow.
 BOTH = pytest.mark.parametrize("update", ["sgd", pytest.param("als", marks=pytest.mark.long)])
 
 
-def kept(model):
-    """All that a model is, to be compared bit for bit: rows by id, and the ratings it keeps."""
+def state_of(model):
+    """Return a model's state for bitwise comparison: rows by id, stored ratings, and counts."""
     state = model._state
     sides = [side.table().collect(model.rank + 2) for side in state.sides]
     rows = [
@@ -57,8 +57,8 @@ def kept(model):
     return rows, history, state.ids, state.total, state.ratings, state.batches
 
 
-def eventually(condition):
-    """Wait until that holds."""
+def wait_until(condition):
+    """Wait until the condition holds."""
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
@@ -67,7 +67,7 @@ def eventually(condition):
 
 @pytest.fixture(scope="module")
 def batches():
-    """Four batches, of which the third is the smallest: levels are merged, and some are not."""
+    """Four batches; the third is the smallest, so that only some levels are merged."""
     numbers = np.random.default_rng(3)
     return [
         [
@@ -89,15 +89,15 @@ def rdds(_spark, batches):
 
 
 @pytest.fixture(scope="module")
-def wanted(rdds):
-    """What models are after one, two, three and four batches without a checkpoint."""
+def expected_states(rdds):
+    """States of models after one to four batches without a checkpoint."""
 
     def learned(update):
         als = StreamingALS(**SETTINGS, update=update)
         after = []
         for rdd in rdds:
             als.train(rdd)
-            after.append(kept(als.model))
+            after.append(state_of(als.model))
         return after
 
     return {update: learned(update) for update in ("sgd", "als")}
@@ -108,7 +108,7 @@ def wanted(rdds):
 
 @pytest.fixture
 def streams(sc):
-    """A StreamingContext of short intervals; stopped after the test, and Spark is not."""
+    """A StreamingContext with short intervals, stopped after the test without Spark."""
     streaming = pytest.importorskip("pyspark.streaming", reason="this Spark has no DStreams")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -123,7 +123,7 @@ def parsed(line):
 
 
 class Learner:
-    """Learns a DStream, and counts its intervals."""
+    """A stream learned from a DStream, with a count of intervals."""
 
     def __init__(self, stream):
         self.als = StreamingALS(**SETTINGS)
@@ -134,20 +134,20 @@ class Learner:
     def _count(self):
         self.intervals += 1
 
-    def let_pass(self, intervals=2):
+    def wait_intervals(self, intervals=2):
         end = self.intervals + intervals
-        eventually(lambda: self.intervals >= end)
+        wait_until(lambda: self.intervals >= end)
 
-    def has(self, batches):
+    def assert_learned(self, batches):
         ratings = sum(map(len, batches))
-        eventually(lambda: self.als.model is not None and self.als.model.ratings >= ratings)
-        self.let_pass()
+        wait_until(lambda: self.als.model is not None and self.als.model.ratings >= ratings)
+        self.wait_intervals()
         assert self.als.model.ratings == ratings
         assert self.als.model.mean == mean_of(batches)
 
 
 def threads():
-    """Threads of this process but for those of PySpark's connection to its JVM."""
+    """Return the threads of this process, without those of PySpark's JVM connection."""
     return {
         thread
         for thread in threading.enumerate()
@@ -156,23 +156,23 @@ def threads():
 
 
 @pytest.mark.long
-def test_files_that_are_moved_into_a_directory_are_learned_once(sc, streams, batches, tmp_path):
+def test_files_moved_into_a_directory_are_learned_once(sc, streams, batches, tmp_path):
     source, outside = tmp_path / "source", tmp_path / "outside"
     source.mkdir()
     outside.mkdir()
     learner = Learner(streams.textFileStream(source.as_uri()).map(parsed))
     streams.start()
-    learner.let_pass()
+    learner.wait_intervals()
     assert learner.als.model is None
     before = threads()
     for number, batch in enumerate(batches[:3]):
         path = outside / f"{number}.csv"
         path.write_text("".join(f"{u},{p},{r}\n" for u, p, r in batch))
         path.rename(source / path.name)
-        learner.has(batches[: number + 1])
-    assert learner.als.model.batches > 3  # empty intervals among them
+        learner.assert_learned(batches[: number + 1])
+    assert learner.als.model.batches > 3  # empty intervals included
     streams.stop(stopSparkContext=False, stopGraceFully=False)
-    eventually(lambda: threads() <= before)
+    wait_until(lambda: threads() <= before)
     assert sc.parallelize([1, 2], 2).count() == 2
     users = {user for batch in batches[:3] for user, _, _ in batch}
     assert learner.als.model.users == len(users)
@@ -196,20 +196,20 @@ def test_lines_from_a_socket_are_learned_once(sc, streams, batches):
             received = streams.socketTextStream("127.0.0.1", server.getsockname()[1])
             learner = Learner(received.map(parsed))
             streams.start()
-            learner.let_pass()
+            learner.wait_intervals()
             assert learner.als.model is None
             for number, batch in enumerate(batches[:2]):
                 for user, product, stars in batch:
                     lines.put(f"{user},{product},{stars}\n")
-                learner.has(batches[: number + 1])
+                learner.assert_learned(batches[: number + 1])
             streams.stop(stopSparkContext=False, stopGraceFully=False)
         finally:
             lines.put(None)
-            with contextlib.suppress(OSError):  # let go of a server that nobody has called
+            with contextlib.suppress(OSError):  # ends accept() if nobody has connected
                 socket.create_connection(server.getsockname(), 1).close()
             serving.join(10)
     assert not serving.is_alive()
-    eventually(lambda: threads() <= before)
+    wait_until(lambda: threads() <= before)
     assert sc.parallelize([1, 2], 2).count() == 2
 
 
@@ -217,7 +217,7 @@ def test_lines_from_a_socket_are_learned_once(sc, streams, batches):
 
 
 def run_query(spark, source, checkpoints, function):
-    """Learn all files of a directory, one by one."""
+    """Run a query over all files of a directory, one by one."""
     frames = (
         spark.readStream.schema("user int, item int, rating float")
         .option("maxFilesPerTrigger", 1)
@@ -236,14 +236,14 @@ def run_query(spark, source, checkpoints, function):
 
 
 @BOTH
-def test_files_are_learned_one_by_one_as_batches_are(spark, rdds, batches, tmp_path, update):
+def test_files_are_learned_like_batches(spark, rdds, batches, tmp_path, update):
     source = write_batches(tmp_path / "source", batches[:3])
     als = StreamingALS(**SETTINGS, update=update)
     run_query(spark, source, tmp_path / "query", als.updateBatch)
     model = StreamingALS.train(rdds[0], **SETTINGS, update=update)
     for rdd in rdds[1:3]:
         model = model.train(rdd)
-    assert kept(als.model) == kept(model)
+    assert state_of(als.model) == state_of(model)
     assert als.model.mean == mean_of(batches[:3])
     factors, others = (
         m.toMatrixFactorizationModel().collected_factors() for m in (als.model, model)
@@ -254,8 +254,8 @@ def test_files_are_learned_one_by_one_as_batches_are(spark, rdds, batches, tmp_p
 
 
 @pytest.mark.long
-def test_a_query_goes_on_where_it_stopped(spark, batches, wanted, tmp_path):
-    """Also if the last of its batches was learned, and Spark does not know of it."""
+def test_query_resumes_from_its_checkpoint(spark, batches, expected_states, tmp_path):
+    """Even if the last batch was learned but not committed by Spark."""
     source = write_batches(tmp_path / "source", batches[:1])
     settings = {**SETTINGS, "checkpointLocation": str(tmp_path / "als")}
     run_query(spark, source, tmp_path / "query", StreamingALS(**settings).updateBatch)
@@ -263,25 +263,25 @@ def test_a_query_goes_on_where_it_stopped(spark, batches, wanted, tmp_path):
         write_batch(source / f"{number}.csv", batches[number], number)
     als = StreamingALS(**settings)
 
-    def learned_and_lost(frame, batch_id):
+    def fail_after_batch(frame, batch_id):
         als.updateBatch(frame, batch_id)
         if batch_id == 2:
-            raise RuntimeError("as good as killed")
+            raise RuntimeError("simulated kill")
 
-    with pytest.raises(Exception, match="as good as killed"):
-        run_query(spark, source, tmp_path / "query", learned_and_lost)
+    with pytest.raises(Exception, match="simulated kill"):
+        run_query(spark, source, tmp_path / "query", fail_after_batch)
     again = StreamingALS(**settings)
-    assert kept(again.model) == wanted["sgd"][2]
+    assert state_of(again.model) == expected_states["sgd"][2]
     run_query(spark, source, tmp_path / "query", again.updateBatch)
-    assert kept(again.model) == wanted["sgd"][3]
+    assert state_of(again.model) == expected_states["sgd"][3]
 
 
-def test_files_that_a_kill_put_together_are_learned_apart(
-    spark, footprint, batches, rdds, wanted, tmp_path
+def test_files_merged_after_a_kill_are_separate_batches(
+    spark, footprint, batches, rdds, expected_states, tmp_path
 ):
     source = write_batches(tmp_path / "source", batches[:2])
     run_query(spark, source, tmp_path / "query", lambda *_: None)
-    # As if it had been killed when it had found the second file, and not begun its batch.
+    # The state after a kill between finding the second file and starting its batch.
     for log in ("offsets", "commits"):
         for path in (tmp_path / "query" / log).glob("*1*"):
             path.unlink()
@@ -294,15 +294,15 @@ def test_files_that_a_kill_put_together_are_learned_apart(
 
     def learn(frame, batch_id):
         als.updateBatch(frame.select("rating", "user", frame.item.alias("item")), batch_id)
-        shuffled.updateBatch(frame.repartition(2), batch_id)  # rows do not tell their file
+        shuffled.updateBatch(frame.repartition(2), batch_id)  # hides the file of each row
 
     run_query(spark, source, tmp_path / "query", learn)
     assert als.model.batches == 4
-    assert kept(als.model) == wanted["sgd"][3]
+    assert state_of(als.model) == expected_states["sgd"][3]
     assert shuffled.model.ratings == als.model.ratings
     assert shuffled.model.mean == mean_of(batches)
     levels = [side.levels for s in (als, shuffled) for side in s.model._state.sides]
-    assert len(footprint.left("persisted RDD")) == sum(map(len, levels))
+    assert len(footprint.remaining("persisted RDD")) == sum(map(len, levels))
 
 
 # ------------------------------------------------------------------ checkpoints
@@ -313,7 +313,7 @@ def location(sc, tmp_path):
     return tmp_path / "als"
 
 
-def at(location, **settings):
+def stream_at(location, **settings):
     return StreamingALS(**{**SETTINGS, "checkpointLocation": str(location), **settings})
 
 
@@ -323,7 +323,7 @@ def state_file(location):
 
 
 def holds_one_state(location):
-    """Whether there is one state, and no level but those it names."""
+    """Return whether there is one state and only the levels it names."""
     state = state_file(location)
     assert {path.name for path in (location / "states").iterdir()} == {
         state.name,
@@ -336,102 +336,110 @@ def holds_one_state(location):
 
 
 @BOTH
-def test_a_stream_that_is_begun_again_ends_as_one_that_never_stopped(
-    footprint, location, rdds, wanted, update
+def test_resumed_stream_equals_an_uninterrupted_one(
+    footprint, location, rdds, expected_states, update
 ):
-    als = at(location, update=update)
+    als = stream_at(location, update=update)
     assert als.model is None
     for number in (0, 1):
         als.updateBatch(rdds[number], number)
-        assert kept(als.model) == wanted[update][number]
+        assert state_of(als.model) == expected_states[update][number]
         assert holds_one_state(location)
     del als
 
-    # What batches left that died: levels that were written, in part or whole, and half a state.
-    died = location / "levels" / "0123456789abcdef"
-    (died / "_temporary" / "0").mkdir(parents=True)
-    (died / "part-00000").write_bytes(b"SEQ")
+    # Leftovers of failed batches: levels written partly or wholly, and half a state.
+    leftover = location / "levels" / "0123456789abcdef"
+    (leftover / "_temporary" / "0").mkdir(parents=True)
+    (leftover / "part-00000").write_bytes(b"SEQ")
     (location / "states" / "3.beginning").write_text('{"version": 1, "sett')
 
-    again = at(location, update=update)
-    assert kept(again.model) == wanted[update][1]
+    again = stream_at(location, update=update)
+    assert state_of(again.model) == expected_states[update][1]
     assert again.model.learned is None
     before = state_file(location).read_bytes()
     again.updateBatch(rdds[1], 1)
-    assert kept(again.model) == wanted[update][1]
-    with pytest.raises(SettingError, match="Batch 0 comes after batch 1: the query has begun anew"):
+    assert state_of(again.model) == expected_states[update][1]
+    with pytest.raises(SettingError, match="Batch 0 arrived after batch 1 was already learned"):
         again.updateBatch(rdds[0], 0)
-    assert kept(again.model) == wanted[update][1]
+    assert state_of(again.model) == expected_states[update][1]
     assert state_file(location).read_bytes() == before
-    assert died.is_dir()
+    assert leftover.is_dir()
     for number in (2, 3):
         again.updateBatch(rdds[number], number)
         assert holds_one_state(location)
-    assert kept(again.model) == wanted[update][3]
+    assert state_of(again.model) == expected_states[update][3]
     assert again.model.learned.batch == 4
 
     del again
-    assert not footprint.left()
+    assert not footprint.remaining()
 
 
-def test_batches_without_ratings_are_saved_when_there_is_a_model(sc, location, rdds, wanted):
-    nothing = sc.parallelize([], 2)
-    als = at(location)
-    als.updateBatch(nothing, 0)
+def test_empty_batches_are_saved_once_a_model_exists(sc, location, rdds, expected_states):
+    empty = sc.parallelize([], 2)
+    als = stream_at(location)
+    als.updateBatch(empty, 0)
     assert not [*(location / "states").iterdir()]
     als.updateBatch(rdds[0], 1)
-    als.updateBatch(nothing, 2)
-    again = at(location)
+    als.updateBatch(empty, 2)
+    again = stream_at(location)
     assert again.model.batches == 2
     again.updateBatch(rdds[1], 2)
     assert again.model.batches == 2
-    assert kept(again.model)[:-1] == wanted["sgd"][0][:-1]
+    assert state_of(again.model)[:-1] == expected_states["sgd"][0][:-1]
     again.updateBatch(rdds[1], 3)
-    assert kept(again.model)[:-1] == wanted["sgd"][1][:-1]
+    assert state_of(again.model)[:-1] == expected_states["sgd"][1][:-1]
 
 
 @BOTH
-def test_batches_that_came_together_are_saved_together(location, rdds, wanted, update):
-    als = at(location, update=update)
+def test_merged_batches_are_saved_together(location, rdds, expected_states, update):
+    als = stream_at(location, update=update)
     als.updateBatch(rdds[0], 5)
     als.updateBatch(iter(rdds[1:3]), 6)
-    assert kept(als.model) == kept(at(location, update=update).model) == wanted[update][2]
+    assert (
+        state_of(als.model)
+        == state_of(stream_at(location, update=update).model)
+        == expected_states[update][2]
+    )
     als.updateBatch(list(rdds[1:3]), 6)
     with pytest.raises(RatingTypeError, match="int"):
         als.updateBatch([rdds[3], 7], 7)
-    assert kept(als.model) == kept(at(location, update=update).model) == wanted[update][2]
+    assert (
+        state_of(als.model)
+        == state_of(stream_at(location, update=update).model)
+        == expected_states[update][2]
+    )
     als.updateBatch([rdds[3]], 7)
-    assert kept(als.model) == wanted[update][3]
+    assert state_of(als.model) == expected_states[update][3]
 
 
 @pytest.mark.long
-def test_numbers_of_batches_are_remembered_whatever_else_is_learned(location, rdds, wanted):
-    als = at(location)
+def test_batch_numbers_survive_other_training(location, rdds, expected_states):
+    als = stream_at(location)
     als.updateBatch(rdds[0], 7)
     als.train(rdds[1])
-    for stream in (als, at(location)):
+    for stream in (als, stream_at(location)):
         stream.updateBatch(rdds[0], 7)
-        assert kept(stream.model) == wanted["sgd"][1]
+        assert state_of(stream.model) == expected_states["sgd"][1]
 
 
-def test_a_stream_goes_on_from_a_batch_training_with_its_settings(location, rdds, footprint):
+def test_stream_from_a_batch_model_needs_its_settings(location, rdds, footprint):
     trained = ALS.train(rdds[0], 3, 2, seed=1)
-    with pytest.raises(SettingError, match="checkpointLocation: a model is not saved"):
+    with pytest.raises(SettingError, match="checkpointLocation: only a StreamingALS object saves"):
         StreamingALS.train(rdds[1], trained, checkpointLocation=str(location))
     assert not location.exists()
-    als = at(location)
+    als = stream_at(location)
     als.model = StreamingALS.train(rdds[1], trained, seed=SEED, lambda_=0.1)
     als.train(rdds[2])
-    with pytest.raises(SettingError, match=r"was begun with rank=3, lambda_=0\.1"):
-        at(location)
-    again = at(location, rank=3, lambda_=0.1)
-    assert kept(again.model) == kept(als.model)
+    with pytest.raises(SettingError, match=r"was started with rank=3, lambda_=0\.1"):
+        stream_at(location)
+    again = stream_at(location, rank=3, lambda_=0.1)
+    assert state_of(again.model) == state_of(als.model)
     trained.unpersist()
     del als, again
-    assert not footprint.left()
+    assert not footprint.remaining()
 
 
-def test_what_was_skipped_is_told_before_there_is_a_model(sc):
+def test_skipped_ratings_are_counted_without_a_model(sc):
     als = StreamingALS(rank=2, badRatings="skip", userPartitioner="balanced")
     assert als.learned is None
     als.train(sc.parallelize([], 2))
@@ -445,7 +453,7 @@ def test_what_was_skipped_is_told_before_there_is_a_model(sc):
 
 
 class _NoRename:
-    """A file system that renames nothing."""
+    """A file system whose renames fail."""
 
     def __init__(self, files):
         self._files = files
@@ -454,102 +462,104 @@ class _NoRename:
         return (lambda *_: False) if name == "rename" else getattr(self._files, name)
 
 
-def fail(where, monkeypatch, als):
-    """Let the next save of a stream fail."""
+def fail_next_save(where, monkeypatch, als):
+    """Make the next save of a stream fail."""
     if where == "first level":
-        monkeypatch.setattr(RDD, "saveAsPickleFile", raising)
+        monkeypatch.setattr(RDD, "saveAsPickleFile", raise_no_space)
     elif where == "second level":
         save, calls = RDD.saveAsPickleFile, []
 
         def second(rdd, path, batchSize=10):
             calls.append(path)
-            save(rdd, path, batchSize) if len(calls) != 2 else raising()
+            save(rdd, path, batchSize) if len(calls) != 2 else raise_no_space()
 
         monkeypatch.setattr(RDD, "saveAsPickleFile", second)
     elif where == "rename":
         monkeypatch.setattr(als._checkpoint, "_files", _NoRename(als._checkpoint._files))
     else:
-        monkeypatch.setattr(Checkpoint, "_tidy", raising)
+        monkeypatch.setattr(Checkpoint, "_delete_unused", raise_no_space)
 
 
-def raising(*_):
+def raise_no_space(*_):
     raise OSError("no space left on device")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("where", ["first level", "second level", "rename", "tidying"])
-def test_a_save_that_fails_leaves_the_state_before_intact(
-    monkeypatch, footprint, location, rdds, wanted, where
+def test_failed_save_leaves_the_previous_state(
+    monkeypatch, footprint, location, rdds, expected_states, where
 ):
     update = "als" if where == "second level" else "sgd"
-    als = at(location, update=update)
+    als = stream_at(location, update=update)
     als.updateBatch(rdds[0], 0)
-    fail(where, monkeypatch, als)
+    fail_next_save(where, monkeypatch, als)
     with pytest.raises((OSError, RddalsError), match=r"no space left|cannot be written"):
         als.updateBatch(rdds[1], 1)
     monkeypatch.undo()
-    assert kept(als.model) == wanted[update][0]
+    assert state_of(als.model) == expected_states[update][0]
 
-    again = at(location, update=update)
-    # What is left to be tidied away is a state that counts.
-    assert kept(again.model) == wanted[update][where == "tidying"]
-    for stream in (again, als):  # the one that failed can go on, too
+    again = stream_at(location, update=update)
+    # If only tidying failed, the new state is valid.
+    assert state_of(again.model) == expected_states[update][where == "tidying"]
+    for stream in (again, als):  # the failed stream can continue, too
         for number in (1, 2):
             stream.updateBatch(rdds[number], number)
         assert holds_one_state(location)
-        assert kept(stream.model) == kept(at(location, update=update).model) == wanted[update][2]
+        assert (
+            state_of(stream.model)
+            == state_of(stream_at(location, update=update).model)
+            == expected_states[update][2]
+        )
     del als, again, stream
-    assert not footprint.left()
+    assert not footprint.remaining()
 
 
 @pytest.mark.long
-def test_after_a_save_that_failed_another_batch_can_be_learned(
-    monkeypatch, location, rdds, batches
-):
-    """Which may keep levels that the state of the failed one has had deleted."""
-    als = at(location)
+def test_batches_can_be_learned_after_a_failed_save(monkeypatch, location, rdds, batches):
+    """It may use levels that the failed save has deleted."""
+    als = stream_at(location)
     als.train(rdds[0])
-    tidy = Checkpoint._tidy
+    tidy = Checkpoint._delete_unused
 
-    def tidied_and_failed(*arguments):
+    def tidy_and_fail(*arguments):
         tidy(*arguments)
-        raising()
+        raise_no_space()
 
-    monkeypatch.setattr(Checkpoint, "_tidy", tidied_and_failed)
+    monkeypatch.setattr(Checkpoint, "_delete_unused", tidy_and_fail)
     with pytest.raises(OSError, match="no space left"):
         als.train(rdds[0])
     monkeypatch.undo()
     als.train(rdds[2])
     assert als.model.ratings == len(batches[0]) + len(batches[2])
-    assert kept(at(location).model) == kept(als.model)
+    assert state_of(stream_at(location).model) == state_of(als.model)
     assert holds_one_state(location)
 
 
 @pytest.mark.long
-def test_a_stream_may_go_on_from_a_model_of_before(location, tmp_path, rdds):
-    als = at(location, update="als")
+def test_stream_resumes_from_an_earlier_model(location, tmp_path, rdds):
+    als = stream_at(location, update="als")
     als.train(rdds[0])
     first = als.model
     als.train(rdds[0])
     als.model = first
     als.train(rdds[2])
     assert holds_one_state(location)
-    wanted = kept(als.model)
-    assert kept(at(location, update="als").model) == wanted
+    expected_states = state_of(als.model)
+    assert state_of(stream_at(location, update="als").model) == expected_states
 
-    other = at(tmp_path / "other", update="als")
+    other = stream_at(tmp_path / "other", update="als")
     other.model = als.model
     other.train(rdds[2])
-    wanted = kept(other.model)
-    assert kept(at(tmp_path / "other", update="als").model) == wanted
+    expected_states = state_of(other.model)
+    assert state_of(stream_at(tmp_path / "other", update="als").model) == expected_states
 
 
 @pytest.fixture(scope="module")
-def begun(_spark, rdds, tmp_path_factory):
-    """Checkpoints of three batches, not to be changed."""
+def saved_streams(_spark, rdds, tmp_path_factory):
+    """Checkpoints of three batches that tests only read."""
     folder = tmp_path_factory.mktemp("begun")
     for update in ("sgd", "als"):
-        als = at(folder / update, update=update)
+        als = stream_at(folder / update, update=update)
         for number in (0, 1, 2):
             als.updateBatch(rdds[number], number)
     return folder
@@ -567,43 +577,41 @@ def begun(_spark, rdds, tmp_path_factory):
     ],
     ids=str,
 )
-def test_a_stream_goes_on_with_the_settings_it_was_begun_with(
-    sc, footprint, begun, update, setting, words
-):
-    with pytest.raises(SettingError, match=f"was begun with .*{words}"):
-        at(begun / update, **{"update": update, **setting})
-    assert not footprint.left()
+def test_changed_settings_raise(sc, footprint, saved_streams, update, setting, words):
+    with pytest.raises(SettingError, match=f"was started with .*{words}"):
+        stream_at(saved_streams / update, **{"update": update, **setting})
+    assert not footprint.remaining()
 
 
 @UPDATES
-def test_what_changes_no_model_may_be_changed_and_a_seed_left_out(
-    sc, begun, location, rdds, batches, wanted, update
+def test_settings_without_effect_may_change(
+    sc, saved_streams, location, rdds, batches, expected_states, update
 ):
-    shutil.copytree(begun / update, location)
-    als = at(location, update=update, exchange="broadcast", badRatings="skip", seed=None)
+    shutil.copytree(saved_streams / update, location)
+    als = stream_at(location, update=update, exchange="broadcast", badRatings="skip", seed=None)
     assert als.model.seed == SEED
     als.updateBatch(sc.parallelize([*batches[3], (1, 2, float("nan"))], 2), 3)
     assert als.model.learned.skipped == 1
     assert als.model.learned.exchange.exchange == "broadcast"
-    assert kept(als.model) == wanted[update][3]
-    assert kept(at(location, update=update).model) == wanted[update][3]
+    assert state_of(als.model) == expected_states[update][3]
+    assert state_of(stream_at(location, update=update).model) == expected_states[update][3]
 
 
 @pytest.mark.long
-def test_a_user_s_own_partitioner_is_kept(location, rdds, wanted):
+def test_custom_partitioner_is_restored(location, rdds, expected_states):
     shift = 5
-    als = at(location, userPartitioner=lambda id_: (id_ + shift) // 3 % 2, blocks=2)
+    als = stream_at(location, userPartitioner=lambda id_: (id_ + shift) // 3 % 2, blocks=2)
     for number in (0, 1):
         als.updateBatch(rdds[number], number)
-    again = at(location)
+    again = stream_at(location)
     ids = np.arange(40, dtype=np.int32)
     users = again.model._state.sides[0].partitioner
     assert users.block_of(ids).tolist() == ((ids + shift) // 3 % 2).tolist()
-    assert kept(again.model) == kept(als.model)
+    assert state_of(again.model) == state_of(als.model)
     for number in (2, 3):
         again.updateBatch(rdds[number], number)
         als.updateBatch(rdds[number], number)
-    assert kept(again.model) == kept(als.model)
+    assert state_of(again.model) == state_of(als.model)
 
 
 def encoded(pickled):
@@ -611,7 +619,7 @@ def encoded(pickled):
 
 
 @pytest.mark.parametrize(
-    "spoilt",
+    "damaged",
     [
         "",
         "no JSON",
@@ -636,22 +644,22 @@ def encoded(pickled):
     ],
     ids=str,
 )
-def test_a_state_that_is_damaged_is_told_of(sc, footprint, begun, location, spoilt):
-    shutil.copytree(begun / "sgd", location)
+def test_damaged_state_raises(sc, footprint, saved_streams, location, damaged):
+    shutil.copytree(saved_streams / "sgd", location)
     state = state_file(location)
     (location / "states" / f".{state.name}.crc").unlink()
-    if isinstance(spoilt, dict):
-        spoilt = json.dumps(json.loads(state.read_text()) | spoilt)
-    state.write_text(spoilt)
-    with pytest.raises(ModelFormatError, match=f"{location}/states/{state.name} or what it names"):
-        at(location)
-    assert not footprint.left()
+    if isinstance(damaged, dict):
+        damaged = json.dumps(json.loads(state.read_text()) | damaged)
+    state.write_text(damaged)
+    with pytest.raises(ModelFormatError, match=f"{location}/states/{state.name} or a level"):
+        stream_at(location)
+    assert not footprint.remaining()
 
 
 @UPDATES
 @pytest.mark.parametrize("damage", ["no number", "cut", "missing level", "damaged level"])
-def test_files_that_are_damaged_are_told_of(sc, footprint, begun, location, damage, update):
-    shutil.copytree(begun / update, location)
+def test_damaged_files_raise(sc, footprint, saved_streams, location, damage, update):
+    shutil.copytree(saved_streams / update, location)
     state = state_file(location)
     document = json.loads(state.read_text())
     last, _ = [*document["levels"].values()][-1][-1]  # all others have been read by then
@@ -666,17 +674,17 @@ def test_files_that_are_damaged_are_told_of(sc, footprint, begun, location, dama
     else:
         for part in (location / "levels" / last).glob("part-*"):
             part.write_bytes(part.read_bytes()[:-40])
-    with pytest.raises(ModelFormatError, match=f"{location}/states/{state.name} or what it names"):
-        at(location, update=update)
-    assert not footprint.left("persisted RDD", "shuffle file", "thread", "accumulator")
+    with pytest.raises(ModelFormatError, match=f"{location}/states/{state.name} or a level"):
+        stream_at(location, update=update)
+    assert not footprint.remaining("persisted RDD", "shuffle file", "thread", "accumulator")
 
 
-def test_a_location_that_cannot_be_one_is_refused(sc, monkeypatch, tmp_path):
+def test_invalid_location_raises(sc, monkeypatch, tmp_path):
     file = tmp_path / "file"
     file.write_text("something else")
     for location in (file, file / "als"):
         with pytest.raises(SettingError, match=str(location)):
-            at(location)
+            stream_at(location)
     assert file.read_text() == "something else"
     with pytest.raises(SettingError, match="path is empty"):
         StreamingALS(checkpointLocation="")
@@ -684,5 +692,5 @@ def test_a_location_that_cannot_be_one_is_refused(sc, monkeypatch, tmp_path):
         StreamingALS(checkpointLocation=3)
     monkeypatch.setattr(SparkContext, "_active_spark_context", None)
     with pytest.raises(SettingError, match="start a SparkContext first"):
-        at(tmp_path / "als")
+        stream_at(tmp_path / "als")
     assert not (tmp_path / "als").exists()

@@ -1,4 +1,4 @@
-"""Streams of ratings: beside the reference, batch after batch, and what is left of them."""
+"""Streams of ratings against the reference, and released resources."""
 
 import gc
 import json
@@ -29,7 +29,7 @@ from rddals.blocks.start import id_start
 from rddals.exchange import EXCHANGES
 from rddals.streaming import levels as levels_module
 from rddals.streaming.state import StreamState
-from stream_reference import Stream
+from stream_reference import ReferenceStream
 
 RANK, SEED = 3, 11
 SETTINGS = {"rank": RANK, "seed": SEED, "blocks": 2, "exchange": "shuffle"}
@@ -41,20 +41,20 @@ def start(product):
 
 
 def reference(batches, **settings):
-    stream = Stream(RANK, start, **settings)
+    stream = ReferenceStream(RANK, start, **settings)
     for batch in batches:
         stream.train([(u, p, float(np.float32(r))) for u, p, r in batch])
     return stream
 
 
 def collected(model):
-    """Both sides' rows as they are kept, by id."""
+    """Return both sides' stored rows by id."""
     blocks = (side.table().collect(model.rank + 2) for side in model._state.sides)
     return [dict(zip(block.ids.tolist(), block.rows, strict=True)) for block in blocks]
 
 
-def kept(model):
-    """The same, to be compared bit for bit."""
+def row_bytes(model):
+    """Return the stored rows as bytes, for bitwise comparison."""
     return [{id_: row.tobytes() for id_, row in side.items()} for side in collected(model)]
 
 
@@ -63,14 +63,14 @@ def levels_of(model):
 
 
 def predictions(sc, model, pairs):
-    """What predictAll says of pairs, by pair."""
+    """Return the predictions of pairs, by pair."""
     return {
         (r.user, r.product): r.rating for r in model.predictAll(sc.parallelize(pairs, 2)).collect()
     }
 
 
 def dense(model):
-    """Users, products, and predictions of all of them."""
+    """Return users, products and the predictions of all pairs."""
     (users, U), (products, P) = (
         (list(side), np.array(list(side.values())).astype(float)) for side in collected(model)
     )
@@ -81,7 +81,7 @@ def dense(model):
 
 @pytest.fixture(scope="module")
 def batches(ratings):
-    """Three batches with ids that are new, absent and back again, and pairs rated twice."""
+    """Three batches with new, absent and returning ids, and duplicates."""
     rng = np.random.default_rng(1)
     shuffled = [ratings[i] for i in rng.permutation(len(ratings))]
     tenths = [(u, p, r + 0.1) for u, p, r in shuffled]
@@ -124,7 +124,7 @@ def batch_model(_spark, ratings):
     model.unpersist()
 
 
-# ------------------------------------------------------------------ what is learned
+# ------------------------------------------------------------------ learning
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def batch_model(_spark, ratings):
         pytest.param("auto", "hash", -1, -1, 1, marks=pytest.mark.long),
     ],
 )
-def test_the_same_model_wherever_ids_live_and_however_rows_travel(
+def test_placement_and_exchange_do_not_change_the_model(
     sc, batches, rdds, pairs, exchange, placed, user_blocks, product_blocks, iterations
 ):
-    asked = {
+    requested = {
         "userPartitioner": (lambda id_: (id_ * id_ + 1) % user_blocks)
         if placed == "function"
         else placed,
@@ -157,44 +157,44 @@ def test_the_same_model_wherever_ids_live_and_however_rows_travel(
         userBlocks=user_blocks,
         productBlocks=product_blocks,
         iterations=iterations,
-        **asked,
+        **requested,
     )
     for rdd in rdds[:2]:
         als.train(rdd)
-    wanted = reference(batches[:2], iterations=iterations)
-    found = predictions(sc, als.model, pairs)
-    assert found.keys() == set(pairs)
-    for (user, product), rating in found.items():
-        assert rating == pytest.approx(wanted.predicted(user, product), abs=1e-5)
+    expected = reference(batches[:2], iterations=iterations)
+    result = predictions(sc, als.model, pairs)
+    assert result.keys() == set(pairs)
+    for (user, product), rating in result.items():
+        assert rating == pytest.approx(expected.predicted(user, product), abs=1e-5)
     used = als.model.learned.exchange.exchange
     assert used in EXCHANGES
     assert exchange in (used, "auto")
 
 
-def test_every_row_beside_the_reference(batches, models):
-    """Pairs that were rated twice are two observations of their own."""
-    wanted = reference(batches)
+def test_rows_match_the_reference(batches, models):
+    """Duplicates count as separate observations."""
+    expected = reference(batches)
     users, products = collected(models[2])
-    assert users.keys() == wanted.users.keys()
-    assert products.keys() == wanted.products.keys()
+    assert users.keys() == expected.users.keys()
+    assert products.keys() == expected.products.keys()
     for rows, side, seen in (
-        (users, wanted.users, wanted.seen_users),
-        (products, wanted.products, wanted.seen_products),
+        (users, expected.users, expected.seen_users),
+        (products, expected.products, expected.seen_products),
     ):
         for id_, row in rows.items():
             np.testing.assert_allclose(row[:-1], side[id_], atol=1e-5)
             assert row[-1] == seen[id_]
 
 
-def test_training_again_gives_the_same_bits(rdds, models):
+def test_training_is_reproducible_bit_for_bit(rdds, models):
     again = StreamingALS.train(rdds[0], **SETTINGS).train(rdds[1])
-    assert kept(again) == kept(models[1])
+    assert row_bytes(again) == row_bytes(models[1])
     again.unpersist()
 
 
-def test_who_is_not_in_a_batch_keeps_the_row(batches, models):
+def test_ids_without_new_ratings_keep_their_rows(batches, models):
     for before, after, batch in zip(models, models[1:], batches[1:], strict=False):
-        for side, (old, new) in enumerate(zip(kept(before), kept(after), strict=True)):
+        for side, (old, new) in enumerate(zip(row_bytes(before), row_bytes(after), strict=True)):
             touched = {rating[side] for rating in batch}
             assert old.keys() - touched
             assert touched - old.keys() or batch is batches[2]
@@ -205,28 +205,28 @@ def test_who_is_not_in_a_batch_keeps_the_row(batches, models):
             assert new.keys() == old.keys() | touched
 
 
-def test_a_model_predicts_what_it_did_when_others_went_on_from_it(sc, rdds, models, pairs):
-    before = predictions(sc, models[0], pairs), kept(models[0])
+def test_later_batches_do_not_change_earlier_models(sc, rdds, models, pairs):
+    before = predictions(sc, models[0], pairs), row_bytes(models[0])
     model = models[0]
     for rdd in (rdds[2], rdds[1], rdds[0]):
         model = model.train(rdd)
-    assert (predictions(sc, models[0], pairs), kept(models[0])) == before
+    assert (predictions(sc, models[0], pairs), row_bytes(models[0])) == before
     assert predictions(sc, model, pairs) != before[0]
     model.unpersist()
-    assert kept(models[0]) == before[1]
+    assert row_bytes(models[0]) == before[1]
 
 
-def test_the_mean_is_exact(sc, batches, models):
+def test_mean_is_exact(sc, batches, models):
     total, count = Fraction(0), 0
     for model, batch in zip(models, batches, strict=True):
         total += sum(Fraction(float(np.float32(r))) for _, _, r in batch)
         count += len(batch)
         assert (model.ratings, model.mean) == (count, float(total / count))
-    users, products = kept(models[2])
+    users, products = row_bytes(models[2])
     assert (models[2].users, models[2].products) == (len(users), len(products))
 
 
-def test_what_was_learned(sc, batches, models):
+def test_learned_event(sc, batches, models):
     assert (models[0].rank, models[0].seed, models[2].batches) == (RANK, SEED, 3)
     users, products = set(), set()
     for number, batch in enumerate(batches, 1):
@@ -240,20 +240,20 @@ def test_what_was_learned(sc, batches, models):
         assert learned.seconds > 0
     assert models[0].learned.rmse is None
     for before, after, batch in zip(models, models[1:], batches[1:], strict=False):
-        found = predictions(sc, before, [(u, p) for u, p, _ in batch])
-        errors = [found[u, p] - np.float32(r) for u, p, r in batch]
+        result = predictions(sc, before, [(u, p) for u, p, _ in batch])
+        errors = [result[u, p] - np.float32(r) for u, p, r in batch]
         assert after.learned.rmse == pytest.approx(np.sqrt(np.mean(np.square(errors))), abs=1e-5)
 
 
 # ------------------------------------------------------------------ predictions
 
 
-def test_strangers_count_as_zero(sc, batches, models):
+def test_unknown_ids_are_predicted_as_zero_rows(sc, batches, models):
     model = models[0]
     users, products = collected(model)
     user, product = batches[0][0][:2]
     far = 2**40 + 3
-    wanted = {
+    expected = {
         (user, product): model.mean
         + users[user][RANK]
         + products[product][RANK]
@@ -265,19 +265,19 @@ def test_strangers_count_as_zero(sc, batches, models):
         (999, 777): model.mean,
         (far, -far): model.mean,
     }
-    asked = [*wanted, *wanted, (user, 777)]
-    found = model.predictAll(sc.parallelize(asked, 3)).collect()
-    assert sorted((r.user, r.product) for r in found) == sorted(asked)
-    assert all(isinstance(r, Rating) for r in found)
-    for rating in found:
-        assert rating.rating == pytest.approx(wanted[rating.user, rating.product], abs=1e-6)
-    for pair, rating in wanted.items():
+    requested = [*expected, *expected, (user, 777)]
+    result = model.predictAll(sc.parallelize(requested, 3)).collect()
+    assert sorted((r.user, r.product) for r in result) == sorted(requested)
+    assert all(isinstance(r, Rating) for r in result)
+    for rating in result:
+        assert rating.rating == pytest.approx(expected[rating.user, rating.product], abs=1e-6)
+    for pair, rating in expected.items():
         assert model.predict(*pair) == pytest.approx(rating, abs=1e-6)
-    for pair, rating in [((user, 10**30), wanted[user, 777]), ((-(10**30), 777), model.mean)]:
+    for pair, rating in [((user, 10**30), expected[user, 777]), ((-(10**30), 777), model.mean)]:
         assert model.predict(*pair) == pytest.approx(rating, abs=1e-6)
 
 
-def test_what_is_no_pair_of_ids_is_refused(sc, models):
+def test_invalid_pairs_raise(sc, models):
     with pytest.raises(SettingError, match="user must be an integer"):
         models[0].predict("ann", 3)
     with pytest.raises(AssertionError, match="user_product should be RDD"):
@@ -287,10 +287,10 @@ def test_what_is_no_pair_of_ids_is_refused(sc, models):
     assert models[0].predictAll(sc.parallelize([], 2)).collect() == []
 
 
-def test_predictions_that_are_computed_after_their_model_is_gone(sc, rdds, pairs):
+def test_lazy_predictions_outlive_their_model(sc, rdds, pairs):
     als = StreamingALS(**SETTINGS)
     als.train(rdds[0])
-    wanted = predictions(sc, als.model, pairs)
+    expected = predictions(sc, als.model, pairs)
     lazy = als.model.predictAll(sc.parallelize(pairs, 2))
     everybody = als.model.recommendProductsForUsers(2)
     best = dict(everybody.collect())
@@ -298,48 +298,48 @@ def test_predictions_that_are_computed_after_their_model_is_gone(sc, rdds, pairs
         als.train(rdd)
     gc.collect()
     sc._jvm.System.gc()
-    assert {(r.user, r.product): r.rating for r in lazy.collect()} == wanted
+    assert {(r.user, r.product): r.rating for r in lazy.collect()} == expected
     assert dict(everybody.collect()) == best
 
 
-def test_recommendations_beside_a_dense_sort(models):
+def test_recommendations_match_a_dense_sort(models):
     model = models[2]
     users, products, scores = dense(model)
     mean_row = model.mean + np.array([collected(model)[1][p][RANK] for p in products], float)
     for user, row in [(int(users[4]), scores[4]), (999, mean_row), (10**20, mean_row)]:
         best = products[np.argsort(-row)]
-        found = model.recommendProducts(user, 5)
-        assert [(r.user, r.product) for r in found] == [(user, p) for p in best[:5]]
-        np.testing.assert_allclose([r.rating for r in found], np.sort(row)[::-1][:5], atol=1e-5)
-        found = model.recommendProducts(user, 3, exclude=best[:2], candidates=best[:4])
-        assert [r.product for r in found] == best[2:4].tolist()
+        result = model.recommendProducts(user, 5)
+        assert [(r.user, r.product) for r in result] == [(user, p) for p in best[:5]]
+        np.testing.assert_allclose([r.rating for r in result], np.sort(row)[::-1][:5], atol=1e-5)
+        result = model.recommendProducts(user, 3, exclude=best[:2], candidates=best[:4])
+        assert [r.product for r in result] == best[2:4].tolist()
     column, product = scores[:, 7], int(products[7])
     best = users[np.argsort(-column)]
-    found = model.recommendUsers(product, 4, exclude=[best[1]])
-    assert [(r.user, r.product) for r in found] == [(u, product) for u in best[[0, 2, 3, 4]]]
+    result = model.recommendUsers(product, 4, exclude=[best[1]])
+    assert [(r.user, r.product) for r in result] == [(u, product) for u in best[[0, 2, 3, 4]]]
     assert len(model.recommendUsers(777, 100)) == len(users)
     with pytest.raises(SettingError, match="num must be"):
         model.recommendProducts(1, -1)
 
 
-def test_recommendations_for_everybody(models, rdds, batches):
+def test_recommendations_for_all(models, rdds, batches):
     model = models[0]
     users, products, scores = dense(model)
-    found = dict(model.recommendProductsForUsers(4, excludeSeen=rdds[0]).collect())
-    assert sorted(found) == users.tolist()
+    result = dict(model.recommendProductsForUsers(4, excludeSeen=rdds[0]).collect())
+    assert sorted(result) == users.tolist()
     user = batches[0][0][0]
     seen = {p for u, p, _ in batches[0] if u == user}
     best = products[np.argsort(-scores[users.tolist().index(user)])]
-    assert [r.product for r in found[user]] == [p for p in best if p not in seen][:4]
-    found = dict(model.recommendUsersForProducts(2, candidates=users[:9]).collect())
-    assert sorted(found) == products.tolist()
-    assert [r.user for r in found[products[3]]] == users[np.argsort(-scores[:9, 3])][:2].tolist()
+    assert [r.product for r in result[user]] == [p for p in best if p not in seen][:4]
+    result = dict(model.recommendUsersForProducts(2, candidates=users[:9]).collect())
+    assert sorted(result) == products.tolist()
+    assert [r.user for r in result[products[3]]] == users[np.argsort(-scores[:9, 3])][:2].tolist()
 
 
 # ------------------------------------------------------------------ batches without ratings
 
 
-def test_batches_without_ratings(sc, rdds, models):
+def test_empty_batches(sc, rdds, models):
     als = StreamingALS(**SETTINGS)
     for empty in (sc.parallelize([], 2), sc.emptyRDD(), sc.parallelize([RatingBlock.empty()], 1)):
         als.train(empty)
@@ -354,15 +354,15 @@ def test_batches_without_ratings(sc, rdds, models):
         assert (learned.ratings, learned.new_users, learned.new_products) == (0, 0, 0)
         assert (learned.rmse, learned.exchange) == (None, None)
         before = after
-    assert kept(after) == kept(models[0])
+    assert row_bytes(after) == row_bytes(models[0])
     assert (after.mean, after.users) == (models[0].mean, models[0].users)
     again = after.train(rdds[1])
     assert again.batches == 4
-    assert kept(again) == kept(models[1])
+    assert row_bytes(again) == row_bytes(models[1])
 
 
 @pytest.mark.parametrize("placed", ["hash", "range", "balanced", "locality"])
-def test_a_first_batch_without_ratings_says_nothing_of_where_ids_live(sc, small_matrix, placed):
+def test_empty_first_batch_fits_no_partitioner(sc, small_matrix, placed):
     als = StreamingALS(rank=2, badRatings="skip", userPartitioner=placed, userBlocks=2)
     als.train(sc.parallelize([RatingBlock.empty()], 2))
     als.train(sc.parallelize([(1, 2, NAN), (1, "two", 3.0)], 1))
@@ -374,11 +374,11 @@ def test_a_first_batch_without_ratings_says_nothing_of_where_ids_live(sc, small_
 # ------------------------------------------------------------------ bad ratings
 
 
-def test_bad_ratings_are_named_and_the_model_stays(sc, footprint, rdds):
+def test_invalid_ratings_raise_and_keep_the_model(sc, footprint, rdds):
     als = StreamingALS(**SETTINGS)
     als.train(rdds[0])
     model = als.model
-    before = kept(model)
+    before = row_bytes(model)
     for bad, error, words in [
         ((1, 2, NAN), RatingError, "rating nan is not"),
         ((2**31, 2, 3.0), RatingError, "2147483648"),
@@ -388,17 +388,17 @@ def test_bad_ratings_are_named_and_the_model_stays(sc, footprint, rdds):
         with pytest.raises(error, match=words):
             als.train(sc.parallelize([(1, 2, 3.0), bad], 2))
         assert als.model is model
-    assert kept(model) == before
+    assert row_bytes(model) == before
     als.train(rdds[1])
     assert als.model.batches == 2
     del model
-    gc.collect()  # the tracebacks of the errors refer to themselves, and to the model
-    assert len(footprint.left()) == levels_of(als.model)
+    gc.collect()  # the errors' tracebacks form cycles that refer to the model
+    assert len(footprint.remaining()) == levels_of(als.model)
     als.model.unpersist()
-    assert not footprint.left()
+    assert not footprint.remaining()
 
 
-def test_bad_ratings_are_skipped_and_counted(sc, spark, batches, models):
+def test_invalid_ratings_are_skipped_and_counted(sc, spark, batches, models):
     good = batches[0]
     users, products, stars = map(list, zip(*good, strict=True))
     rows = [Rating(*good[0]), *good[1:9], (1, 2, NAN), (2**31, 1, 1.0), "no rating", (1, 2), None]
@@ -412,7 +412,7 @@ def test_bad_ratings_are_skipped_and_counted(sc, spark, batches, models):
     mixed = StreamingALS.train(sc.parallelize([*rows, *columns, (3, 4, NAN)], 3), **settings)
     assert (mixed.learned.ratings, mixed.learned.skipped) == (len(good), 7 + 3 + 1)
     assert mixed.ratings == len(good)
-    assert kept(mixed) == kept(models[0])
+    assert row_bytes(mixed) == row_bytes(models[0])
 
     frame = spark.createDataFrame(
         [*good, (None, 2, 1.0), (1, None, 1.0), (1, 2, None), (1, 2, NAN)],
@@ -420,14 +420,14 @@ def test_bad_ratings_are_skipped_and_counted(sc, spark, batches, models):
     )
     framed = StreamingALS.train(frame, **settings)
     assert (framed.learned.ratings, framed.learned.skipped) == (len(good), 4)
-    assert kept(framed) == kept(models[0])
+    assert row_bytes(framed) == row_bytes(models[0])
 
-    nothing = framed.train(sc.parallelize([(1, 2, NAN)] * 3, 2))
-    assert (nothing.learned.ratings, nothing.learned.skipped, nothing.batches) == (0, 3, 2)
-    assert kept(nothing) == kept(framed)
+    unchanged = framed.train(sc.parallelize([(1, 2, NAN)] * 3, 2))
+    assert (unchanged.learned.ratings, unchanged.learned.skipped, unchanged.batches) == (0, 3, 2)
+    assert row_bytes(unchanged) == row_bytes(framed)
 
 
-def test_columns_that_are_none_are_no_bad_ratings(sc, models):
+def test_inconsistent_columns_raise_despite_skip(sc, models):
     als = StreamingALS(rank=2, badRatings="skip")
     uneven = (np.array([1, 2]), np.array([1, 2]), np.array([1.0]))
     with pytest.raises(RatingError, match="shapes"):
@@ -438,10 +438,10 @@ def test_columns_that_are_none_are_no_bad_ratings(sc, models):
     assert als.model is None
 
 
-# ------------------------------------------------------------------ both spellings
+# ------------------------------------------------------------------ ways to train
 
 
-def test_a_stream_of_spark_s_is_learned_batch_by_batch(sc, rdds, models):
+def test_dstream_is_learned_batch_by_batch(sc, rdds, models):
     from pyspark.streaming import StreamingContext
 
     als, done = StreamingALS(**SETTINGS), threading.Event()
@@ -456,36 +456,40 @@ def test_a_stream_of_spark_s_is_learned_batch_by_batch(sc, rdds, models):
     finally:
         streams.stop(stopSparkContext=False, stopGraceFully=False)
     assert als.model.ratings == models[1].ratings
-    assert kept(als.model) == kept(models[1])
+    assert row_bytes(als.model) == row_bytes(models[1])
 
 
-def test_every_spelling_gives_the_same_model(rdds, models):
+def test_class_and_instance_training_agree(rdds, models):
     als = StreamingALS(**SETTINGS)
     assert als.model is None
     assert als.train(rdds[0]) is None
-    assert kept(als.model) == kept(models[0])
+    assert row_bytes(als.model) == row_bytes(models[0])
     again = StreamingALS.train(rdds[1], als.model)
-    assert kept(again) == kept(StreamingALS.train(rdds[1], model=models[0])) == kept(models[1])
-    assert kept(als.model) == kept(models[0])
+    assert (
+        row_bytes(again)
+        == row_bytes(StreamingALS.train(rdds[1], model=models[0]))
+        == row_bytes(models[1])
+    )
+    assert row_bytes(als.model) == row_bytes(models[0])
 
 
-def test_columns_of_a_dataframe_are_remembered(sc, spark, batches, models, tmp_path):
+def test_dataframe_columns_are_stored(sc, spark, batches, models, tmp_path):
     frames = [
         spark.createDataFrame([(r, p, u) for u, p, r in batch], "r double, p int, u int")
         for batch in batches[:2]
     ]
     names = {"userCol": "u", "itemCol": "p", "ratingCol": "r"}
     model = StreamingALS.train(frames[0], **SETTINGS, **names)
-    assert kept(model) == kept(models[0])
-    assert kept(model.train(frames[1])) == kept(models[1])
+    assert row_bytes(model) == row_bytes(models[0])
+    assert row_bytes(model.train(frames[1])) == row_bytes(models[1])
     model.save(sc, str(tmp_path / "model"))
     loaded = StreamingModel.load(sc, str(tmp_path / "model"))
-    assert kept(loaded.train(frames[1])) == kept(models[1])
+    assert row_bytes(loaded.train(frames[1])) == row_bytes(models[1])
 
 
 @pytest.fixture
-def untouchable(sc):
-    """Ratings that nobody may read."""
+def unreadable(sc):
+    """Ratings that raise when they are read."""
     return sc.parallelize([0], 1).map(lambda _: 1 / 0)
 
 
@@ -506,40 +510,40 @@ def untouchable(sc):
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_settings_are_checked_before_any_work(untouchable, setting, words):
+def test_settings_are_checked_before_any_work(unreadable, setting, words):
     with pytest.raises(SettingError, match=words):
-        StreamingALS.train(untouchable, **setting)
+        StreamingALS.train(unreadable, **setting)
     with pytest.raises(SettingError, match=words):
         StreamingALS(**setting)
 
 
-def test_models_are_checked_before_any_work(sc, untouchable, models, batch_model, small_matrix):
+def test_models_are_checked_before_any_work(sc, unreadable, models, batch_model, small_matrix):
     with pytest.raises(SettingError, match="pass settings by name, such as rank=10"):
-        StreamingALS.train(untouchable, 10)
-    with pytest.raises(SettingError, match="gamma, rank: a model keeps the settings"):
-        StreamingALS.train(untouchable, models[0], rank=3, gamma=0.1)
+        StreamingALS.train(unreadable, 10)
+    with pytest.raises(SettingError, match="gamma, rank cannot be passed with a StreamingModel"):
+        StreamingALS.train(unreadable, models[0], rank=3, gamma=0.1)
     for name in ("rank", "blocks", "userPartitioner", "productBlocks"):
-        with pytest.raises(SettingError, match=f"{name}: a stream keeps that of the model"):
-            StreamingALS.train(untouchable, batch_model, **{name: 3})
+        with pytest.raises(SettingError, match=f"{name} cannot be passed with a MatrixFactor"):
+            StreamingALS.train(unreadable, batch_model, **{name: 3})
     with pytest.raises(SettingError, match="gamma must be positive"):
-        StreamingALS.train(untouchable, batch_model, gamma=0)
+        StreamingALS.train(unreadable, batch_model, gamma=0)
     with pytest.raises(RatingTypeError, match="RDD or a DataFrame"):
         StreamingALS.train([(1, 2, 3.0)])
     with pytest.raises(RatingTypeError, match="RDD or a DataFrame"):
         models[0].train([(1, 2, 3.0)])
     implicit = ALS.trainImplicit(sc.parallelize(small_matrix, 2), 2, 1)
     with pytest.raises(SettingError, match="implicit feedback"):
-        StreamingALS.train(untouchable, implicit)
+        StreamingALS.train(unreadable, implicit)
     implicit.unpersist()
 
 
-def test_a_model_that_was_freed_is_of_no_use(sc, rdds, untouchable, tmp_path):
+def test_released_model_raises(sc, rdds, unreadable, tmp_path):
     model = StreamingALS.train(rdds[2], **SETTINGS)
     model.unpersist()
     model.unpersist()
     for use in (
-        lambda: model.train(untouchable),
-        lambda: StreamingALS.train(untouchable, model),
+        lambda: model.train(unreadable),
+        lambda: StreamingALS.train(unreadable, model),
         lambda: model.predict(1, 2),
         lambda: model.predictAll(sc.parallelize([(1, 2)])),
         lambda: model.recommendProducts(1, 2),
@@ -547,7 +551,7 @@ def test_a_model_that_was_freed_is_of_no_use(sc, rdds, untouchable, tmp_path):
         lambda: model.toMatrixFactorizationModel(),
         lambda: model.save(sc, str(tmp_path / "model")),
     ):
-        with pytest.raises(ModelReleasedError, match="has freed this model"):
+        with pytest.raises(ModelReleasedError, match="has released this model"):
             use()
     assert model.batches == 1
 
@@ -556,9 +560,7 @@ def test_a_model_that_was_freed_is_of_no_use(sc, rdds, untouchable, tmp_path):
 
 
 @pytest.mark.parametrize("loaded", [False, True], ids=["trained", "loaded"])
-def test_a_stream_goes_on_from_a_batch_trained_model(
-    sc, batch_model, ratings, footprint, tmp_path, loaded
-):
+def test_stream_starts_from_a_batch_model(sc, batch_model, ratings, footprint, tmp_path, loaded):
     model = batch_model
     if loaded:
         batch_model.save(sc, str(tmp_path / "model"))
@@ -571,7 +573,7 @@ def test_a_stream_goes_on_from_a_batch_trained_model(
         ).collect()
     }
     assert len(before) == 1200
-    footprint.before |= footprint.held()
+    footprint.baseline |= footprint.current()
     stream = StreamingALS.train(sc.parallelize([(500, 600, 4.0), (3, 5, 2.0)], 2), model, gamma=0.3)
     assert (stream.rank, stream.batches, stream.users, stream.products) == (RANK, 1, 31, 41)
     assert (stream.learned.new_users, stream.learned.new_products) == (1, 1)
@@ -579,13 +581,13 @@ def test_a_stream_goes_on_from_a_batch_trained_model(
     mean_before = np.mean(list(before.values()))
     errors.append(mean_before - 4.0)
     assert stream.learned.rmse == pytest.approx(np.sqrt(np.mean(np.square(errors))), abs=1e-5)
-    found = predictions(sc, stream, list(before))
+    result = predictions(sc, stream, list(before))
     moved = stream.mean - mean_before
     assert abs(moved) > 1e-6
     for (user, product), rating in before.items():
         if user != 3 and product != 5:
-            assert found[user, product] - moved == pytest.approx(rating, abs=1e-5)
-    assert found[3, 5] - moved < before[3, 5] or before[3, 5] < 2
+            assert result[user, product] - moved == pytest.approx(rating, abs=1e-5)
+    assert result[3, 5] - moved < before[3, 5] or before[3, 5] < 2
     stream.unpersist()
     del stream
     assert [(f.ids.tobytes(), f.rows.tobytes()) for f in model.collected_factors()] == factors
@@ -595,27 +597,27 @@ def test_a_stream_goes_on_from_a_batch_trained_model(
         model.unpersist()
 
 
-def test_from_batch_predicts_what_the_batch_model_does(sc, batch_model, models, footprint):
-    footprint.before |= footprint.held()
+def test_stream_of_a_batch_model_predicts_alike(sc, batch_model, models, footprint):
+    footprint.baseline |= footprint.current()
     state = StreamState.of_factors(batch_model._factors(), batch_model.rank)
     stream = StreamingModel(state, models[0]._settings, models[0]._columns, None)
     assert (stream.batches, stream.learned, stream.users, stream.products) == (0, None, 30, 40)
     users, products, scores = dense(stream)
-    theirs = batch_model.collected_factors()
-    wanted = theirs[0].rows.astype(float) @ theirs[1].rows.astype(float).T
-    np.testing.assert_array_equal(users, theirs[0].ids)
-    np.testing.assert_array_equal(products, theirs[1].ids)
-    np.testing.assert_allclose(scores, wanted, atol=1e-5)
-    assert stream.mean == pytest.approx(wanted.mean(), abs=1e-5)
+    factors = batch_model.collected_factors()
+    expected = factors[0].rows.astype(float) @ factors[1].rows.astype(float).T
+    np.testing.assert_array_equal(users, factors[0].ids)
+    np.testing.assert_array_equal(products, factors[1].ids)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    assert stream.mean == pytest.approx(expected.mean(), abs=1e-5)
     assert stream.predict(3, 5) == pytest.approx(batch_model.predict(3, 5), abs=1e-5)
     stream.unpersist()
-    assert not footprint.left()
+    assert not footprint.remaining()
 
 
-def test_a_model_for_everything_that_takes_one(sc, rdds, pairs, footprint, tmp_path):
+def test_conversion_to_matrix_factorization_model(sc, rdds, pairs, footprint, tmp_path):
     stream = StreamingALS.train(rdds[0], **SETTINGS)
-    wanted = predictions(sc, stream, pairs)
-    known = kept(stream)
+    expected = predictions(sc, stream, pairs)
+    known = row_bytes(stream)
     user, product = min(known[0]), min(known[1])
     best = stream.recommendProducts(user, 6), stream.recommendUsers(product, 6)
     matrix = stream.toMatrixFactorizationModel()
@@ -623,12 +625,12 @@ def test_a_model_for_everything_that_takes_one(sc, rdds, pairs, footprint, tmp_p
     del stream
     gc.collect()
     assert matrix.rank == RANK + 2
-    found = {
+    result = {
         (r.user, r.product): r.rating for r in matrix.predictAll(sc.parallelize(pairs, 2)).collect()
     }
-    assert found.keys() == {(u, p) for u, p in pairs if u in known[0] and p in known[1]}
-    for pair, rating in found.items():
-        assert rating == pytest.approx(wanted[pair], abs=1e-6)
+    assert result.keys() == {(u, p) for u, p in pairs if u in known[0] and p in known[1]}
+    for pair, rating in result.items():
+        assert rating == pytest.approx(expected[pair], abs=1e-6)
     assert (matrix.recommendProducts(user, 6), matrix.recommendUsers(product, 6)) == best
     matrix.unpersist()
     del matrix
@@ -646,7 +648,7 @@ def saved(_spark, models, tmp_path_factory):
 
 @pytest.fixture
 def copied(saved, tmp_path):
-    """A saved model, to be spoilt."""
+    """A copy of a saved model, to be damaged."""
     import shutil
 
     shutil.copytree(saved, tmp_path / "model")
@@ -655,28 +657,28 @@ def copied(saved, tmp_path):
     return tmp_path / "model"
 
 
-def test_a_model_is_loaded_as_it_was(sc, saved, models, rdds, pairs, footprint):
+def test_saved_and_loaded_model_is_equal(sc, saved, models, rdds, pairs, footprint):
     loaded = StreamingModel.load(sc, str(saved))
     assert (loaded.rank, loaded.seed, loaded.batches) == (RANK, SEED, 2)
     assert (loaded.mean, loaded.ratings) == (models[1].mean, models[1].ratings)
     assert (loaded.users, loaded.products) == (models[1].users, models[1].products)
     assert loaded.learned is None
-    assert kept(loaded) == kept(models[1])
+    assert row_bytes(loaded) == row_bytes(models[1])
     assert loaded._settings == models[1]._settings
-    # Shuffles of Spark's own reading stay until the JVM collects them.
-    left = footprint.left("persisted RDD", "broadcast file", "accumulator")
-    assert [kind for kind, _ in left] == ["persisted RDD"] * 2
+    # Shuffles of Spark's reader stay until the JVM collects them.
+    remaining = footprint.remaining("persisted RDD", "broadcast file", "accumulator")
+    assert [kind for kind, _ in remaining] == ["persisted RDD"] * 2
     assert predictions(sc, loaded, pairs) == predictions(sc, models[1], pairs)
-    assert kept(loaded.train(rdds[2])) == kept(models[2])
+    assert row_bytes(loaded.train(rdds[2])) == row_bytes(models[2])
 
 
-def test_a_model_is_not_saved_over_another(sc, saved, models):
+def test_save_does_not_overwrite_a_model(sc, saved, models):
     with pytest.raises(ModelExistsError, match="already: save elsewhere"):
         models[2].save(sc, str(saved))
     assert StreamingModel.load(sc, str(saved)).batches == 2
 
 
-def test_only_one_s_own_models_are_loaded(sc, saved, batch_model, tmp_path):
+def test_loading_another_kind_of_model_raises(sc, saved, batch_model, tmp_path):
     batch_model.save(sc, str(tmp_path / "batch"))
     with pytest.raises(ModelFormatError, match=r"MatrixFactorizationModel of format 1\.0; only"):
         StreamingModel.load(sc, str(tmp_path / "batch"))
@@ -692,7 +694,7 @@ def metadata_of(path):
 
 
 @pytest.mark.parametrize(
-    "spoilt",
+    "damaged",
     [
         "",
         "no JSON",
@@ -710,19 +712,19 @@ def metadata_of(path):
     ],
     ids=str,
 )
-def test_metadata_that_do_not_fit_are_told_of(sc, copied, footprint, spoilt):
+def test_invalid_metadata_raises(sc, copied, footprint, damaged):
     part = metadata_of(copied)
-    if isinstance(spoilt, dict):
-        spoilt = json.dumps(json.loads(part.read_text()) | spoilt)
-    part.write_text(spoilt)
+    if isinstance(damaged, dict):
+        damaged = json.dumps(json.loads(part.read_text()) | damaged)
+    part.write_text(damaged)
     with pytest.raises(ModelFormatError):
         StreamingModel.load(sc, str(copied))
-    assert not footprint.left("persisted RDD")
+    assert not footprint.remaining("persisted RDD")
 
 
 @pytest.mark.parametrize("side", ["user", pytest.param("product", marks=pytest.mark.long)])
 @pytest.mark.parametrize("damage", ["cut", "missing", "no bias", "null bias", "twice"])
-def test_rows_that_are_damaged_are_told_of(sc, spark, copied, footprint, side, damage):
+def test_damaged_rows_raise(sc, spark, copied, footprint, side, damage):
     folder = copied / "data" / side
     if damage == "cut":
         part = max(folder.glob("part-*"), key=lambda path: path.stat().st_size)
@@ -743,96 +745,96 @@ def test_rows_that_are_damaged_are_told_of(sc, spark, copied, footprint, side, d
         else:
             frame = frame.union(frame.limit(1))
         frame.write.mode("overwrite").parquet(str(folder))
-    footprint.before |= footprint.held()
+    footprint.baseline |= footprint.current()
     with pytest.raises(ModelFormatError, match=f"data/{side}"):
         StreamingModel.load(sc, str(copied))
-    assert not footprint.left("persisted RDD")
+    assert not footprint.remaining("persisted RDD")
 
 
-# ------------------------------------------------------------------ what is left
+# ------------------------------------------------------------------ released resources
 
 
-def test_nothing_is_left_but_the_levels_of_the_last_model(footprint, rdds):
+def test_only_the_last_models_levels_stay_persisted(footprint, rdds):
     als = StreamingALS(**SETTINGS)
     for rdd in (*rdds, rdds[1]):
         als.train(rdd)
-        left = footprint.left()
-        assert [kind for kind, _ in left] == ["persisted RDD"] * levels_of(als.model)
+        remaining = footprint.remaining()
+        assert [kind for kind, _ in remaining] == ["persisted RDD"] * levels_of(als.model)
     model, als.model = als.model, None
     del als
     assert model.batches == 4
     del model
-    assert not footprint.left()
+    assert not footprint.remaining()
 
 
-def test_models_that_are_dropped_are_freed_at_once(footprint, rdds):
-    """Not only when Python happens to look for cycles."""
+def test_dropped_models_are_released_at_once(footprint, rdds):
+    """Without waiting for the cyclic garbage collector."""
     gc.collect()
     gc.disable()
     try:
         model = StreamingALS.train(rdds[0], **SETTINGS)
         model = model.train(rdds[2])
-        assert len(footprint.left("persisted RDD")) == levels_of(model)
+        assert len(footprint.remaining("persisted RDD")) == levels_of(model)
         del model
         als = StreamingALS(**SETTINGS)
         als.train(rdds[0])
         del als
-        assert not footprint.left()
+        assert not footprint.remaining()
     finally:
         gc.enable()
 
 
-def test_what_was_recommended_to_everybody_is_freed_with_the_model(footprint, rdds):
+def test_recommendations_are_released_with_the_model(footprint, rdds):
     model = StreamingALS.train(rdds[0], **SETTINGS)
-    found = model.recommendProductsForUsers(2, excludeSeen=rdds[0])
-    assert found.count() == model.users
+    result = model.recommendProductsForUsers(2, excludeSeen=rdds[0])
+    assert result.count() == model.users
     again = model.recommendUsersForProducts(2)
     assert again.count() == model.products
     model.unpersist()
-    assert not footprint.left("broadcast file", "shuffle file", "accumulator")
+    assert not footprint.remaining("broadcast file", "shuffle file", "accumulator")
 
 
 @pytest.mark.parametrize("exchange", ["shuffle", "broadcast"])
-def test_ratings_that_are_placed_here_and_there_are_an_error(sc, footprint, batches, exchange):
-    def anywhere(id_):
+def test_nondeterministic_partitioner_raises(sc, footprint, batches, exchange):
+    def random_block(id_):
         import random
 
         return random.getrandbits(1)
 
     als = StreamingALS(
-        rank=2, userPartitioner=anywhere, userBlocks=2, productBlocks=2, exchange=exchange
+        rank=2, userPartitioner=random_block, userBlocks=2, productBlocks=2, exchange=exchange
     )
     with pytest.raises(InconsistentRatingsError, match="Persist"):
         als.train(sc.parallelize(batches[0], 2))
     assert als.model is None
-    assert not footprint.left()
+    assert not footprint.remaining()
 
 
-def test_a_failure_in_the_last_moment_leaves_nothing(monkeypatch, footprint, rdds):
-    """Users' rows are in place by then, and products' are not."""
+def test_late_failure_releases_everything(monkeypatch, footprint, rdds):
+    """The failure is between storing users' rows and products' rows."""
     als = StreamingALS(**SETTINGS)
     als.train(rdds[0])
     calls = []
 
-    def failing(rdd):
+    def fail_second_call(rdd):
         calls.append(rdd)
         if len(calls) == 2:
             raise KeyboardInterrupt
         cut_lineage(rdd)
 
     cut_lineage = levels_module.cut_lineage
-    monkeypatch.setattr(levels_module, "cut_lineage", failing)
+    monkeypatch.setattr(levels_module, "cut_lineage", fail_second_call)
     with pytest.raises(KeyboardInterrupt):
         als.train(rdds[0])
     monkeypatch.undo()
     calls.clear()
     assert als.model.batches == 1
-    assert len(footprint.left()) == levels_of(als.model)
+    assert len(footprint.remaining()) == levels_of(als.model)
     als.train(rdds[1])
-    assert len(footprint.left()) == levels_of(als.model)
+    assert len(footprint.remaining()) == levels_of(als.model)
 
 
-def test_checkpoints_are_deleted_with_what_they_hold(rdds, checkpoint_dir):
+def test_checkpoints_are_deleted_with_their_levels(rdds, checkpoint_dir):
     als = StreamingALS(**SETTINGS)
     for rdd in rdds:
         als.train(rdd)
@@ -844,7 +846,7 @@ def test_checkpoints_are_deleted_with_what_they_hold(rdds, checkpoint_dir):
 
 @pytest.mark.long
 def test_levels_stay_few(sc, footprint):
-    """However many small batches there were, and whichever ids they touched."""
+    """For any number of small batches and any ids."""
     als = StreamingALS(rank=1, blocks=1, seed=1, exchange="broadcast")
     most = 0
     for number in range(12):
@@ -857,4 +859,4 @@ def test_levels_stay_few(sc, footprint):
             most = max(most, len(rows))
     assert 2 <= most <= 4
     assert (als.model.users, als.model.products, als.model.ratings) == (12, 12, 24)
-    assert len(footprint.left()) == levels_of(als.model)
+    assert len(footprint.remaining()) == levels_of(als.model)

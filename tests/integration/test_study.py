@@ -1,4 +1,4 @@
-"""``rddals study``: run, interrupted, gone on with; and its report in a browser."""
+"""``rddals study``: running, interrupting and resuming, and its report in a browser."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ FIGURES = {"bytes", "prediction", "heat", "skew", "time", "timeline", "mllib"}
 
 
 def study(*arguments):
-    """Run the command here, on the running Spark; the exit code."""
-    with pytest.raises(SystemExit) as left:
+    """Run the command in this process and return its exit code."""
+    with pytest.raises(SystemExit) as exit_info:
         app(("study", *arguments), prog_name="rddals")
-    return left.value.code
+    return exit_info.value.code
 
 
 @pytest.fixture(scope="module")
 def folder(_spark, tmp_path_factory):
-    """A study with everything in it, of four runs."""
+    """A study with every exchange and MLlib, of five runs."""
     folder = tmp_path_factory.mktemp("studies") / "study"
     assert study(SAMPLE, *GRID, "--mllib", "-o", str(folder)) == 0
     return folder
@@ -55,7 +55,7 @@ def test_every_combination_is_run_once(document):
     }
 
 
-def test_what_moved_is_what_was_planned(document):
+def test_measured_bytes_match_the_plan(document):
     for run in document["runs"]:
         if run["exchange"] == "shuffle":
             for name in ("users_bytes", "products_bytes", "messages"):
@@ -65,18 +65,18 @@ def test_what_moved_is_what_was_planned(document):
             planned = run["planned"]
             assert planned["least_bytes"] <= run["measured"]["bytes"] <= planned["most_bytes"]
         if run["exchange"] == "broadcast":
-            # Beside the rows: their ids, and some kilobytes of measures of each of six tasks.
+            # On top of the rows: their ids, and some kilobytes of metrics of each of six tasks.
             more = run["measured"]["bytes"] - run["planned"]["least_bytes"]
             assert 0 < more < 6 * 8192
             assert run["measured"]["messages"] == 0
 
 
-def test_trainings_that_differ_in_exchange_and_placement_come_to_one_loss(document):
+def test_loss_does_not_depend_on_exchange_or_placement(document):
     losses = [run["loss"] for run in document["runs"] if run["exchange"] != MLLIB]
     assert losses == pytest.approx([losses[0]] * 4, rel=1e-6)
 
 
-def test_the_parts_of_a_half_step_are_its_tasks(document):
+def test_parts_of_a_half_step_fit_its_duration(document):
     for run in document["runs"]:
         for step in run["half_steps"]:
             parts = [step[part] for part in ("compute", "serialisation", "shuffle", "rest")]
@@ -93,33 +93,33 @@ def test_placements_count_every_rating_and_row(document):
             assert sum(placement[side]["sent"]) == sum(map(sum, placement[side]["rows_between"]))
 
 
-def test_the_reference_tells_of_every_field(document):
+def test_reference_documents_every_field(document):
     page = (ROOT / "docs" / "reference" / "study.md").read_text()
-    told = set(re.findall(r"`(\w+)`", page))
+    documented = set(re.findall(r"`(\w+)`", page))
 
     def fields(value):
         if isinstance(value, dict):
             return set(value).union(*map(fields, value.values()))
         return set().union(*map(fields, value)) if isinstance(value, list) else set()
 
-    assert fields(document) <= told
+    assert fields(document) <= documented
 
 
-def test_nothing_is_run_again(folder, document, capsys):
+def test_finished_runs_are_not_repeated(folder, document, capsys):
     before = (folder / "study.json").stat().st_mtime_ns
     (folder / "report.html").unlink()
     assert study(SAMPLE, *GRID, "-o", str(folder), "--json") == 0
-    said = capsys.readouterr()
-    assert "4, all run before" in said.err
-    assert json.loads(said.out)["runs"] == 5
+    captured = capsys.readouterr()
+    assert "4, all complete" in captured.err
+    assert json.loads(captured.out)["runs"] == 5
     assert (folder / "study.json").stat().st_mtime_ns == before
     assert (folder / "report.html").exists()
 
 
-def test_nothing_is_left_behind(sc, footprint, tmp_path):
+def test_study_releases_everything(sc, footprint, tmp_path):
     options = ("--exchange", "shuffle", "--partitioner", "hash", "--blocks", "2", "--rank", "1")
     assert study(SAMPLE, *options, "--iterations", "3", "-o", str(tmp_path / "study")) == 0
-    assert not footprint.left("persisted RDD", "shuffle file", "broadcast file", "thread")
+    assert not footprint.remaining("persisted RDD", "shuffle file", "broadcast file", "thread")
 
 
 @pytest.mark.parametrize(
@@ -128,11 +128,11 @@ def test_nothing_is_left_behind(sc, footprint, tmp_path):
         (("--exchange", "mail"), "--exchange mail: pass all, or some of shuffle, broadcast, join"),
         (("--blocks", "0"), "--blocks 0: pass a positive whole number"),
         (("--rank", "2,,3"), "--rank 2,,3: pass values separated by commas"),
-        (("--seed", "7"), "was made with settings.seed 0, and this is 7"),
+        (("--seed", "7"), "has settings.seed 0, but this study has 7"),
         (("--lambda", "inf"), "lambda"),
     ],
 )
-def test_bad_options(folder, arguments, message, capsys):
+def test_invalid_options_exit_with_2(folder, arguments, message, capsys):
     before = (folder / "study.json").read_text()
     assert study(SAMPLE, *GRID, "-o", str(folder), *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -140,7 +140,7 @@ def test_bad_options(folder, arguments, message, capsys):
     assert (folder / "study.json").read_text() == before
 
 
-def test_bad_ratings(sc, tmp_path, capsys):
+def test_invalid_ratings_exit_with_2(sc, tmp_path, capsys):
     bad = tmp_path / "bad.csv"
     bad.write_text("1,2,3\n1,x,3\n")
     assert study(str(bad), "-o", str(tmp_path / "study")) == 2
@@ -148,38 +148,40 @@ def test_bad_ratings(sc, tmp_path, capsys):
     assert not (tmp_path / "study").exists()
     (tmp_path / "taken").touch()
     assert study(SAMPLE, "-o", str(tmp_path / "taken")) == 2
-    assert "taken is no folder" in capsys.readouterr().err
+    assert "taken is not a folder" in capsys.readouterr().err
 
 
-def test_what_was_run_before_a_failure_is_reported(sc, tmp_path, capsys):
+def test_runs_before_a_failure_are_reported(sc, tmp_path, capsys):
     folder = tmp_path / "study"
     options = ["--exchange", "shuffle", "--partitioner", "hash", "--blocks", "2", "--rank", "1,90"]
-    # Of 90 factors, without a penalty, nothing determines most.
+    # Without a penalty, most of 90 factors are undetermined.
     assert study(SAMPLE, *options, "--lambda", "0", "--iterations", "3", "-o", str(folder)) == 1
-    said = capsys.readouterr()
-    assert "too few independent ratings for rank 90" in said.err
-    assert "report.html, of what was run" in said.out
+    captured = capsys.readouterr()
+    assert "too few independent ratings for rank 90" in captured.err
+    assert "report.html, of the completed runs" in captured.out
     assert (folder / "report.html").exists()
     rows = (folder / "study.csv").read_text().splitlines()
     assert [row.split(",")[3] for row in rows] == ["rank", "1"]
 
 
 @pytest.mark.long
-def test_interrupted_and_gone_on_with(sc, tmp_path):
-    """What was finished before the signal stays as it is, and the rest is run."""
+def test_interrupted_study_resumes(sc, tmp_path):
+    """Runs that finished before the signal are retained, and the rest is run."""
     folder = tmp_path / "study"
     arguments = [SAMPLE, *GRID, "--partitioner", "hash,balanced", "-o", str(folder)]
-    # As the suite's own Spark is, which goes on with it.
-    here = ["--master", sc.master, "--conf", "spark.broadcast.compress=true"]
+    # Like the shared Spark, which resumes the study.
+    spark_options = ["--master", sc.master, "--conf", "spark.broadcast.compress=true"]
     process = subprocess.Popen(
-        [RDDALS, "study", *arguments, *here], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [RDDALS, "study", *arguments, *spark_options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     deadline = time.monotonic() + 120
     while not (folder / "study.json").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    said, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, (said, errors)
+    captured, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, (captured, errors)
     assert (folder / "report.html").exists()
     before = json.loads((folder / "study.json").read_text())["runs"]
     assert 1 <= len(before) < 6
@@ -190,14 +192,14 @@ def test_interrupted_and_gone_on_with(sc, tmp_path):
 
 
 def browser():
-    """Chromium, from the system or Playwright's own."""
+    """Return the system's Chromium, or None for Playwright's own."""
     programs = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
     return next(filter(None, programs), None)
 
 
 @pytest.fixture(scope="module")
 def page(folder):
-    """The report in a browser that has no network; what goes wrong there fails the test."""
+    """The report in a browser without network; errors in the page fail the test."""
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
         try:
@@ -207,9 +209,9 @@ def page(folder):
         except playwright.Error as error:
             pytest.skip(f"no Chromium (playwright install chromium): {error.message[:60]}")
         page = chromium.new_context(offline=True).new_page()
-        complaints, requests = [], []
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page_errors, requests = [], []
+        page.on("console", lambda message: page_errors.append(message.text))
+        page.on("pageerror", lambda error: page_errors.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto((folder / "report.html").as_uri())
         page.wait_for_function(
@@ -217,7 +219,7 @@ def page(folder):
         )
         yield page
         chromium.close()
-        assert not complaints
+        assert not page_errors
         assert [url for url in requests if not url.startswith("data:")] == [
             (folder / "report.html").as_uri()
         ]
@@ -236,7 +238,7 @@ def test_every_figure_is_drawn(page):
 
 
 def plotted(page, figure):
-    """The traces of a figure as the browser has them: arrays that were packed are unpacked."""
+    """Return a figure's traces from the browser, with packed arrays unpacked."""
     return page.evaluate(
         """id => document.getElementById(id)._fullData.map(trace => ({
             name: trace.name,
@@ -248,11 +250,11 @@ def plotted(page, figure):
     )
 
 
-def test_the_figures_show_the_numbers_of_the_study(page, document):
-    ours = [run for run in document["runs"] if run["exchange"] != MLLIB]
+def test_figures_show_the_measured_numbers(page, document):
+    rddals_runs = [run for run in document["runs"] if run["exchange"] != MLLIB]
     moved = {trace["name"]: trace for trace in plotted(page, "bytes")}
     for exchange, trace in moved.items():
-        runs = [run for run in ours if run["exchange"] == exchange]
+        runs = [run for run in rddals_runs if run["exchange"] == exchange]
         assert trace["x"] == [run["partitioner"] for run in runs]
         assert trace["y"] == [run["measured"]["bytes"] for run in runs]
     assert set(moved) == set(NAMES)
@@ -264,20 +266,20 @@ def test_the_figures_show_the_numbers_of_the_study(page, document):
     ]
     parts = {trace["name"]: trace["x"] for trace in plotted(page, "time")}
     for part in ("compute", "serialisation", "shuffle", "rest"):
-        assert parts[part] == [run["task_seconds"][part] for run in ours]
+        assert parts[part] == [run["task_seconds"][part] for run in rddals_runs]
     planned = {trace["name"]: trace for trace in plotted(page, "prediction")}
     for exchange in moved:
-        runs = [run for run in ours if run["exchange"] == exchange]
+        runs = [run for run in rddals_runs if run["exchange"] == exchange]
         assert planned[exchange]["x"] == [run["planned"]["most_bytes"] for run in runs]
-    (theirs,) = [run for run in document["runs"] if run["exchange"] == MLLIB]
-    beside = [trace for trace in plotted(page, "mllib") if trace["name"] == MLLIB]
-    assert [trace["y"] for trace in beside] == [
-        [theirs["measured"]["bytes"]],
-        [theirs["iteration_seconds"]],
+    (mllib_run,) = [run for run in document["runs"] if run["exchange"] == MLLIB]
+    mllib_traces = [trace for trace in plotted(page, "mllib") if trace["name"] == MLLIB]
+    assert [trace["y"] for trace in mllib_traces] == [
+        [mllib_run["measured"]["bytes"]],
+        [mllib_run["iteration_seconds"]],
     ]
 
 
-def test_the_table_holds_every_run(page, document):
+def test_table_lists_every_run(page, document):
     rows = [
         [cell.replace(",", "") for cell in row.locator("td").all_inner_texts()]
         for row in page.locator("#runs tbody tr").all()
@@ -289,7 +291,7 @@ def test_the_table_holds_every_run(page, document):
         assert row[8] == f"{run['iteration_seconds']:.3f}"
 
 
-def test_the_findings_are_in_the_page(page, document):
+def test_page_shows_the_findings(page, document):
     from rddals.study.findings import findings
 
     assert page.locator("#findings").inner_text() == " ".join(findings(document))

@@ -1,4 +1,4 @@
-"""Training from end to end: the loss, the events, and what is left in Spark afterwards."""
+"""Training end to end: the loss, the events and released resources."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import dense_reference as dense
 from rddals import ALS, HalfStepDone, LinksBuilt, RatingError, TrainingDone
 from rddals.exchange import EXCHANGES
 
-OWN = dict(blocks=2, seed=5, lambda_=0.1, listeners=())
+SETTINGS = dict(blocks=2, seed=5, lambda_=0.1, listeners=())
 
 
 def assert_same(one, other):
@@ -19,7 +19,7 @@ def assert_same(one, other):
 
 
 def lineage(rdd):
-    """How many RDDs `rdd` is made of."""
+    """Return the lines of an RDD's lineage."""
     return rdd.toDebugString().decode().strip().splitlines()
 
 
@@ -33,7 +33,7 @@ def dense_objective(model, ratings, **settings):
     return dense.objective(rows, columns, stars, X, Y, **settings)
 
 
-def lose_cached_blocks(sc):
+def drop_cached_blocks(sc):
     def listener(event):
         if isinstance(event, LinksBuilt):
             for rdd in dict(sc._jsc.getPersistentRDDs()).values():
@@ -42,7 +42,7 @@ def lose_cached_blocks(sc):
     return listener
 
 
-def raising_at(kind):
+def raise_at(kind):
     class Interrupted(Exception):
         pass
 
@@ -58,81 +58,86 @@ def test_300_iterations_without_a_checkpoint_directory(sc, small_matrix, footpri
     sc.setJobGroup("300 iterations", "")
     assert sc.getCheckpointDir() is None
     model = ALS.train(
-        sc.parallelize(small_matrix, 1), 2, 300, exchange="shuffle", **OWN | {"blocks": 1}
+        sc.parallelize(small_matrix, 1), 2, 300, exchange="shuffle", **SETTINGS | {"blocks": 1}
     )
     assert len(model.history) == 600
     assert model.history[-1].loss <= model.history[19].loss
-    # Between two cuts a job sees the 20 half-steps since the last, and the links' shuffle.
+    # Between two cuts a job has the 20 half-steps since the last cut, and the links' shuffle.
     tracker = sc.statusTracker()
     jobs = tracker.getJobIdsForGroup("300 iterations")
     assert max(len(tracker.getJobInfo(job).stageIds) for job in jobs) <= 24
     for features in (model.userFeatures(), model.productFeatures()):
         assert len(lineage(features)) <= 5
-    assert [kind for kind, _ in footprint.left()] == ["persisted RDD"] * 2
+    assert [kind for kind, _ in footprint.remaining()] == ["persisted RDD"] * 2
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_superseded_checkpoints_are_deleted(sc, small_matrix, checkpoint_dir, footprint, exchange):
     model = ALS.train(
-        sc.parallelize(small_matrix, 2), 2, 5, exchange=exchange, checkpointInterval=2, **OWN
+        sc.parallelize(small_matrix, 2), 2, 5, exchange=exchange, checkpointInterval=2, **SETTINGS
     )
-    kept = {path.name for path in checkpoint_dir.glob("*/rdd-*")}
+    remaining_files = {path.name for path in checkpoint_dir.glob("*/rdd-*")}
     tables = (model._users.blocks, model._products.blocks)
-    assert kept == {table.getCheckpointFile().rsplit("/")[-1] for table in tables}
-    assert [kind for kind, _ in footprint.left()] == ["persisted RDD"] * 2
+    assert remaining_files == {table.getCheckpointFile().rsplit("/")[-1] for table in tables}
+    assert [kind for kind, _ in footprint.remaining()] == ["persisted RDD"] * 2
 
 
-def test_checkpoints_change_nothing(sc, small_matrix, checkpoint_dir):
+def test_checkpoints_do_not_change_the_model(sc, small_matrix, checkpoint_dir):
     source = sc.parallelize(small_matrix, 2)
-    often = ALS.train(source, 2, 3, exchange="shuffle", checkpointInterval=1, **OWN)
-    never = ALS.train(source, 2, 3, exchange="shuffle", checkpointInterval=100, **OWN)
+    often = ALS.train(source, 2, 3, exchange="shuffle", checkpointInterval=1, **SETTINGS)
+    never = ALS.train(source, 2, 3, exchange="shuffle", checkpointInterval=100, **SETTINGS)
     assert_same(often, never)
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_tol_stops_early(sc, small_matrix, footprint, exchange):
     model = ALS.train(
-        sc.parallelize(small_matrix, 2), 2, 30, exchange=exchange, tol=0.1, **OWN | {"blocks": 1}
+        sc.parallelize(small_matrix, 2),
+        2,
+        30,
+        exchange=exchange,
+        tol=0.1,
+        **SETTINGS | {"blocks": 1},
     )
     losses = [done.loss for done in model.history if done.side == "users"]
     improved = -np.diff(losses) / losses[:-1]
     assert len(losses) < 30
     assert improved[-1] < 0.1
     assert (improved[:-1] >= 0.1).all()
-    assert [kind for kind, _ in footprint.left()] == ["persisted RDD"] * 2
+    assert [kind for kind, _ in footprint.remaining()] == ["persisted RDD"] * 2
 
 
-def test_a_warm_start_goes_on_where_the_model_stopped(sc, small_matrix):
+def test_warm_start_continues_training(sc, small_matrix):
     source = sc.parallelize(small_matrix, 2)
-    first = ALS.train(source, 2, 1, **OWN)
-    second = ALS.train(source, 2, 1, initialModel=first, **OWN)
-    assert_same(second, ALS.train(source, 2, 2, **OWN))
+    first = ALS.train(source, 2, 1, **SETTINGS)
+    second = ALS.train(source, 2, 1, initialModel=first, **SETTINGS)
+    assert_same(second, ALS.train(source, 2, 2, **SETTINGS))
 
 
-def test_no_iterations_leave_the_starting_factors(sc, small_matrix, footprint):
-    model = ALS.train(sc.parallelize(small_matrix, 2), 2, 0, **OWN)
+def test_zero_iterations_give_the_initial_factors(sc, small_matrix, footprint):
+    model = ALS.train(sc.parallelize(small_matrix, 2), 2, 0, **SETTINGS)
     assert model.history == ()
     for factors, ids in zip(model.collected_factors(), (0, 1), strict=True):
         assert factors.ids.tolist() == sorted({rating[ids] for rating in small_matrix})
         np.testing.assert_allclose(np.linalg.norm(factors.rows, axis=1), 1, rtol=1e-6)
-    assert [kind for kind, _ in footprint.left()] == ["persisted RDD"] * 2
+    assert [kind for kind, _ in footprint.remaining()] == ["persisted RDD"] * 2
 
 
-def test_the_seed_makes_the_model(sc, small_matrix):
+def test_model_depends_on_the_seed_alone(sc, small_matrix):
     source, again = sc.parallelize(small_matrix, 2), sc.parallelize(small_matrix[::-1], 3)
-    one = ALS.train(source, 2, 2, **OWN)
-    assert_same(one, ALS.train(again, 2, 2, **OWN))
-    other = ALS.train(source, 2, 2, **OWN | {"seed": 6})
+    one = ALS.train(source, 2, 2, **SETTINGS)
+    assert_same(one, ALS.train(again, 2, 2, **SETTINGS))
+    other = ALS.train(source, 2, 2, **SETTINGS | {"seed": 6})
     assert not np.allclose(one.collected_factors()[0].rows, other.collected_factors()[0].rows)
 
 
 @pytest.mark.parametrize("settings", [{}, {"alpha": 1.5}], ids=["explicit", "implicit"])
 @pytest.mark.parametrize("exchange", ["shuffle", "broadcast"])
-def test_events_tell_the_loss(sc, ratings, exchange, settings):
+def test_events_report_the_loss(sc, ratings, exchange, settings):
     events = []
     train = ALS.trainImplicit if settings else ALS.train
-    own = OWN | {"listeners": [events.append], "lambda_": 0.05} | settings
-    model = train(sc.parallelize(ratings, 2), 3, 3, exchange=exchange, **own)
+    settings_used = SETTINGS | {"listeners": [events.append], "lambda_": 0.05} | settings
+    model = train(sc.parallelize(ratings, 2), 3, 3, exchange=exchange, **settings_used)
 
     kinds = [type(event) for event in events]
     assert kinds == [LinksBuilt] + [HalfStepDone] * 6 + [TrainingDone]
@@ -154,40 +159,42 @@ def test_events_tell_the_loss(sc, ratings, exchange, settings):
 
 @pytest.mark.parametrize("kind", [LinksBuilt, HalfStepDone, TrainingDone])
 @pytest.mark.parametrize("exchange", EXCHANGES)
-def test_nothing_is_left_when_a_listener_raises(sc, small_matrix, footprint, exchange, kind):
-    listener, error = raising_at(kind)
-    own = OWN | {"listeners": [listener]}
+def test_raising_listener_releases_everything(sc, small_matrix, footprint, exchange, kind):
+    listener, error = raise_at(kind)
+    settings_used = SETTINGS | {"listeners": [listener]}
     with pytest.raises(error):
-        ALS.train(sc.parallelize(small_matrix, 2), 2, 1, exchange=exchange, tol=1e-9, **own)
-    assert not footprint.left()
+        ALS.train(
+            sc.parallelize(small_matrix, 2), 2, 1, exchange=exchange, tol=1e-9, **settings_used
+        )
+    assert not footprint.remaining()
 
 
-def test_no_checkpoint_is_left_when_a_listener_raises(sc, small_matrix, checkpoint_dir, footprint):
-    listener, error = raising_at(TrainingDone)
-    own = OWN | {"listeners": [listener], "checkpointInterval": 1}
+def test_raising_listener_deletes_checkpoints(sc, small_matrix, checkpoint_dir, footprint):
+    listener, error = raise_at(TrainingDone)
+    settings_used = SETTINGS | {"listeners": [listener], "checkpointInterval": 1}
     with pytest.raises(error):
-        ALS.train(sc.parallelize(small_matrix, 2), 2, 2, exchange="shuffle", **own)
-    assert not footprint.left()
+        ALS.train(sc.parallelize(small_matrix, 2), 2, 2, exchange="shuffle", **settings_used)
+    assert not footprint.remaining()
     assert not list(checkpoint_dir.glob("*/rdd-*"))
 
 
-def test_nothing_is_left_after_a_bad_rating(sc, small_matrix, footprint):
+def test_invalid_rating_releases_everything(sc, small_matrix, footprint):
     bad = [*small_matrix, (1, 2, float("nan"))]
     with pytest.raises(RatingError, match="nan"):
-        ALS.train(sc.parallelize(bad, 2), 2, 1, **OWN)
-    assert not footprint.left()
+        ALS.train(sc.parallelize(bad, 2), 2, 1, **SETTINGS)
+    assert not footprint.remaining()
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_lost_link_blocks_are_rebuilt(sc, small_matrix, footprint, exchange):
     source = sc.parallelize(small_matrix, 2)
-    expected = ALS.train(source, 2, 1, exchange=exchange, **OWN)
-    own = OWN | {"listeners": [lose_cached_blocks(sc)]}
-    model = ALS.train(source, 2, 1, exchange=exchange, **own)
-    again = ALS.train(source, 2, 1, exchange=exchange, **OWN)
+    expected = ALS.train(source, 2, 1, exchange=exchange, **SETTINGS)
+    settings_used = SETTINGS | {"listeners": [drop_cached_blocks(sc)]}
+    model = ALS.train(source, 2, 1, exchange=exchange, **settings_used)
+    again = ALS.train(source, 2, 1, exchange=exchange, **SETTINGS)
     assert_same(again, model)
     model.unpersist()
     again.unpersist()
-    # `expected` was lost along with the links; what it was is what the others are.
+    # `expected` was dropped along with the links; its recorded loss remains.
     assert expected.history[-1].loss == again.history[-1].loss
-    assert not footprint.left("shuffle file", "broadcast file", "accumulator")
+    assert not footprint.remaining("shuffle file", "broadcast file", "accumulator")

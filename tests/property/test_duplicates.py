@@ -12,7 +12,7 @@ COMBINED = {"last": lambda rs: rs[-1], "mean": lambda rs: sum(rs) / len(rs), "su
 
 
 @given(rows, st.sampled_from(sorted(COMBINED)))
-def test_each_pair_once_with_what_stands_for_its_ratings(rows, duplicates):
+def test_each_pair_has_one_combined_rating(rows, duplicates):
     several = defaultdict(list)
     for user, product, rating in rows:
         several[user, product].append(rating)

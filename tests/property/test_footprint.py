@@ -1,4 +1,4 @@
-"""Footprints, against the link blocks that the same ratings make."""
+"""Footprints against the link blocks of the same ratings."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ partitioners = st.one_of(
 )
 
 
-def linked(pairs, mine, other, side):
-    """The link block of every block of one side."""
+def linked(pairs, own, other, side):
+    """Return the link blocks of one side."""
     columns = np.array(pairs, dtype=np.int32).T
-    blocks = mine.block_of(columns[side])
+    blocks = own.block_of(columns[side])
     return [
         link(
             block,
@@ -36,12 +36,12 @@ def linked(pairs, mine, other, side):
             side,
             other,
         )
-        for block in range(mine.num_blocks)
+        for block in range(own.num_blocks)
     ]
 
 
-def held_bytes(block):
-    """Bytes of a link block's arrays, less the scale and the ends of the pointers."""
+def array_bytes(block):
+    """Return the bytes of a link block's arrays, without the scale and the first pointers."""
     inner, outer = block.in_block, block.out_block
     arrays = [inner.ids, inner.order, inner.pointers[1:], inner.sources, inner.codes]
     arrays += [inner.positives, inner.source_ids, inner.source_counts]
@@ -50,7 +50,7 @@ def held_bytes(block):
 
 
 @given(pairs=rated, users=partitioners, products=partitioners, cut=ids)
-def test_footprints_are_those_of_the_link_blocks(pairs, users, products, cut):
+def test_footprints_match_the_link_blocks(pairs, users, products, cut):
     columns = np.array(pairs, dtype=np.int32).T
     blocks = [linked(pairs, users, products, 0), linked(pairs, products, users, 1)]
     placements = [(users, products), (products, users)]
@@ -78,9 +78,9 @@ def test_footprints_are_those_of_the_link_blocks(pairs, users, products, cut):
     for solved in (0, 1):
         load = load_of(sides[solved], sides[1 - solved], RANK, 1e-9)
         assert load.rows.most == max(received[solved])
-        # At most: with as many ratings as there may be, each would take the bytes of a float.
-        held = [held_bytes(block) + 3 * len(block.in_block.codes) for block in blocks[solved]]
-        assert load.link_bytes.most == max(held)
+        # The upper bound: with many distinct ratings each takes the four bytes of a float.
+        sizes = [array_bytes(block) + 3 * len(block.in_block.codes) for block in blocks[solved]]
+        assert load.link_bytes.most == max(sizes)
         assert load.rows.mean * len(received[solved]) == np.float64(sum(received[solved]))
     for sender, step in enumerate(
         half_steps("shuffle", (sides[0], sides[1]), half_step_sizes((sides[0], sides[1]), RANK, 2))

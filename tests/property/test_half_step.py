@@ -15,7 +15,7 @@ from rddals.kernels.half_step import gram, half_step, penalty
 
 
 class Problem:
-    """Ratings of n rows by m columns, and everything around a half-step on the rows."""
+    """Ratings of n rows and m columns, with a half-step on the rows and its reference."""
 
     def __init__(self, degrees, columns, rank, seed, *, spread=None, duplicates=False):
         self.rng = rng = np.random.default_rng(seed)
@@ -32,7 +32,7 @@ class Problem:
         self.n_rows, self.rank = len(degrees), rank
 
     def block(self):
-        ids = 3 * self.rows - 5  # neither from 0 nor without gaps
+        ids = 3 * self.rows - 5  # ids do not start at 0 and have gaps
         ratings = RatingBlock.from_columns(ids, self.columns, self.ratings)
         return link(0, ratings, 0, HashPartitioner(2)).in_block
 
@@ -62,7 +62,7 @@ class Problem:
         return X[rated]
 
     def conditions(self, objective):
-        """The condition of each row's system: its largest eigenvalue over the ridge."""
+        """Return each row's condition number: its largest eigenvalue over the ridge."""
         conditions = []
         for row in np.unique(self.rows):
             entries = self.rows == row
@@ -76,16 +76,16 @@ class Problem:
         return np.array(conditions)
 
     def loss(self, objective, rows):
-        """The dense objective less the penalty of the side that is not solved."""
+        """Return the dense objective without the penalty of the fixed side."""
         X = np.zeros((self.n_rows, self.rank))
         X[np.unique(self.rows)] = rows
         alpha = objective.alpha if objective.implicit else None
         terms = (self.rows, self.columns, self.ratings.astype(np.float64))
         Y = self.Y.astype(np.float64)
         weight = {"lambda_": objective.lambda_, "alpha": alpha}
-        theirs = dense.objective(*terms, np.zeros_like(X), Y, **weight)
-        theirs -= dense.objective(*terms, np.zeros_like(X), Y, lambda_=0, alpha=alpha)
-        return dense.objective(*terms, X, Y, **weight) - theirs
+        fixed_penalty = dense.objective(*terms, np.zeros_like(X), Y, **weight)
+        fixed_penalty -= dense.objective(*terms, np.zeros_like(X), Y, lambda_=0, alpha=alpha)
+        return dense.objective(*terms, X, Y, **weight) - fixed_penalty
 
 
 #: Relative to the largest entry, as long as the condition of a row's system allows it.
@@ -104,7 +104,7 @@ def check(problem, objective, variant, tolerance=None):
     loss = problem.loss(objective, expected)
     size = problem.loss(objective, np.zeros_like(expected)) + abs(loss)
     assert solution.loss == pytest.approx(loss, abs=tolerance * size + 1e-12)
-    # However ill-conditioned, the rows themselves must be next to the minimum.
+    # Even if ill-conditioned, the rows must be near the minimum.
     assert problem.loss(objective, solution.rows) <= loss + tolerance * size + 1e-12
     np.testing.assert_allclose(
         solution.penalty, penalty(problem.block(), solution.rows, objective), rtol=1e-12

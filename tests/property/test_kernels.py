@@ -1,4 +1,4 @@
-"""The kernels where they branch: pieces, forms, singular systems, and the solvers alone."""
+"""Branches of the kernels: chunks, dual form, singular systems, and the solvers."""
 
 from functools import partial
 from unittest import mock
@@ -21,7 +21,7 @@ from rddals.kernels.half_step import gram, half_step
 from rddals.kernels.native import rows
 from rddals.kernels.solvers import VECTORISED_ORDER, solve_nonnegative, solve_spd
 
-#: Orders up to which systems are factorised all at once, and one that is larger than all of them.
+#: Largest orders of systems that are factorised together, and the largest of these.
 ORDERS = sorted(VECTORISED_ORDER.values())
 LARGE = ORDERS[-1]
 
@@ -46,7 +46,7 @@ def precision(request):
 
 
 def ratings_of(degrees, columns, seed=0):
-    """Ratings of rows 0, 1, ... with these degrees; columns repeat only where they must."""
+    """Draw ratings of rows 0, 1, ... with these degrees; columns repeat only if they must."""
     rng = np.random.default_rng(seed)
     rated = [rng.choice(columns, degree, replace=degree > columns) for degree in degrees]
     rows = np.repeat(np.arange(len(degrees)), degrees)
@@ -61,7 +61,7 @@ def factors(n, rank, seed=1):
 
 @pytest.fixture(params=VARIANTS)
 def solve(request):
-    """Solve ratings by one implementation of the half-step after the other."""
+    """Function that solves ratings with one implementation of the half-step."""
     return partial(solve_by, request.param)
 
 
@@ -72,7 +72,7 @@ def solve_by(variant, ratings, Y, objective):
         return half_step(block, Y[block.source_ids], objective, source_gram, kernels=kernels)
 
 
-def expected(ratings, Y, objective):
+def reference_rows(ratings, Y, objective):
     return dense.half_step(
         ratings.users,
         ratings.products,
@@ -86,7 +86,7 @@ def expected(ratings, Y, objective):
 
 
 @pytest.mark.parametrize("tile", [1, 600, 4096])
-def test_a_heavy_row_is_summed_by_pieces(monkeypatch, kind, precision, tile):
+def test_heavy_rows_are_summed_in_pieces(monkeypatch, kind, precision, tile):
     solve = partial(solve_by, ("numpy", 0))
     degrees = [2, 400, 3, 3, 57, 400, 16, 16, 16]
     ratings, Y = ratings_of(degrees, 300), factors(300, 12)
@@ -95,26 +95,28 @@ def test_a_heavy_row_is_summed_by_pieces(monkeypatch, kind, precision, tile):
     monkeypatch.setattr(batched, "TILE_BYTES", tile)
     pieces = solve(ratings, Y, objective)
     tolerance = TOLERANCE[precision]
-    wanted = expected(ratings, Y, objective)
-    np.testing.assert_allclose(pieces.rows, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
+    expected = reference_rows(ratings, Y, objective)
+    np.testing.assert_allclose(
+        pieces.rows, expected, rtol=0, atol=tolerance * np.abs(expected).max()
+    )
     np.testing.assert_allclose(pieces.rows, whole.rows, rtol=0, atol=tolerance)
     assert pieces.loss == pytest.approx(whole.loss, rel=tolerance)
     assert pieces.penalty == pytest.approx(whole.penalty, rel=tolerance)
 
 
 @pytest.mark.parametrize("equations", [1, 3_000])
-def test_equations_are_solved_a_few_at_a_time(monkeypatch, kind, precision, equations):
+def test_equations_are_solved_in_chunks(monkeypatch, kind, precision, equations):
     solve = partial(solve_by, ("numpy", 0))
     ratings, Y = ratings_of([1, 2, 2, 2, 5, 5, 9, 14, 14, 14, 14, 30], 40), factors(40, 6)
     objective = Objective(6, 0.1, precision=precision, **kind)
     monkeypatch.setattr(batched, "EQUATION_BYTES", equations)
-    wanted = expected(ratings, Y, objective)
+    expected = reference_rows(ratings, Y, objective)
     np.testing.assert_allclose(
-        solve(ratings, Y, objective).rows, wanted, rtol=0, atol=TOLERANCE[precision]
+        solve(ratings, Y, objective).rows, expected, rtol=0, atol=TOLERANCE[precision]
     )
 
 
-def test_an_empty_block(solve, kind, precision):
+def test_empty_block(solve, kind, precision):
     objective = Objective(5, 0.1, precision=precision, **kind)
     solution = solve(RatingBlock.empty(), factors(4, 5), objective)
     assert solution.rows.shape == (0, 5)
@@ -154,14 +156,14 @@ def test_without_a_penalty_regular_systems_are_solved(solve, precision, nonnegat
     ratings, Y = ratings_of([30, 60, 45], 80), factors(80, 6)
     objective = Objective(6, 0.0, precision=precision, nonnegative=nonnegative)
     solution = solve(ratings, Y, objective)
-    wanted = expected(ratings, Y, objective)
-    np.testing.assert_allclose(solution.rows, wanted, rtol=0, atol=10 * TOLERANCE[precision])
+    expected = reference_rows(ratings, Y, objective)
+    np.testing.assert_allclose(solution.rows, expected, rtol=0, atol=10 * TOLERANCE[precision])
     assert solution.penalty == 0.0
 
 
-@pytest.mark.parametrize("rank", [4, LARGE + 4])  # either way to factorise
+@pytest.mark.parametrize("rank", [4, LARGE + 4])  # both factorisations
 @pytest.mark.parametrize("nonnegative", [False, True])
-def test_without_a_penalty_singular_systems_are_named(solve, precision, nonnegative, rank):
+def test_without_a_penalty_singular_systems_raise(solve, precision, nonnegative, rank):
     # Ids 10 and -7 have fewer ratings than the rank; 13 has enough, all of one product; 5 and 8
     # are regular.
     enough = 3 * rank
@@ -178,8 +180,8 @@ def test_without_a_penalty_singular_systems_are_named(solve, precision, nonnegat
 
 
 @pytest.mark.parametrize("rank", [4, 12, LARGE + 4])
-def test_fewer_ratings_than_the_rank_never_pass_for_regular(solve, precision, rank):
-    # A hundred ids, one rating short each: rounding leaves some with a pivot that looks sound.
+def test_fewer_ratings_than_the_rank_are_singular(solve, precision, rank):
+    # A hundred ids, each one rating short: rounding leaves some with a plausible pivot.
     ratings, Y = ratings_of([rank - 1] * 100, 5 * rank), factors(5 * rank, rank)
     with pytest.raises(SingularSystemError) as caught:
         solve(ratings, Y, Objective(rank, 0.0, precision=precision))
@@ -187,12 +189,12 @@ def test_fewer_ratings_than_the_rank_never_pass_for_regular(solve, precision, ra
 
 
 def test_implicit_feedback_without_a_penalty_may_be_regular(solve, precision):
-    # The Gram matrix of all products makes up for the ratings a row has not.
+    # The Gram matrix of all products makes up for missing ratings.
     ratings, Y = ratings_of([1, 2, 3], 50), factors(50, 6)
     objective = Objective(6, 0.0, implicit=True, alpha=1.0, precision=precision)
-    wanted = expected(ratings, Y, objective)
+    expected = reference_rows(ratings, Y, objective)
     np.testing.assert_allclose(
-        solve(ratings, Y, objective).rows, wanted, rtol=0, atol=TOLERANCE[precision]
+        solve(ratings, Y, objective).rows, expected, rtol=0, atol=TOLERANCE[precision]
     )
 
 
@@ -205,7 +207,7 @@ def test_implicit_feedback_without_a_penalty_may_be_singular(solve, precision):
     assert caught.value.ids == (6, 9)
 
 
-def test_rows_nobody_likes_are_zero(solve, precision):
+def test_rows_without_positive_ratings_are_zero(solve, precision):
     ratings = RatingBlock.from_rows([(1, 0, -2.0), (1, 1, 0.0), (2, 2, 0.0), (3, 0, 1.0)])
     for lambda_ in (0.0, 0.5):
         objective = Objective(2, lambda_, implicit=True, alpha=1.0, precision=precision)
@@ -215,7 +217,7 @@ def test_rows_nobody_likes_are_zero(solve, precision):
 
 
 @pytest.mark.parametrize("nonnegative", [False, True])
-def test_rows_nobody_likes_are_never_singular(solve, precision, nonnegative):
+def test_rows_without_positive_ratings_are_not_singular(solve, precision, nonnegative):
     # The minimum is at 0, though neither the ratings nor the Gram matrix determine it alone.
     Y = np.zeros((4, 3), dtype=np.float32)
     ratings = RatingBlock.from_rows([(6, 0, -1.0), (9, 1, 0.0)])
@@ -224,13 +226,13 @@ def test_rows_nobody_likes_are_never_singular(solve, precision, nonnegative):
     assert not solution.rows.any()
 
 
-# ------------------------------------------------------------------ what a half-step refuses
+# ------------------------------------------------------------------ invalid arguments
 
 
-def test_the_wrong_source_rows_are_refused():
+def test_wrong_source_rows_raise():
     block = link(0, RatingBlock.from_rows([(1, 0, 1.0), (2, 1, 1.0)]), 0, HashPartitioner(1))
     for shape in [(1, 3), (3, 3), (2, 4)]:
-        with pytest.raises(ValueError, match=r"the block needs \(2, 3\)"):
+        with pytest.raises(ValueError, match=r"source_rows must have shape \(2, 3\)"):
             half_step(block.in_block, np.ones(shape, np.float32), Objective(3, 0.1))
 
 
@@ -244,7 +246,7 @@ def test_implicit_feedback_needs_the_gram_matrix():
 
 
 def spd(n, k, condition, seed, dtype=np.float64):
-    """Matrices (n, k, k) of this condition number, and right-hand sides (n, k)."""
+    """Return matrices (n, k, k) of this condition number, and right-hand sides (n, k)."""
     rng = np.random.default_rng(seed)
     q = np.linalg.qr(rng.normal(size=(n, k, k)))[0]
     eigenvalues = np.logspace(0, -np.log10(condition), k)
@@ -262,7 +264,7 @@ def spd(n, k, condition, seed, dtype=np.float64):
 )
 @settings(max_examples=60, deadline=None)
 def test_spd_systems_are_solved(dtype, n, k, digits, seed):
-    # Up to a condition of a tenth of what the precision can tell from singular.
+    # Condition numbers up to a tenth of those that the precision counts as singular.
     eps = float(np.finfo(dtype).eps)
     a, b = spd(n, k, (0.1 / (k * eps)) ** digits, seed, dtype)
     x, singular = solve_spd(a.copy(), b.copy())
@@ -276,21 +278,23 @@ def test_spd_systems_are_solved(dtype, n, k, digits, seed):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("k", [3, LARGE + 3])
-def test_singular_systems_are_told_from_regular_ones(dtype, k):
+def test_singular_systems_are_detected(dtype, k):
     a, b = spd(5, k, 10, 3, dtype)
     q = np.linalg.qr(np.random.default_rng(4).normal(size=(k, k)))[0][:-1]
     a[1] = q.T @ q  # one rank short
     a[3] = 0
-    good = [0, 2, 4]
-    wanted = np.linalg.solve(a[good].astype(float), b[good][:, :, None].astype(float))[:, :, 0]
+    regular = [0, 2, 4]
+    expected = np.linalg.solve(a[regular].astype(float), b[regular][:, :, None].astype(float))[
+        :, :, 0
+    ]
     x, singular = solve_spd(a.copy(), b.copy())
     assert singular.tolist() == [False, True, False, True, False]
-    np.testing.assert_allclose(x[good], wanted, rtol=0, atol=200 * k * np.finfo(dtype).eps)
+    np.testing.assert_allclose(x[regular], expected, rtol=0, atol=200 * k * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("k", [3, LARGE + 3])
-def test_scale_is_not_singularity(k):
-    # Each row's own scale counts, not its neighbours': ids with tiny and huge ratings share one.
+def test_small_and_large_systems_are_regular(k):
+    # Each system has its own scale: ids with tiny and with huge ratings share a batch.
     a, b = spd(3, k, 100, 5)
     scales = np.array([1e-12, 1.0, 1e12])
     x, singular = solve_spd(a * scales[:, None, None], b * scales[:, None])
@@ -299,7 +303,7 @@ def test_scale_is_not_singularity(k):
 
 
 def assert_kkt(a, b, x, tolerance):
-    """No component is negative or wants to grow, and none that is positive wants to change."""
+    """Assert the KKT conditions: x >= 0, gradient >= 0, and gradient = 0 where x > 0."""
     a, b, x = (array.astype(np.float64) for array in (a, b, x))
     gradient = np.einsum("nij,nj->ni", a, x) - b
     size = np.linalg.norm(a, axis=(1, 2)) * np.linalg.norm(x, axis=1) + np.linalg.norm(b, axis=1)
@@ -328,7 +332,7 @@ def test_nonnegative_solutions_meet_the_kkt_conditions(dtype, n, k, digits, seed
 
 @given(k=st.integers(1, 25), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
-def test_nonnegative_solutions_are_those_of_an_active_set_method(k, seed):
+def test_nonnegative_solutions_match_scipy_nnls(k, seed):
     a, b = spd(3, k, 100, seed)
     x, _ = solve_nonnegative(a.copy(), b.copy())
     for matrix, target, row in zip(a, b, x, strict=True):
@@ -337,30 +341,32 @@ def test_nonnegative_solutions_are_those_of_an_active_set_method(k, seed):
 
 
 @pytest.mark.parametrize(
-    "limits", [{"PATIENCE": -1}, {"ROUNDS": 0}], ids=["one at a time", "active set"]
+    "limits",
+    [{"MAX_STALLED_ROUNDS": -1}, {"ROUNDS_PER_COMPONENT": 0}],
+    ids=["one at a time", "active set"],
 )
 @given(n=st.integers(1, 5), k=st.integers(1, 20), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
-def test_what_block_pivoting_falls_back_to_ends_at_the_same_minimum(limits, n, k, seed):
+def test_fallbacks_of_block_pivoting_reach_the_minimum(limits, n, k, seed):
     a, b = spd(n, k, 100, seed)
-    wanted, _ = solve_nonnegative(a.copy(), b.copy())
+    expected, _ = solve_nonnegative(a.copy(), b.copy())
     with mock.patch.multiple(solvers, **limits):
         x, singular = solve_nonnegative(a.copy(), b.copy())
     assert not singular.any()
-    np.testing.assert_allclose(x, wanted, atol=1e-8)
+    np.testing.assert_allclose(x, expected, atol=1e-8)
 
 
 @pytest.mark.parametrize("rounds", [0, 10])
-def test_a_singular_nonnegative_system_is_told(rounds):
+def test_singular_nonnegative_system_is_detected(rounds):
     a = np.stack([np.eye(3), np.zeros((3, 3)), 2 * np.eye(3)])
-    with mock.patch.object(solvers, "ROUNDS", rounds):
+    with mock.patch.object(solvers, "ROUNDS_PER_COMPONENT", rounds):
         x, singular = solve_nonnegative(a, np.ones((3, 3)))
     assert singular.tolist() == [False, True, False]
     np.testing.assert_allclose(x[[0, 2]], [[1, 1, 1], [0.5, 0.5, 0.5]])
 
 
-def test_ties_at_the_bound_end():
-    # Zero gradients and zero components at once: every guess is as good as its neighbour.
+def test_ties_at_the_bound_terminate():
+    # Zero gradients and zero components at once: many active sets are optimal.
     k = 8
     g = np.kron(np.eye(4), np.ones((3, 2)))
     a = (g.T @ g + 1e-9 * np.eye(k))[None].repeat(3, axis=0)
@@ -371,8 +377,8 @@ def test_ties_at_the_bound_end():
     assert_kkt(a, b, x, 1e-9)
 
 
-def test_where_the_bound_is_idle_the_solution_is_the_free_one():
+def test_inactive_bounds_give_the_unconstrained_solution():
     a, _ = spd(4, 9, 50, 6)
-    wanted = np.random.default_rng(7).uniform(0.5, 2, size=(4, 9))
-    b = np.einsum("nij,nj->ni", a, wanted)
-    np.testing.assert_allclose(solve_nonnegative(a, b)[0], wanted, rtol=1e-9)
+    expected = np.random.default_rng(7).uniform(0.5, 2, size=(4, 9))
+    b = np.einsum("nij,nj->ni", a, expected)
+    np.testing.assert_allclose(solve_nonnegative(a, b)[0], expected, rtol=1e-9)

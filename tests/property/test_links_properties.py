@@ -1,4 +1,4 @@
-"""What holds for the link blocks of any ratings under any partitioners."""
+"""Properties of link blocks for any ratings and partitioners."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -21,14 +21,14 @@ rating_lists = st.lists(st.tuples(ids, ids, stars), max_size=50)
 
 
 class ParityPartitioner(Partitioner):
-    """Somebody's own: even ids in the last block, odd ones in the first."""
+    """A custom partitioner: even ids in the last block, odd ids in the first."""
 
     def _place(self, ids):
         return np.where(ids & 1, 0, self.num_blocks - 1).astype(np.int32)
 
 
 class TablePartitioner(Partitioner):
-    """Any placement at all, from a table of random blocks."""
+    """An arbitrary placement from a table of random blocks."""
 
     def __init__(self, num_blocks, table):
         super().__init__(num_blocks)
@@ -40,7 +40,7 @@ class TablePartitioner(Partitioner):
 
 @st.composite
 def partitioners(draw, placed):
-    """A partitioner of any kind, for these ids."""
+    """Draw a partitioner of any kind for these ids."""
     blocks = draw(st.integers(1, 9))
     distinct, counts = np.unique(np.array(placed, dtype=np.int64), return_counts=True)
     kinds = {
@@ -60,7 +60,7 @@ def partitioners(draw, placed):
 
 @st.composite
 def problems(draw):
-    """Ratings, and the partitioners of users and products."""
+    """Draw ratings and the partitioners of users and products."""
     rows = draw(rating_lists)
     if draw(st.booleans()):
         rows = rows + rows[: len(rows) // 2]  # duplicates
@@ -73,7 +73,7 @@ def triples(users, products, ratings):
 
 
 def side_of(ratings, side, own_partitioner, other_partitioner):
-    """The link blocks of one side, and the ratings each was built from."""
+    """Return the link blocks of one side and the ratings of each."""
     placed = own_partitioner.block_of((ratings.users, ratings.products)[side])
     parts = [
         RatingBlock(ratings.users[at], ratings.products[at], ratings.ratings[at])
@@ -88,7 +88,7 @@ def sides(problem):
 
 
 def entries(in_block):
-    """Own ids, other ids and ratings of every entry."""
+    """Return own ids, other ids and ratings of every entry."""
     own = in_block.ids[np.repeat(in_block.order, in_block.degrees)]
     return own, in_block.source_ids[in_block.sources], in_block.ratings
 
@@ -102,21 +102,21 @@ def test_every_rating_is_in_exactly_one_in_block_of_each_side(problem):
     ratings = problem[0]
     whole = triples(ratings.users, ratings.products, ratings.ratings)
     for side, partitioner in enumerate(problem[1:]):
-        found = []
+        collected = []
         for block in sides(problem)[side]:
             own, other, stars = entries(block.in_block)
             assert (partitioner.block_of(own) == block.block).all()
-            found += triples(own, other, stars) if side == 0 else triples(other, own, stars)
-        assert sorted(found) == whole
+            collected += triples(own, other, stars) if side == 0 else triples(other, own, stars)
+        assert sorted(collected) == whole
 
 
 @given(problems())
 @quick
-def test_an_id_lives_in_one_block_alone(problem):
+def test_every_id_is_in_exactly_one_block(problem):
     ratings = problem[0]
     for blocks, column in zip(sides(problem), (ratings.users, ratings.products), strict=True):
-        held = np.concatenate([block.in_block.ids for block in blocks])
-        assert sorted(held.tolist()) == np.unique(column).tolist()
+        block_ids = np.concatenate([block.in_block.ids for block in blocks])
+        assert sorted(block_ids.tolist()) == np.unique(column).tolist()
 
 
 @given(problems())
@@ -135,7 +135,7 @@ def test_out_blocks_and_in_blocks_agree(problem):
 
 @given(problems())
 @quick
-def test_nothing_is_sent_that_is_not_read(problem):
+def test_every_sent_row_is_read(problem):
     for blocks in sides(problem):
         for block in blocks:
             read = np.unique(block.in_block.sources)
@@ -144,7 +144,7 @@ def test_nothing_is_sent_that_is_not_read(problem):
 
 @given(problems(), st.randoms(use_true_random=False))
 @quick
-def test_a_side_s_digests_add_up_to_that_of_the_ratings(problem, random):
+def test_block_digests_add_up_to_the_ratings_digest(problem, random):
     ratings = problem[0]
     order = list(range(len(ratings)))
     random.shuffle(order)
@@ -158,7 +158,7 @@ def test_a_side_s_digests_add_up_to_that_of_the_ratings(problem, random):
 
 @given(problems())
 @quick
-def test_groups_hold_rows_of_like_degree(problem):
+def test_groups_hold_rows_of_similar_degree(problem):
     for blocks in sides(problem):
         for block in blocks:
             degrees = block.in_block.degrees

@@ -1,15 +1,15 @@
-"""Ratings in few bytes are the ratings they were, to the bit."""
+"""Packed ratings equal the original ratings bit for bit."""
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from rddals.blocks.codes import MOST_CODES, coded
+from rddals.blocks.codes import MAX_CODES, encode_ratings
 from rddals.blocks.packed import PackedRatings
 from rddals.blocks.ratings import RatingBlock
 
-#: Stars, counts, anything finite, and the two zeros; few or many different ones.
+#: Stars, counts, any finite values, and both zeros.
 VALUES = {
     "stars": st.integers(1, 10).map(lambda halves: halves / 2),
     "counts": st.integers(0, 300),
@@ -26,26 +26,26 @@ def bits(values):
 
 
 @given(ratings)
-def test_codes_stand_for_the_ratings(values):
+def test_codes_decode_to_the_ratings(values):
     values = np.array(values, np.float32)
-    codes, scale = coded(values)
+    codes, scale = encode_ratings(values)
     assert scale is not None
     assert codes.dtype == np.uint8
     np.testing.assert_array_equal(bits(scale), np.unique(bits(values)))
     np.testing.assert_array_equal(bits(scale[codes] if len(codes) else []), bits(values))
 
 
-@given(st.sampled_from([1.0, 0.1]), st.integers(MOST_CODES - 1, MOST_CODES + 2))
-def test_a_byte_tells_256_values_apart(step, different):
+@given(st.sampled_from([1.0, 0.1]), st.integers(MAX_CODES - 1, MAX_CODES + 2))
+def test_at_most_256_values_are_coded_as_bytes(step, different):
     values = (np.arange(different) * step).astype(np.float32)
-    codes, scale = coded(np.tile(values, 40))
-    assert (scale is None) == (different > MOST_CODES)
+    codes, scale = encode_ratings(np.tile(values, 40))
+    assert (scale is None) == (different > MAX_CODES)
     if scale is None:
         np.testing.assert_array_equal(codes, np.tile(values, 40))
 
 
 @given(st.lists(st.tuples(near, ids), max_size=50), ratings, npst.arrays(np.intp, 8, elements=near))
-def test_what_is_unpacked_is_what_was_packed(pairs, values, chosen):
+def test_packing_round_trips(pairs, values, chosen):
     size = min(len(pairs), len(values))
     users, products = np.array(pairs[:size], np.int32).reshape(-1, 2).T
     block = RatingBlock(users, products, np.array(values[:size], np.float32))

@@ -1,4 +1,4 @@
-"""What holds for any ids, any counts and any number of blocks."""
+"""Properties for any ids, counts and numbers of blocks."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def weighted_ids(draw, max_size=120):
     ids = draw(st.lists(int64s, min_size=1, max_size=max_size, unique=True))
     shape = draw(st.sampled_from(["equal", "light", "skewed", "any"]))
     if shape == "any":
-        whole = st.integers(0, 1_000)
-        counts = draw(st.lists(whole, min_size=len(ids), max_size=len(ids)))
+        integers = st.integers(0, 1_000)
+        counts = draw(st.lists(integers, min_size=len(ids), max_size=len(ids)))
         return np.array(ids), np.array(counts)
     rng = np.random.default_rng(draw(seeds))
     counts = {
@@ -46,7 +46,7 @@ def weighted_ids(draw, max_size=120):
 
 
 @st.composite
-def promised(draw):
+def bounded_cases(draw):
     """Draw counts that meet the premises of the bound, by construction: the mean load is 1,000."""
     num_blocks = draw(block_counts)
     rng = np.random.default_rng(draw(seeds))
@@ -56,8 +56,8 @@ def promised(draw):
     largest = int((50 + rest / num_blocks) / (1 + extra / num_blocks))
     size = draw(st.integers(0, min(largest, rest // max(extra, 1))))
     light = []
-    while (left := rest - extra * size - sum(light)) > 0:
-        light.append(min(left, int(rng.integers(1, 51))))
+    while (missing := rest - extra * size - sum(light)) > 0:
+        light.append(min(missing, int(rng.integers(1, 51))))
     counts = rng.permutation(np.array(heavy + [size] * extra + light))
     start = draw(st.integers(-(2**62), 2**62))
     return start + np.arange(counts.size), counts, num_blocks
@@ -86,7 +86,7 @@ def loads_of(partitioner, ids, counts):
 
 @quick
 @given(partitioners(), id_lists)
-def test_every_id_lands_in_exactly_one_block(partitioner, ids):
+def test_every_id_is_in_exactly_one_block(partitioner, ids):
     blocks = partitioner.block_of(ids)
     assert blocks.shape == (len(ids),)
     assert blocks.dtype == np.int32
@@ -98,7 +98,7 @@ def test_every_id_lands_in_exactly_one_block(partitioner, ids):
 
 @quick
 @given(partitioners(), id_lists)
-def test_a_pickled_copy_is_the_same_value(partitioner, ids):
+def test_pickled_copy_is_equal(partitioner, ids):
     copy = pickle.loads(pickle.dumps(partitioner))
     assert copy == partitioner
     assert hash(copy) == hash(partitioner)
@@ -141,7 +141,7 @@ def test_fit_does_not_depend_on_the_order_of_ids(weighted, num_blocks, seed):
 
 @quick
 @given(weighted_ids(), block_counts)
-def test_only_heavy_ids_alone_can_break_the_bound(weighted, num_blocks):
+def test_only_heavy_ids_can_exceed_the_bound(weighted, num_blocks):
     ids, counts = weighted
     mean = counts.sum() / num_blocks
     partitioner = DegreeBalancedPartitioner.fit(ids, counts, num_blocks)
@@ -151,8 +151,8 @@ def test_only_heavy_ids_alone_can_break_the_bound(weighted, num_blocks):
 
 
 @quick
-@given(promised())
-def test_bound_holds_whenever_it_is_promised(case):
+@given(bounded_cases())
+def test_bound_holds_under_its_premises(case):
     ids, counts, num_blocks = case
     mean = counts.sum() / num_blocks
     falling = np.append(np.sort(counts)[::-1], 0)
@@ -165,7 +165,7 @@ def test_bound_holds_whenever_it_is_promised(case):
 
 @quick
 @given(st.integers(1, 30), st.integers(0, 6), seeds)
-def test_bound_holds_on_real_shapes(num_blocks, num_heavy, seed):
+def test_bound_holds_for_realistic_counts(num_blocks, num_heavy, seed):
     # Many light ids, and up to one heavy id per block that just does not outweigh it.
     rng = np.random.default_rng(seed)
     counts = rng.integers(1, 30, 200 * num_blocks)
@@ -182,5 +182,5 @@ def test_bound_holds_on_real_shapes(num_blocks, num_heavy, seed):
 
 @quick
 @given(distinct_ids)
-def test_scrambling_keeps_ids_apart(ids):
+def test_scrambling_is_one_to_one(ids):
     assert np.unique(scramble(np.array(ids))).size == len(ids)

@@ -35,9 +35,9 @@ def problems(draw):
     return queries.astype(np.float32), ids.astype(np.int32), rows.astype(np.float32)
 
 
-over_both = pytest.mark.parametrize("variant", VARIANTS)
+each_variant = pytest.mark.parametrize("variant", VARIANTS)
 ks = st.integers(0, 30) | st.integers(0, 160)
-# From 24 up, a tile is wide enough for its peaks to be of several items.
+# From 24 items on, the peaks of a tile cover several items.
 tiles = st.tuples(st.integers(1, 12), st.integers(1, 8) | st.sampled_from([24, 50, 100, 128, 200]))
 
 
@@ -47,9 +47,9 @@ def reference(queries, ids, rows, k):
     return ids[order], np.take_along_axis(scores, order, axis=1)
 
 
-@over_both
+@each_variant
 @given(problems(), ks, tiles)
-def test_equals_the_full_sort_whatever_the_tiles(variant, problem, k, tile):
+def test_top_k_equals_the_full_sort_for_any_tiles(variant, problem, k, tile):
     with using(variant):
         queries, ids, rows = problem
         index = ItemIndex.build(ids, rows)
@@ -59,9 +59,9 @@ def test_equals_the_full_sort_whatever_the_tiles(variant, problem, k, tile):
         np.testing.assert_array_equal(got_scores, want_scores)
 
 
-@over_both
+@each_variant
 @given(problems(), ks, tiles, st.integers(0, 2**32 - 1))
-def test_the_order_items_come_in_does_not_matter(variant, problem, k, tile, seed):
+def test_order_of_items_does_not_matter(variant, problem, k, tile, seed):
     with using(variant):
         queries, ids, rows = problem
         shuffle = np.random.default_rng(seed).permutation(len(ids))
@@ -77,9 +77,9 @@ def test_the_order_items_come_in_does_not_matter(variant, problem, k, tile, seed
         np.testing.assert_array_equal(ordered[1], shuffled[1])
 
 
-@over_both
+@each_variant
 @given(problems(), ks, st.integers(0, 20), tiles)
-def test_fewer_are_the_head_of_more(variant, problem, k, more, tile):
+def test_smaller_k_is_a_prefix_of_larger_k(variant, problem, k, more, tile):
     with using(variant):
         queries, ids, rows = problem
         index = ItemIndex.build(ids, rows)
@@ -89,9 +89,9 @@ def test_fewer_are_the_head_of_more(variant, problem, k, more, tile):
         np.testing.assert_array_equal(few[1], many[1][:, :k])
 
 
-@over_both
+@each_variant
 @given(problems(), ks)
-def test_one_query_alone_gets_what_it_gets_among_others(variant, problem, k):
+def test_query_result_does_not_depend_on_other_queries(variant, problem, k):
     with using(variant):
         queries, ids, rows = problem
         index = ItemIndex.build(ids, rows)
@@ -102,9 +102,9 @@ def test_one_query_alone_gets_what_it_gets_among_others(variant, problem, k):
             np.testing.assert_array_equal(alone[1][0], together[1][i])
 
 
-@over_both
+@each_variant
 @given(problems(), ks, tiles, st.floats(0, 1), st.integers(0, 2**32 - 1))
-def test_excluded_pairs_are_as_if_they_were_not(variant, problem, k, tile, share, seed):
+def test_excluded_pairs_are_ignored(variant, problem, k, tile, share, seed):
     with using(variant):
         queries, ids, rows = problem
         out = np.random.default_rng(seed).random((len(queries), len(ids))) < share
@@ -118,9 +118,9 @@ def test_excluded_pairs_are_as_if_they_were_not(variant, problem, k, tile, share
         got_ids, got_scores = top_k(
             queries, index, k, excluded=excluded, query_tile=tile[0], item_tile=tile[1]
         )
-        for query, row_out, found, scores in zip(queries, out, got_ids, got_scores, strict=True):
+        for query, row_out, best, scores in zip(queries, out, got_ids, got_scores, strict=True):
             want_ids, want_scores = reference(query[None], ids[~row_out], rows[~row_out], k)
             count = want_ids.shape[1]
-            np.testing.assert_array_equal(found[:count], want_ids[0])
+            np.testing.assert_array_equal(best[:count], want_ids[0])
             np.testing.assert_array_equal(scores[:count], want_scores[0])
             assert (scores[count:] == -np.inf).all()

@@ -1,4 +1,4 @@
-"""Plays of artists as implicit feedback, and how much better than popularity the model ranks."""
+"""Recommendations from play counts as implicit feedback."""
 
 import sys
 

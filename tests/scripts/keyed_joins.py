@@ -1,4 +1,4 @@
-"""What users would give to what they have not seen, keyed and joined; and a bias by hand."""
+"""Predicted ratings of unseen products, with keyed joins and a manual bias."""
 
 import sys
 from collections import namedtuple

@@ -1,4 +1,4 @@
-"""How good is it? RegressionMetrics and RankingMetrics, as in Spark's guide."""
+"""RegressionMetrics and RankingMetrics of a model, as in Spark's guide."""
 
 import sys
 
@@ -18,8 +18,8 @@ def parse(line):
 ratings = sc.textFile(sys.argv[1]).map(parse).cache()
 model = ALS.train(ratings, 10, 10, 0.01, seed=5)
 
-asked = ratings.map(lambda p: (p.user, p.product))
-predictions = model.predictAll(asked).map(lambda r: ((r.user, r.product), r.rating))
+user_products = ratings.map(lambda p: (p.user, p.product))
+predictions = model.predictAll(user_products).map(lambda r: ((r.user, r.product), r.rating))
 pairs = ratings.map(lambda r: ((r.user, r.product), r.rating)).join(predictions)
 metrics = RegressionMetrics(pairs.map(lambda kv: (kv[1][1], kv[1][0])))
 print("RMSE = %.4f" % metrics.rootMeanSquaredError)

@@ -21,11 +21,11 @@ from rddals.exchange.choice import (
 )
 
 MIB = 2**20
-# 100 rows of 40 bytes, each needed by two blocks and a half on average.
+# 100 rows of 40 bytes, each needed by 2.5 blocks on average.
 SIZES = HalfStepSizes(source_rows=100, needed_rows=250, ratings=1_000, rank=10, executors=3)
 
 
-def test_bytes_by_hand():
+def test_bytes_moved():
     assert bytes_moved(SIZES) == {
         "shuffle": 250 * 40,
         "broadcast": 100 * 40 * 4,  # to the driver, and to three executors
@@ -34,7 +34,7 @@ def test_bytes_by_hand():
     }
 
 
-def test_bytes_of_the_small_matrix_by_hand():
+def test_bytes_moved_of_the_small_matrix():
     # Users send to two blocks of products. Even products (10, 42, 60, 90) are rated by users
     # 2, 7, 12, 31 and 40; odd ones (11, 15, 23, 57) by all but user 2: 5 + 6 rows of 3 floats.
     ratings = RatingBlock.from_rows(small.RATINGS)
@@ -54,7 +54,7 @@ def test_bytes_of_the_small_matrix_by_hand():
     }
 
 
-def test_nothing_to_move():
+def test_empty_half_step_moves_no_bytes():
     assert set(bytes_moved(HalfStepSizes(0, 0, 0, 10, 4)).values()) == {0}
 
 
@@ -69,14 +69,14 @@ sizes = st.builds(
 
 
 @given(users=sizes, products=sizes)
-def test_the_choice_moves_the_fewest_bytes_that_fit_the_driver(users, products):
+def test_choice_moves_the_fewest_bytes_the_driver_can_hold(users, products):
     choice = choose(users, products)
     moved = {
         name: bytes_moved(users)[name] + bytes_moved(products)[name]
         for name in ("shuffle", "broadcast")
     }
     fits = 4 * max(users.source_rows * users.rank, products.source_rows * products.rank)
-    assert choice.exchange in moved  # the join is there to compare with
+    assert choice.exchange in moved  # the join is only compared, never chosen
     if fits > BROADCAST_LIMIT:
         assert choice.exchange == "shuffle"
         assert "driver's memory" in choice.reason
@@ -89,12 +89,12 @@ def test_the_choice_moves_the_fewest_bytes_that_fit_the_driver(users, products):
 def test_few_needed_rows_are_shuffled_and_many_are_broadcast():
     # Broadcast to one executor moves every row twice.
     one = replace(SIZES, executors=1)
-    assert choose(replace(one, needed_rows=199), one_sided(one)).exchange == "shuffle"
-    assert choose(replace(one, needed_rows=201), one_sided(one)).exchange == "broadcast"
+    assert choose(replace(one, needed_rows=199), idle(one)).exchange == "shuffle"
+    assert choose(replace(one, needed_rows=201), idle(one)).exchange == "broadcast"
 
 
-def one_sided(sizes):
-    """A half-step in which nothing moves."""
+def idle(sizes):
+    """Return a half-step in which nothing moves."""
     return replace(sizes, source_rows=0, needed_rows=0, ratings=0)
 
 
@@ -105,32 +105,32 @@ def test_both_half_steps_count():
     assert choose(light, heavy).exchange == choose(heavy, light).exchange == "broadcast"
 
 
-def test_more_executors_make_a_broadcast_dearer():
+def test_more_executors_make_a_broadcast_costlier():
     assert choose(replace(SIZES, executors=1), replace(SIZES, executors=1)).exchange == "broadcast"
     assert choose(replace(SIZES, executors=2), replace(SIZES, executors=2)).exchange == "shuffle"
 
 
-def test_a_tie_is_shuffled():
-    # Then the driver has nothing to hold.
+def test_ties_are_shuffled():
+    # So that the driver holds nothing.
     tie = replace(SIZES, executors=1, needed_rows=200)
     assert choose(tie, tie).exchange == "shuffle"
 
 
 @pytest.mark.parametrize("side", ["users", "products"])
-def test_the_driver_holds_so_much_and_no_more(side):
-    # Needed everywhere, so that a broadcast is the cheaper; 64 bytes a row.
-    most = HalfStepSizes(BROADCAST_LIMIT // 64, BROADCAST_LIMIT, 0, rank=16, executors=1)
-    more = replace(most, source_rows=most.source_rows + 1)
-    other = replace(most, source_rows=10)
+def test_broadcast_limit_of_the_driver(side):
+    # Every block needs every row, so a broadcast is cheaper; 64 bytes per row.
+    at_limit = HalfStepSizes(BROADCAST_LIMIT // 64, BROADCAST_LIMIT, 0, rank=16, executors=1)
+    above_limit = replace(at_limit, source_rows=at_limit.source_rows + 1)
+    other = replace(at_limit, source_rows=10)
     pair = {"users": lambda sizes: (sizes, other), "products": lambda sizes: (other, sizes)}[side]
-    assert choose(*pair(most)).exchange == "broadcast"
-    choice = choose(*pair(more))
+    assert choose(*pair(at_limit)).exchange == "broadcast"
+    choice = choose(*pair(above_limit))
     assert choice.exchange == "shuffle"
     assert "256.0 MiB of the driver's memory (limit 256.0 MiB)" in choice.reason
 
 
-def test_the_reason_gives_both_figures():
-    rows = MIB // 40  # so a mebibyte, nearly
+def test_reason_gives_both_sizes():
+    rows = MIB // 40  # nearly one mebibyte
     sizes = HalfStepSizes(rows, 3 * rows, 1, rank=10, executors=4)
     assert choose(sizes, sizes).reason == (
         "6.0 MiB per iteration by shuffle, 10.0 MiB by broadcast"
@@ -147,7 +147,7 @@ LARGE = (
 MACHINE = Resources(cores=8, threads=8, task_bytes=16 << 30, seconds_per_flop=2e-11)
 
 
-def test_seconds_by_hand():
+def test_seconds_per_iteration():
     seconds = seconds_per_iteration(*LARGE, MACHINE)
     work = 2 * 13e9 * 2e-11 / 8
     assert seconds["local"] == pytest.approx(work)
@@ -163,12 +163,12 @@ def test_seconds_by_hand():
         (replace(MACHINE, threads=1), "broadcast"),  # one core of eight
         (replace(MACHINE, threads=1, seconds_per_flop=1e-13), "local"),  # next to no work
         (replace(MACHINE, task_bytes=512 << 20), "broadcast"),  # it does not fit
-        (replace(MACHINE, cores=800, threads=8), "local"),  # there are but eight blocks
+        (replace(MACHINE, cores=800, threads=8), "local"),  # only eight blocks
         (replace(MACHINE, threads=4, seconds_per_flop=2e-10), "broadcast"),
         (replace(MACHINE, threads=4, seconds_per_flop=2e-12), "local"),
     ],
 )
-def test_one_task_is_chosen_where_it_fits_and_is_fastest(resources, chosen):
+def test_local_is_chosen_if_it_fits_and_is_fastest(resources, chosen):
     choice = choose(*LARGE, resources)
     assert choice.exchange == chosen
     seconds = seconds_per_iteration(*LARGE, resources)
@@ -176,12 +176,12 @@ def test_one_task_is_chosen_where_it_fits_and_is_fastest(resources, chosen):
     if chosen == "local":
         for name, value in seconds.items():
             assert f"{value:.2g} s by {name}" in choice.reason
-        assert f"needs {readable_bytes(needed)} of" in choice.reason
+        assert f"needs {readable_bytes(needed)} (limit" in choice.reason
     else:
         assert choice.reason.startswith(choose(*LARGE).reason + "; not local: ")
 
 
-def test_memory_grows_with_all_that_a_task_holds():
+def test_local_memory_grows_with_every_size():
     least = local_bytes(*LARGE, 1)
     users, products = LARGE
     assert local_bytes(*LARGE, 2) > least
@@ -192,7 +192,7 @@ def test_memory_grows_with_all_that_a_task_holds():
 
 
 @given(users=sizes, products=sizes, gib=st.integers(0, 1000), threads=st.integers(1, 64))
-def test_without_room_for_it_one_task_is_never_chosen(users, products, gib, threads):
+def test_local_is_never_chosen_without_enough_memory(users, products, gib, threads):
     resources = Resources(8, threads, gib << 30, 1e-10)
     choice = choose(users, products, resources)
     if local_bytes(users, products, threads) > gib << 29:

@@ -16,7 +16,7 @@ def checked(**changes):
     return Settings.checked(**GIVEN | changes)
 
 
-def test_settings_are_what_was_given():
+def test_settings_hold_the_given_values():
     assert checked(
         rank=7,
         iterations=3,
@@ -49,7 +49,7 @@ def test_defaults():
     assert settings.checkpoint_interval == 10
 
 
-def test_settings_are_frozen_and_travel():
+def test_settings_are_frozen_and_pickle():
     settings = checked()
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.seed = 2
@@ -59,11 +59,11 @@ def test_settings_are_frozen_and_travel():
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("double", np.float64), ("single", np.float32)])
-def test_the_type_of_a_precision(precision, dtype):
+def test_dtype_of_a_precision(precision, dtype):
     assert checked(precision=precision).objective.dtype == dtype
 
 
-# MLlib's own words, so that code which reads them keeps working, and what to do about it.
+# MLlib's messages, for code that matches them, some with a remedy added.
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -92,7 +92,7 @@ def test_the_type_of_a_precision(precision, dtype):
         ({"seed": True}, "seed must be a number but got True"),
     ],
 )
-def test_what_is_out_of_range_is_named_with_its_value(changes, words):
+def test_out_of_range_values_raise(changes, words):
     with pytest.raises(SettingError, match=words):
         checked(**changes)
 
@@ -109,20 +109,20 @@ NUMBERS = ["rank", "iterations", "lambda_", "alpha", "checkpoint_interval", "tol
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_no_number_is_refused(name, value):
+def test_non_numbers_raise(name, value):
     with pytest.raises(SettingError, match="but got"):
         checked(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["exchange", "precision", "init"])
 @pytest.mark.parametrize("value", [None, "", "AUTO", "doubl", 1, ["auto"], np.array(["double"])])
-def test_what_is_no_choice_is_refused(name, value):
+def test_unknown_choices_raise(name, value):
     with pytest.raises(SettingError, match=f"{name} must be '"):
         checked(**{name: value})
 
 
 @pytest.mark.parametrize("kind", [int, float, np.int8, np.uint64, np.float32, np.float64, Fraction])
-def test_numbers_of_any_kind_will_do(kind):
+def test_numbers_of_any_type_are_accepted(kind):
     settings = checked(
         rank=kind(3),
         iterations=kind(4),
@@ -141,16 +141,16 @@ def test_numbers_of_any_kind_will_do(kind):
     assert set(map(type, whole)) == {int}
 
 
-def test_a_number_beyond_floats_is_a_number():
-    # An integer may be as large as it likes; where a float is needed it is refused by name.
+def test_integers_beyond_the_float_range():
+    # Integers have no upper limit; settings that are floats reject large ones.
     assert checked(iterations=10**400).iterations == 10**400
     with pytest.raises(SettingError, match="Regularization parameter"):
         checked(lambda_=10**400)
 
 
-@pytest.mark.parametrize("yes", [True, np.bool_(True)])
-def test_truth_values_of_either_kind(yes):
-    assert checked(nonnegative=yes).objective.nonnegative is True
+@pytest.mark.parametrize("value", [True, np.bool_(True)])
+def test_python_and_numpy_booleans_are_accepted(value):
+    assert checked(nonnegative=value).objective.nonnegative is True
 
 
 @pytest.mark.parametrize(
@@ -167,16 +167,16 @@ def test_truth_values_of_either_kind(yes):
         (np.uint64(2**64 - 1), 2**64 - 1),
     ],
 )
-def test_any_seed_counts_modulo_2_to_the_64(seed, expected):
+def test_seeds_are_taken_modulo_2_to_the_64(seed, expected):
     assert checked(seed=seed).seed == expected
 
 
 @pytest.mark.parametrize("edge", [{"iterations": 0}, {"lambda_": 0}, {"tol": 0}, {"rank": 1}])
-def test_the_edges_are_allowed(edge):
+def test_smallest_allowed_values(edge):
     checked(**edge)
 
 
-def test_alpha_is_of_no_concern_to_explicit_feedback():
+def test_explicit_feedback_ignores_alpha():
     assert checked(alpha=-1).objective.implicit is False
 
 
@@ -184,12 +184,12 @@ def test_alpha_of_zero_is_allowed():
     assert checked(implicit=True, alpha=0).objective.alpha == 0.0
 
 
-def test_minus_one_takes_the_default_checkpoint_interval():
+def test_minus_one_is_the_default_checkpoint_interval():
     # MLlib: -1 switches checkpoints off; without any the lineage would overflow.
     assert checked(checkpoint_interval=-1).checkpoint_interval == 10
 
 
-def test_the_choices():
+def test_choices():
     assert EXCHANGES == ("auto", "broadcast", "shuffle", "join", "local")
     assert KERNELS == ("auto", "native", "numpy")
     assert PRECISIONS == ("double", "single")
@@ -204,11 +204,11 @@ def test_block_count(value, expected):
 
 
 @pytest.mark.parametrize("value", [0, -2, 1.5, "3", None, True, float("nan")])
-def test_a_bad_block_count_is_named(value):
+def test_invalid_block_count_raises(value):
     with pytest.raises(SettingError, match=r"userBlocks must be .* but got"):
         block_count("userBlocks", value)
 
 
-def test_mllib_s_words_for_blocks():
+def test_block_count_error_matches_mllib():
     with pytest.raises(SettingError, match="Number of blocks must be -1 or positive but got 0"):
         block_count("Number of blocks", 0)

@@ -18,12 +18,14 @@ from rddals.errors import (
     RddalsError,
     SettingError,
     SingularSystemError,
+    SourceError,
     StudyError,
     UnknownIdError,
 )
 
 BUILT_IN = {
     EventLogError: ValueError,
+    SourceError: ValueError,
     StudyError: ValueError,
     InconsistentRatingsError: RuntimeError,
     MeterError: RuntimeError,
@@ -39,7 +41,7 @@ BUILT_IN = {
 }
 
 
-def test_every_error_is_listed_here_and_exported():
+def test_every_error_is_exported():
     classes = {
         c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__
     }
@@ -48,29 +50,29 @@ def test_every_error_is_listed_here_and_exported():
 
 
 @pytest.mark.parametrize("error", BUILT_IN)
-def test_every_error_is_ours_and_a_built_in_one(error):
+def test_every_error_derives_from_a_built_in_one(error):
     assert issubclass(error, RddalsError)
     assert issubclass(error, BUILT_IN[error])
 
 
 @pytest.mark.parametrize("error", [e for e in BUILT_IN if e is not SingularSystemError])
-@pytest.mark.parametrize("again", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy])
-def test_errors_travel(error, again):
-    travelled = again(error("userId: 7 not found in the model"))
-    assert type(travelled) is error
-    assert str(travelled) == "userId: 7 not found in the model"  # a KeyError would quote it
+@pytest.mark.parametrize("duplicate", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy])
+def test_errors_pickle_and_copy(error, duplicate):
+    copied = duplicate(error("userId: 7 not found in the model"))
+    assert type(copied) is error
+    assert str(copied) == "userId: 7 not found in the model"  # a KeyError would quote it
 
 
-@pytest.mark.parametrize("again", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy])
-def test_singular_systems_travel_with_their_ids(again):
+@pytest.mark.parametrize("duplicate", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy])
+def test_singular_system_error_pickles_and_copies(duplicate):
     error = SingularSystemError([7, -3, 2], 10, 0.25)
-    travelled = again(error)
-    assert type(travelled) is SingularSystemError
-    assert (travelled.ids, travelled.rank, travelled.lambda_) == ((-3, 2, 7), 10, 0.25)
-    assert str(travelled) == str(error)
+    copied = duplicate(error)
+    assert type(copied) is SingularSystemError
+    assert (copied.ids, copied.rank, copied.lambda_) == ((-3, 2, 7), 10, 0.25)
+    assert str(copied) == str(error)
 
 
-def test_a_singular_system_names_ids_and_numbers():
+def test_singular_system_error_names_ids_and_settings():
     message = str(SingularSystemError([7, -3, 2], 10, 0.25))
     assert message.startswith("3 ids ")
     assert "-3, 2, 7." in message
@@ -78,7 +80,7 @@ def test_a_singular_system_names_ids_and_numbers():
     assert "lambda_=0.25" in message
 
 
-def test_of_many_singular_ids_the_message_names_ten():
+def test_singular_system_error_names_at_most_ten_ids():
     error = SingularSystemError(range(100, 0, -1), 3, 0.0)
     assert error.ids == tuple(range(1, 101))
     assert "100 ids" in str(error)
@@ -86,7 +88,7 @@ def test_of_many_singular_ids_the_message_names_ten():
     assert "11" not in str(error)
 
 
-def test_singular_systems_of_several_blocks_are_one():
+def test_singular_system_errors_of_blocks_are_joined():
     joined = SingularSystemError.joined(
         SingularSystemError(ids, 4, 0.5) for ids in ([9, 1], [5], [3])
     )

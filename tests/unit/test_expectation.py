@@ -1,4 +1,4 @@
-"""Plans without ratings: by hand, and against ratings that are drawn."""
+"""Plans without ratings, checked by hand and against random ratings."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rddals.planning.forecast import half_step_sizes, half_steps, load_of
 SIZES = dict(users=1_000, products=500, ratings=20_000, rank=10, executors=3)
 
 
-def test_replication_by_hand():
+def test_replication():
     # A user with 20 ratings is needed by 8 (1 - (7/8)^20) of 8 blocks, a product with 40 by nearly
-    # all; and who has one rating is needed once.
+    # all, and an id with one rating by one.
     (placement,) = expected_plan(**SIZES, degrees="constant", blocks=8).placements
     users_send, products_send = placement.half_steps["shuffle"]
     assert users_send.replication == pytest.approx(8 * (1 - (7 / 8) ** 20), abs=1e-3)
@@ -29,22 +29,22 @@ def test_replication_by_hand():
     assert many[1].replication == 1
 
 
-def test_other_exchanges_by_hand():
+def test_broadcast_and_join_sizes():
     (placement,) = expected_plan(**SIZES, degrees="constant", blocks=8).placements
     assert placement.half_steps["broadcast"][0].payload == 1_000 * 40 * (1 + 3)
     join = placement.half_steps["join"][1]
     assert join.least_bytes == 20_000 * (40 + 12) < join.most_bytes
     assert placement.users.ratings.mean == placement.products.ratings.mean == 20_000 / 8
-    assert placement.users.ratings.most == pytest.approx(20_000 / 8)  # all alike
+    assert placement.users.ratings.most == pytest.approx(20_000 / 8)  # all equal
 
 
 @pytest.mark.parametrize("degrees", ["constant", "lognormal:1", "pareto:3"])
 @pytest.mark.parametrize("blocks", [4, 32])
-def test_what_is_expected_is_what_random_ratings_have(degrees, blocks):
+def test_expected_plan_matches_random_ratings(degrees, blocks):
     rng = np.random.default_rng(8)
     users, products, ratings, rank = 20_000, 20_000, 300_000, 10
     shape = degree_quantiles(degrees)
-    # Each id as often as it has ratings, then users and products paired at random.
+    # Repeat each id by its degree, then pair users and products at random.
     rating, rated = (
         rng.permutation(np.repeat(np.arange(own, dtype=np.int32), np.resize(counts, own)))
         for own, other in ((users, products), (products, users))
@@ -68,30 +68,30 @@ def test_what_is_expected_is_what_random_ratings_have(degrees, blocks):
         degrees=degrees,
         blocks=blocks,
     ).placements
-    for found, counted in zip(
+    for predicted, actual in zip(
         expected.half_steps["shuffle"],
         half_steps("shuffle", real, half_step_sizes(real, rank, 1)),
         strict=True,
     ):
-        assert found.rows_sent == pytest.approx(counted.rows_sent, rel=0.03)
-        assert found.most_bytes == pytest.approx(counted.most_bytes, rel=0.03)
-        assert found.records == pytest.approx(counted.records, rel=0.03)
-    for found, solved in ((expected.users, 0), (expected.products, 1)):
-        counted = load_of(real[solved], real[1 - solved], rank, 1e-9)
-        assert found.ratings.mean == pytest.approx(counted.ratings.mean, rel=0.01)
-        assert found.ratings.most == pytest.approx(counted.ratings.most, rel=0.15)
-        assert found.rows.mean == pytest.approx(counted.rows.mean, rel=0.03)
-        assert found.task_bytes.mean == pytest.approx(counted.task_bytes.mean, rel=0.05)
+        assert predicted.rows_sent == pytest.approx(actual.rows_sent, rel=0.03)
+        assert predicted.most_bytes == pytest.approx(actual.most_bytes, rel=0.03)
+        assert predicted.records == pytest.approx(actual.records, rel=0.03)
+    for predicted, solved in ((expected.users, 0), (expected.products, 1)):
+        actual = load_of(real[solved], real[1 - solved], rank, 1e-9)
+        assert predicted.ratings.mean == pytest.approx(actual.ratings.mean, rel=0.01)
+        assert predicted.ratings.most == pytest.approx(actual.ratings.most, rel=0.15)
+        assert predicted.rows.mean == pytest.approx(actual.rows.mean, rel=0.03)
+        assert predicted.task_bytes.mean == pytest.approx(actual.task_bytes.mean, rel=0.05)
 
 
 @pytest.mark.parametrize("shape", ["constant", "lognormal:0.5", "lognormal:4", "pareto:1.1"])
-def test_degrees_have_the_mean_that_is_asked_for(shape):
+def test_degrees_have_the_requested_mean(shape):
     side = ExpectedSide.of(10_000, 300_000, 2_000, 4, degree_quantiles(shape))
     assert side.degrees.mean() == pytest.approx(30, rel=1e-6)
     assert side.degrees.min() >= 1 and side.degrees.max() <= 2_000
 
 
-def test_a_billion_users():
+def test_plan_for_a_billion_users():
     plan = expected_plan(
         users=1e9, products=1e8, ratings=1e11, rank=100, executors=2_000, degrees="lognormal:1.2"
     )
@@ -118,6 +118,6 @@ def test_a_billion_users():
         ({"rank": 0}, "must be positive but got 0"),
     ],
 )
-def test_what_cannot_be(wrong, words):
+def test_invalid_arguments_raise(wrong, words):
     with pytest.raises(SettingError, match=words):
         expected_plan(**SIZES | wrong)

@@ -9,7 +9,7 @@ from rddals.blocks.start import id_start
 
 IDS = np.array([-(2**31), -7, -1, 0, 1, 2, 40, 2**31 - 1], dtype=np.int32)
 
-# The known answers that come with the authors' Random123 library, philox4x32 of 10 rounds.
+# Known answers of the authors' Random123 library for philox4x32 with 10 rounds.
 KNOWN_ANSWERS = [
     ("00000000 00000000 00000000 00000000", "00000000 00000000",
      "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
@@ -31,7 +31,7 @@ def test_philox_gives_the_known_answers(counter, key, expected):
     assert drawn.tolist() == words(expected)
 
 
-def test_philox_draws_every_counter_by_itself():
+def test_philox_draws_each_counter_independently():
     counters = np.random.default_rng(0).integers(0, 2**32, (4, 3, 5), dtype=np.uint32)
     drawn = philox4x32(counters, (1, 2))
     assert drawn.shape == counters.shape
@@ -57,11 +57,11 @@ def test_rows_do_not_depend_on_the_split_of_ids():
         )
 
 
-def test_no_ids_have_no_rows():
+def test_no_ids_give_no_rows():
     assert id_start(IDS[:0], rank=5, seed=3, side=0).shape == (0, 5)
 
 
-def test_seeds_sides_and_ids_all_matter():
+def test_rows_depend_on_seed_side_and_id():
     seeds = [0, 1, 2**32, 2**32 + 1, 2**63, 2**64 - 1]
     rows = np.concatenate(
         [id_start(IDS, rank=4, seed=s, side=side) for s in seeds for side in (0, 1)]
@@ -80,7 +80,7 @@ def test_seeds_are_taken_modulo_2_to_the_64():
     )
 
 
-def test_rows_point_everywhere_alike():
+def test_rows_are_uniform_on_the_sphere():
     # Unit vectors of independent normals: each component has mean 0, variance 1/k, and fourth
     # moment 3 / (k (k + 2)); components are uncorrelated, within a row and across ids.
     n, k = 40_000, 6
@@ -95,23 +95,23 @@ def test_rows_point_everywhere_alike():
     assert abs(np.einsum("ij,ij->i", rows, other_side).mean()) < deviations
 
 
-def test_rank_one_rows_are_signs_of_both_kinds():
+def test_rank_one_rows_are_plus_or_minus_one():
     rows = id_start(np.arange(1000, dtype=np.int32), rank=1, seed=0, side=0)
     assert set(rows.ravel().tolist()) == {-1.0, 1.0}
     assert 400 < (rows > 0).sum() < 600
 
 
-def test_find_tells_positions_of_the_ids_that_are_there():
+def test_find_gives_positions_of_known_ids():
     block = FactorBlock(np.array([-5, 2, 9], np.int32), np.eye(3, dtype=np.float32))
-    asked = np.array([9, 3, -5, -6, 2**40, 9], dtype=np.int64)
-    positions, found = block.find(asked)
-    assert found.tolist() == [True, False, True, False, False, True]
-    assert positions[found].tolist() == [2, 0, 2]
+    requested = np.array([9, 3, -5, -6, 2**40, 9], dtype=np.int64)
+    positions, known = block.find(requested)
+    assert known.tolist() == [True, False, True, False, False, True]
+    assert positions[known].tolist() == [2, 0, 2]
     empty = FactorBlock(block.ids[:0], block.rows[:0])
-    assert not empty.find(asked)[1].any()
+    assert not empty.find(requested)[1].any()
 
 
-def test_a_factor_block_needs_a_row_per_id():
+def test_factor_block_needs_one_row_per_id():
     with pytest.raises(ValueError, match="3 ids do not fit rows of shape"):
         FactorBlock(np.arange(3, dtype=np.int32), np.zeros((2, 4), np.float32))
     with pytest.raises(ValueError, match="do not fit"):

@@ -1,4 +1,4 @@
-"""What the command line makes of errors."""
+"""Errors of the command line."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from rddals.errors import SettingError  # noqa: E402
 
 
 def wrapped(error):
-    """An error that was raised while another was handled, as Py4J does."""
+    """Return an error raised while another was handled, as Py4J raises them."""
     try:
         try:
             raise error
@@ -29,7 +29,7 @@ def wrapped(error):
         (wrapped(KeyboardInterrupt()), 130, "rddals: interrupted"),
     ],
 )
-def test_an_error_is_a_line_and_an_exit_code(capsys, error, code, line):
+def test_errors_become_one_line_and_an_exit_code(capsys, error, code, line):
     with pytest.raises(typer.Exit) as exit, exit_codes(verbose=False):
         raise error
     assert exit.value.exit_code == code

@@ -1,4 +1,4 @@
-"""All blocks of a side as one: the same systems, whatever the blocks were."""
+"""Blocks of a side joined into one block with the same systems."""
 
 import numpy as np
 import pytest
@@ -15,12 +15,14 @@ from rddals.kernels.half_step import half_step
 
 
 def linked(ratings, side, own, other):
-    """The in-blocks of one side."""
+    """Return the in-blocks of one side."""
     ids = (ratings.users, ratings.products)[side]
     blocks = []
     for block in range(own.num_blocks):
-        here = own.block_of(ids) == block
-        part = RatingBlock(ratings.users[here], ratings.products[here], ratings.ratings[here])
+        selected = own.block_of(ids) == block
+        part = RatingBlock(
+            ratings.users[selected], ratings.products[selected], ratings.ratings[selected]
+        )
         blocks.append(link(block, part, side, other).in_block)
     return blocks
 
@@ -37,7 +39,7 @@ def sources_of(blocks):
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=60, deadline=None)
-def test_any_blocks_give_the_factors_of_one(user_blocks, product_blocks, values, seed):
+def test_joined_blocks_give_the_factors_of_one_block(user_blocks, product_blocks, values, seed):
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 900))
     ratings = RatingBlock.from_columns(
@@ -54,15 +56,15 @@ def test_any_blocks_give_the_factors_of_one(user_blocks, product_blocks, values,
     rows = rng.normal(size=(len(source_ids), 4)).astype(np.float32)
     objective = Objective(4, 0.1)
     for kernels in ("numpy", "auto"):
-        found = half_step(joined, rows, objective, kernels=kernels)
-        wanted = half_step(one, rows[np.argsort(source_ids)], objective, kernels="numpy")
+        actual = half_step(joined, rows, objective, kernels=kernels)
+        expected = half_step(one, rows[np.argsort(source_ids)], objective, kernels="numpy")
         order = np.argsort(joined.ids)
         np.testing.assert_array_equal(joined.ids[order], one.ids)
-        np.testing.assert_allclose(found.rows[order], wanted.rows, rtol=1e-5, atol=1e-6)
-        assert found.loss == pytest.approx(wanted.loss)
+        np.testing.assert_allclose(actual.rows[order], expected.rows, rtol=1e-5, atol=1e-6)
+        assert actual.loss == pytest.approx(expected.loss)
 
 
-def test_one_block_that_needs_every_row_stays_as_it_is():
+def test_single_block_is_returned_unchanged():
     ratings = RatingBlock.from_rows([(1, 0, 1.0), (2, 1, 2.0)])
     (users,), (products,) = (
         linked(ratings, side, HashPartitioner(1), HashPartitioner(1)) for side in (0, 1)
@@ -70,7 +72,7 @@ def test_one_block_that_needs_every_row_stays_as_it_is():
     assert joined_in_block([users], *sources_of([products])) is users
 
 
-def test_scales_of_more_values_than_a_byte_tells_apart_are_written_out():
+def test_more_than_256_rating_values_are_stored_as_floats():
     # 200 different values in each block, 400 in all.
     rows = [(user, 0, user / 2 + (500 if user % 2 else 0)) for user in range(400)]
     ratings = RatingBlock.from_rows(rows)
@@ -83,14 +85,14 @@ def test_scales_of_more_values_than_a_byte_tells_apart_are_written_out():
     )
 
 
-def test_no_blocks_with_ratings_are_one_without():
+def test_empty_blocks_join_to_an_empty_block():
     empty = link(0, RatingBlock.empty(), 0, HashPartitioner(1)).in_block
-    nothing = np.empty(0, dtype=np.int32)
-    joined = joined_in_block([empty, empty], nothing, nothing)
+    no_ids = np.empty(0, dtype=np.int32)
+    joined = joined_in_block([empty, empty], no_ids, no_ids)
     assert len(joined.ids) == len(joined.sources) == 0
 
 
-def test_an_id_that_the_other_side_lacks_is_named():
+def test_id_missing_on_the_other_side_raises():
     ratings = RatingBlock.from_rows([(1, 0, 1.0), (2, 7, 2.0)])
     users = linked(ratings, 0, HashPartitioner(2), HashPartitioner(1))
     ids = np.array([0, 5], dtype=np.int32)

@@ -27,7 +27,7 @@ def test_buckets_are_the_same_in_every_process():
     assert ran == {f"{bucket_of(['ann', 'bob', 2**40], 97)}\n"}
 
 
-def test_every_bucket_gets_its_share():
+def test_buckets_are_balanced():
     counts = np.bincount(bucket_of((f"user-{i}" for i in range(20_000)), 8), minlength=8)
     assert counts.sum() == 20_000
     assert counts.max() < 1.1 * counts.mean()
@@ -39,7 +39,7 @@ def test_every_bucket_gets_its_share():
     ("key", "checked"),
     [("ann", "ann"), (np.str_("ann"), "ann"), (7, 7), (np.int16(7), 7), (-(2**63), -(2**63))],
 )
-def test_what_is_a_key(key, checked):
+def test_valid_keys(key, checked):
     assert checked_key(key) == checked
     assert type(checked_key(key)) is type(checked)
 
@@ -52,43 +52,43 @@ class Size(IntEnum):
     LARGE = 3
 
 
-def test_a_member_of_an_enum_is_its_value():
+def test_enum_member_is_its_value():
     assert checked_key(Colour.RED) == "red" and type(checked_key(Colour.RED)) is str
     assert checked_key(Size.LARGE) == 3 and type(checked_key(Size.LARGE)) is int
 
 
 @pytest.mark.parametrize("key", [None, 1.0, True, b"ann", 2**63, ("a",), float("nan"), "\ud800"])
-def test_what_is_no_key(key):
-    with pytest.raises(ValueError, match=r"neither a string nor|not fit 64 bits|no Unicode text"):
+def test_invalid_keys_raise(key):
+    with pytest.raises(ValueError, match=r"neither a string nor|not fit 64 bits|not valid Unicode"):
         checked_key(key)
 
 
 @pytest.mark.parametrize("other", [True, 1.0])
-def test_what_equals_a_key_and_is_none(other):
+def test_values_equal_to_a_key_of_another_type_raise(other):
     coder = Coder()
     coder.code([1, 2])
     with pytest.raises(ValueError, match=f"{other} is neither a string nor an integer"):
         coder.code([2, other])
 
 
-def test_numbers_follow_the_order_of_appearance():
+def test_codes_follow_the_order_of_appearance():
     coder = Coder()
     assert coder.code(["b", "a", "b"]).tolist() == [0, 1, 0]
     assert coder.code(["c", "a"]).tolist() == [2, 1]
     assert coder.keys() == ["b", "a", "c"]
 
 
-def test_ids_for_numbers():
+def test_codes_become_ids():
     ratings = RatingBlock.from_rows([(0, 0, 1.0), (1, 0, 2.0), (2, 1, 3.0), (0, 1, 4.0)])
     coded = CodedRatings(ratings, (np.array([1, 0, 1]), np.array([0, 0])))
     ids = ({0: np.array([10]), 1: np.array([21, 20])}, {0: np.array([5, 6])})
-    identified = coded.identified(ids)
+    identified = coded.with_ids(ids)
     assert identified.users.tolist() == [21, 10, 20, 21]
     assert identified.products.tolist() == [5, 5, 6, 6]
     assert identified.ratings.tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
-def test_keys_of_a_bucket():
+def test_distinct_keys_are_ranked():
     keys = Keys.distinct([["b", "a"], ["c", "a"]], [[3], [], [2**40, 3]])
     assert (sorted(keys.users), sorted(keys.products)) == (["a", "b", "c"], [3, 2**40])
     for side, line in enumerate((keys.users, keys.products)):
@@ -99,13 +99,13 @@ def test_keys_of_a_bucket():
 
 
 @pytest.mark.parametrize("buckets", [1, 2, 7, 200])
-def test_buckets_are_stretches_of_one_line(buckets):
+def test_buckets_are_contiguous_in_id_order(buckets):
     line = in_id_order(f"user-{i}" for i in range(500))
     assert sorted(line) == sorted(f"user-{i}" for i in range(500))
     assert (np.diff(bucket_of(line, buckets)) >= 0).all()
     assert in_id_order(reversed(line)) == line
 
 
-def test_two_kinds_of_keys_are_refused():
+def test_mixed_key_types_raise():
     with pytest.raises(RatingError, match=r"product keys are strings \('3'\) and integers \(3\)"):
         Keys.distinct([["a"]], [[3], ["3"]])

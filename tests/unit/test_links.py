@@ -25,7 +25,7 @@ def take(ratings, rows):
 
 
 def links_of(ratings, user_partitioner, product_partitioner):
-    """All link blocks of both sides."""
+    """Return the link blocks of both sides."""
     users, products = user_partitioner, product_partitioner
     return (
         [
@@ -40,7 +40,7 @@ def links_of(ratings, user_partitioner, product_partitioner):
 
 
 def entries(in_block):
-    """Every rating of a block as (own id, other id, rating), sorted."""
+    """Return the ratings of a block as (own id, other id, rating), sorted."""
     own = in_block.ids[np.repeat(in_block.order, in_block.degrees)]
     other = in_block.source_ids[in_block.sources]
     return sorted(zip(own.tolist(), other.tolist(), in_block.ratings.tolist(), strict=True))
@@ -59,8 +59,8 @@ def arrays(link_block):
         "source_counts",
     ]
     scale = np.empty(0) if i.scale is None else i.scale
-    found = {n: getattr(i, n) for n in names}
-    return {**found, "scale": scale, "out": o.positions, "out_pointers": o.pointers}
+    fields = {n: getattr(i, n) for n in names}
+    return {**fields, "scale": scale, "out": o.positions, "out_pointers": o.pointers}
 
 
 PLACEMENTS = {
@@ -89,7 +89,7 @@ def some_ratings(request):
     return RATINGS[request.param]
 
 
-def test_what_is_sent_is_what_is_expected(some_ratings, placement):
+def test_out_blocks_match_in_blocks(some_ratings, placement):
     sides = links_of(some_ratings, *placement)
     for senders, solvers in (sides, sides[::-1]):
         for source in senders:
@@ -103,7 +103,7 @@ def test_what_is_sent_is_what_is_expected(some_ratings, placement):
         assert [len(s.out_block.counts) for s in senders] == [len(solvers)] * len(senders)
 
 
-def test_only_what_is_needed_is_sent(some_ratings, placement):
+def test_only_needed_rows_are_sent(some_ratings, placement):
     users, products = links_of(some_ratings, *placement)
     for source in users:
         for solver in products:
@@ -129,7 +129,7 @@ def columns(ratings):
     return ratings.users, ratings.products, ratings.ratings
 
 
-def test_rows_of_an_in_block(some_ratings, placement):
+def test_in_block_arrays_are_consistent(some_ratings, placement):
     for blocks in links_of(some_ratings, *placement):
         for block in blocks:
             b = block.in_block
@@ -171,7 +171,7 @@ def test_links_do_not_depend_on_the_order_of_ratings(some_ratings, placement):
                 np.testing.assert_array_equal(array, arrays(b)[name], err_msg=name)
 
 
-def test_the_small_matrix_by_hand():
+def test_small_matrix():
     # Users 2, 8, 12 and 40 are even, so in block 0; -3, 7 and 31 are in block 1.
     even, odd = links_of(SMALL, HashPartitioner(2), HashPartitioner(2))[0]
     assert even.in_block.ids.tolist() == [2, 8, 12, 40]
@@ -189,7 +189,7 @@ def test_the_small_matrix_by_hand():
     assert odd.out_block.rows_for(1).tolist() == [0, 1, 2]
 
 
-def test_duplicates_are_kept():
+def test_duplicates_are_retained():
     ratings = RatingBlock.from_rows([(1, 5, 2.0), (1, 5, 2.0), (1, 5, 4.0), (2, 5, 1.0)])
     block = link(0, ratings, 0, HashPartitioner(1)).in_block
     assert entries(block) == [(1, 5, 2.0), (1, 5, 2.0), (1, 5, 4.0), (2, 5, 1.0)]
@@ -197,7 +197,7 @@ def test_duplicates_are_kept():
     assert block.source_ids.tolist() == [5]
 
 
-def test_an_empty_block():
+def test_empty_block():
     block = link(2, RatingBlock.empty(), 0, HashPartitioner(3))
     assert len(block.in_block.ids) == len(block.in_block.source_ids) == 0
     assert block.in_block.groups == ()
@@ -224,7 +224,7 @@ def test_positions_take_two_bytes_while_they_fit(products):
 
 
 @pytest.mark.parametrize("products", [300, 200_000])
-def test_bytes(products):
+def test_link_block_size(products):
     # At most 8 bytes per rating; 32 for each id that is solved, received or sent to a block.
     ratings = random_ratings(50_000, 400, products, seed=1)
     partitioner = HashPartitioner(4)
@@ -247,9 +247,9 @@ def test_bytes(products):
         ([0.0, -0.0, 1e-45, -3.0], True),
     ],
 )
-def test_few_different_ratings_take_a_byte_each(values, coded):
+def test_up_to_256_rating_values_take_a_byte_each(values, coded):
     values = np.asarray(values, dtype=np.float32)
-    # The rare ones come late: what the first ratings are says nothing of the last.
+    # Rare values come last, so the first ratings do not reveal them.
     ratings = np.concatenate([np.repeat(values[:1], 10_000), values])
     own = RatingBlock(
         np.arange(len(ratings), dtype=np.int32), np.ones(len(ratings), np.int32), ratings
@@ -257,12 +257,12 @@ def test_few_different_ratings_take_a_byte_each(values, coded):
     block = link(0, own, 0, HashPartitioner(1)).in_block
     assert block.codes.dtype == (np.uint8 if coded else np.float32)
     assert (block.scale is not None) == coded
-    # Bit by bit: -0.0 stays what it is.
+    # Bit by bit: -0.0 stays -0.0.
     np.testing.assert_array_equal(block.ratings.view(np.uint32), ratings.view(np.uint32))
     np.testing.assert_array_equal(block.ratings_of(slice(9_999, 10_001)), ratings[9_999:10_001])
 
 
-def test_a_digest_ignores_order_and_split():
+def test_digest_ignores_order_and_split():
     ratings = RATINGS["random"]
     shuffled = take(ratings, np.random.default_rng(0).permutation(len(ratings)))
     assert ratings_digest(ratings) == ratings_digest(shuffled)
@@ -286,9 +286,9 @@ def test_a_digest_ignores_order_and_split():
         [(0, 0, 0.0), (1, 2, 3.0), (2, 1, 4.0)],
     ],
 )
-def test_a_digest_notices_any_change(other):
-    ours = RatingBlock.from_rows([(1, 2, 3.0), (2, 1, 4.0)])
-    assert ratings_digest(ours) != ratings_digest(RatingBlock.from_rows(other))
+def test_digest_detects_any_change(other):
+    ratings = RatingBlock.from_rows([(1, 2, 3.0), (2, 1, 4.0)])
+    assert ratings_digest(ratings) != ratings_digest(RatingBlock.from_rows(other))
 
 
 def test_digests_of_similar_ratings_do_not_cancel():
@@ -312,8 +312,8 @@ def test_link_blocks_pickle():
         np.testing.assert_array_equal(array, arrays(copy)[name])
 
 
-def test_more_cells_than_32_bits_tell_apart():
-    """Sorting takes another way then; a block of few ids shows what it must come to."""
+def test_sort_with_more_cells_than_32_bits():
+    """Sorting takes another path then, which must give the same order."""
     rng = np.random.default_rng(3)
     size = 1 << 17
     users = rng.permutation(size).astype(np.int32)
@@ -330,7 +330,7 @@ def test_more_cells_than_32_bits_tell_apart():
     entries = np.lexsort((in_block.ratings, in_block.sources, slots))
     assert (entries == np.arange(len(entries))).all()
     ids, sources = in_block.ids[in_block.order[slots]], in_block.source_ids[in_block.sources]
-    found = np.stack([ids, sources, in_block.ratings])
-    wanted = np.stack([block.users, block.products, block.ratings])
-    found, wanted = (each[:, np.lexsort(each)] for each in (found, wanted))
-    np.testing.assert_array_equal(found, wanted)
+    actual = np.stack([ids, sources, in_block.ratings])
+    expected = np.stack([block.users, block.products, block.ratings])
+    actual, expected = (each[:, np.lexsort(each)] for each in (actual, expected))
+    np.testing.assert_array_equal(actual, expected)

@@ -1,4 +1,4 @@
-"""A model in memory; what it shares with the distributed one is in integration/test_recommend."""
+"""A model in memory. Tests shared with the distributed model: integration/test_recommend.py."""
 
 import pickle
 
@@ -22,52 +22,54 @@ def model():
     return LocalModel(USERS, PRODUCTS, POPULAR)
 
 
-def found(ratings):
+def product_scores(ratings):
     return [(rating.product, rating.rating) for rating in ratings]
 
 
 def test_predict(model):
     assert model.predict(7, 15) == 3.0
-    assert model.predict("7", np.int64(15)) == 3.0  # as the distributed model takes them
+    assert model.predict("7", np.int64(15)) == 3.0  # like the distributed model
     assert type(model.predict(7, 15)) is float
 
 
 def test_recommend(model):
-    assert found(model.recommend(7, 2)) == [(23, 6.0), (15, 3.0)]
+    assert product_scores(model.recommend(7, 2)) == [(23, 6.0), (15, 3.0)]
     assert [rating.user for rating in model.recommend(7, 2)] == [7, 7]
-    assert found(model.recommend(7, 99)) == [(23, 6.0), (15, 3.0), (10, 2.0), (11, 2.0)]
+    assert product_scores(model.recommend(7, 99)) == [(23, 6.0), (15, 3.0), (10, 2.0), (11, 2.0)]
     assert model.recommend(7, 0) == []
 
 
-def test_some_are_left_out(model):
-    assert found(model.recommend(7, 2, exclude=[23, 99])) == [(15, 3.0), (10, 2.0)]
-    assert found(model.recommend(7, 9, candidates={11, 10, 99}, exclude=[10])) == [(11, 2.0)]
+def test_exclude_and_candidates(model):
+    assert product_scores(model.recommend(7, 2, exclude=[23, 99])) == [(15, 3.0), (10, 2.0)]
+    assert product_scores(model.recommend(7, 9, candidates={11, 10, 99}, exclude=[10])) == [
+        (11, 2.0)
+    ]
     assert model.recommend(7, 9, exclude=PRODUCTS.ids) == []
     assert model.recommend(7, 9, candidates=[]) == []
     assert len(model.recommend(7, 9, exclude=np.array([2**64 - 10], dtype=np.uint64))) == 4
     assert len(model.recommend(7, 9, exclude=(id_ for id_ in (2**70, -1, 10, -(2**63) - 1)))) == 3
 
 
-def test_popular_first_then_what_the_average_user_likes(model):
-    products, scores = zip(*found(model.recommend(99, 4, fallback="popular")), strict=True)
+def test_popular_fallback_then_average_user(model):
+    products, scores = zip(*product_scores(model.recommend(99, 4, fallback="popular")), strict=True)
     assert products == (15, 10, 23, 11)
     assert scores == pytest.approx([5 / 3, 1.0, 3.0, 4 / 3])
-    assert found(model.recommend(99, 1, fallback="popular", exclude=[15])) == [(10, 1.0)]
-    assert found(model.recommend(99, 9, fallback="popular", candidates=[23, 10])) == [
+    assert product_scores(model.recommend(99, 1, fallback="popular", exclude=[15])) == [(10, 1.0)]
+    assert product_scores(model.recommend(99, 9, fallback="popular", candidates=[23, 10])) == [
         (10, 1.0),
         (23, 3.0),
     ]
-    assert found(model.recommend(7, 1, fallback="popular")) == [(23, 6.0)]
+    assert product_scores(model.recommend(7, 1, fallback="popular")) == [(23, 6.0)]
 
 
-def test_it_pickles(model):
-    again = pickle.loads(pickle.dumps(model))
-    assert again.recommend(7, 3) == model.recommend(7, 3)
-    assert (again.rank, again.users.ids.tolist()) == (2, [-3, 2, 7])
+def test_local_model_pickles(model):
+    copied = pickle.loads(pickle.dumps(model))
+    assert copied.recommend(7, 3) == model.recommend(7, 3)
+    assert (copied.rank, copied.users.ids.tolist()) == (2, [-3, 2, 7])
 
 
 @pytest.mark.parametrize("unknown", [0, 2**40, -7])
-def test_unknown_ids_are_named(model, unknown):
+def test_unknown_ids_raise(model, unknown):
     with pytest.raises(UnknownIdError, match=f"userId: {unknown} not found"):
         model.recommend(unknown, 3)
     with pytest.raises(UnknownIdError, match=f"productId: {unknown} not found"):
@@ -90,6 +92,6 @@ def test_unknown_ids_are_named(model, unknown):
         ({"user": 7, "num": 1, "fallback": True}, "fallback must be 'popular', or None"),
     ],
 )
-def test_bad_arguments_are_named(model, arguments, words):
+def test_invalid_arguments_raise(model, arguments, words):
     with pytest.raises(SettingError, match=words):
         model.recommend(**arguments)

@@ -1,6 +1,6 @@
-"""Ratings read without Spark: what is, and what is left to Spark.
+"""Ratings read without Spark, and files that are left to Spark.
 
-That Spark reads the same is in tests/integration/test_cli_readers.py.
+That Spark reads the same ratings is tested in tests/integration/test_cli_readers.py.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from rating_files import HELD, PLAIN, ROWS, TEXT, write
+from rating_files import PLAIN, RATING_FILES, ROWS, TEXT, write
 from rddals.sources import local_reader
 from rddals.sources.local_reader import read_local_ratings
 
 
-def rows(found):
-    block = found.block
+def rows(source):
+    block = source.block
     assert (block.users.dtype, block.ratings.dtype) == (np.int32, np.float32)
     return list(
         zip(block.users.tolist(), block.products.tolist(), block.ratings.tolist(), strict=True)
     )
 
 
-@pytest.mark.parametrize(("name", "content", "description"), HELD)
-def test_text(tmp_path, name, content, description):
-    found = read_local_ratings([write(tmp_path / name, content)])
-    assert rows(found) == ROWS
-    assert found.description.startswith(description)
+@pytest.mark.parametrize(("name", "content", "description"), RATING_FILES)
+def test_text_files(tmp_path, name, content, description):
+    source = read_local_ratings([write(tmp_path / name, content)])
+    assert rows(source) == ROWS
+    assert source.description.startswith(description)
 
 
 @pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.uint32()])
-def test_parquet(tmp_path, kind):
+def test_parquet_files(tmp_path, kind):
     ids = [[1, 2**31 - 1], [2, 5]]
     columns = {"rating": pa.array([1, 2]), "t": ["a", "b"]}
     columns |= {name: pa.array(of, kind) for name, of in zip(("user", "item"), ids, strict=True)}
     parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
-    found = read_local_ratings([str(tmp_path / "x.parquet")])
-    assert rows(found) == [(1, 2, 1.0), (2**31 - 1, 5, 2.0)]
-    assert found.description == "Parquet, columns user, item, rating"
+    source = read_local_ratings([str(tmp_path / "x.parquet")])
+    assert rows(source) == [(1, 2, 1.0), (2**31 - 1, 5, 2.0)]
+    assert source.description == "Parquet, columns user, item, rating"
 
 
-def test_several_files_and_what_hides_among_them(tmp_path):
+def test_several_files_and_hidden_ones(tmp_path):
     for name in ("a.csv", "b.csv"):
         write(tmp_path / "d" / name, TEXT)
     for name in ("_SUCCESS", ".a.csv.crc"):
@@ -56,9 +56,9 @@ def test_several_files_and_what_hides_among_them(tmp_path):
 def test_movielens_as_published(tmp_path):
     write(tmp_path / "ml/u.data", PLAIN.replace(",", "\t").replace("\n", "\t0\n"))
     write(tmp_path / "ml/u.item", "1|Toy Story (1995)")
-    found = read_local_ratings([f"{tmp_path}/ml/"])
-    assert rows(found) == ROWS
-    assert found.paths == (f"{tmp_path}/ml/u.data",)
+    source = read_local_ratings([f"{tmp_path}/ml/"])
+    assert rows(source) == ROWS
+    assert source.paths == (f"{tmp_path}/ml/u.data",)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_movielens_as_published(tmp_path):
         "3,4,NA",
     ],
 )
-def test_what_is_in_doubt_is_left_to_spark(tmp_path, line):
+def test_doubtful_lines_are_left_to_spark(tmp_path, line):
     assert read_local_ratings([write(tmp_path / "x.csv", TEXT + line + "\n" + PLAIN)]) is None
 
 
@@ -110,7 +110,7 @@ def test_what_is_in_doubt_is_left_to_spark(tmp_path, line):
         ("d/_k=1.csv", TEXT),
     ],
 )
-def test_files_that_are_left_to_spark(tmp_path, name, content):
+def test_files_left_to_spark(tmp_path, name, content):
     path = write(tmp_path / name, content)
     assert read_local_ratings([path if "/" not in name else f"{tmp_path}/d"]) is None
 
@@ -130,12 +130,12 @@ def test_files_that_are_left_to_spark(tmp_path, name, content):
         {"user": [1, 2], "thing": [1, 2], "rating": [1.0, 2.0]},
     ],
 )
-def test_parquet_that_is_left_to_spark(tmp_path, columns):
+def test_parquet_left_to_spark(tmp_path, columns):
     parquet.write_table(pa.table(columns), tmp_path / "x")
     assert read_local_ratings([str(tmp_path / "x")]) is None
 
 
-def test_parquet_whose_files_differ_is_left_to_spark(tmp_path):
+def test_differing_parquet_files_are_left_to_spark(tmp_path):
     for name, kind in (("a", pa.int32()), ("b", pa.int64())):
         columns = {"user": pa.array([1], kind), "item": [1], "rating": [1.0]}
         parquet.write_table(pa.table(columns), tmp_path / name)
@@ -146,7 +146,7 @@ def test_parquet_whose_files_differ_is_left_to_spark(tmp_path):
     assert read_local_ratings([str(zipped)]) is None
 
 
-def test_parquet_that_spark_knows_by_other_names_is_left_to_spark(tmp_path):
+def test_parquet_with_other_spark_names_is_left_to_spark(tmp_path):
     for name in ("item", "product"):
         known = json.dumps({"fields": [{"name": each} for each in ("user", name, "rating")]})
         table = pa.table({"user": [1], "item": [2], "rating": [1.0]}).replace_schema_metadata(
@@ -157,7 +157,7 @@ def test_parquet_that_spark_knows_by_other_names_is_left_to_spark(tmp_path):
     assert read_local_ratings([str(tmp_path / "product")]) is None
 
 
-def test_text_whose_files_differ_is_left_to_spark(tmp_path):
+def test_differing_text_files_are_left_to_spark(tmp_path):
     write(tmp_path / "d/a.csv", "1;2;3;a\n")
     write(tmp_path / "d/b.csv", "1;2;3;a,b,c\n")
     assert read_local_ratings([f"{tmp_path}/d"]) is None
@@ -169,13 +169,13 @@ def test_text_whose_files_differ_is_left_to_spark(tmp_path):
 @pytest.mark.parametrize(
     "path", ["", "-", "/no/such", "s3a://bucket/x.csv", "*.csv", "/dev/stdin", "//x.csv"]
 )
-def test_paths_that_are_left_to_spark(tmp_path, monkeypatch, path):
+def test_paths_left_to_spark(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "-", TEXT)
     assert read_local_ratings([path]) is None
 
 
-def test_more_than_there_is_room_for_is_left_to_spark(tmp_path, monkeypatch):
+def test_large_files_are_left_to_spark(tmp_path, monkeypatch):
     monkeypatch.setattr(local_reader, "cores", lambda: 2)
     plain = write(tmp_path / "x.csv", TEXT)
     zipped = write(tmp_path / "x.csv.gz", gzip.compress(TEXT.encode(), mtime=0))
@@ -190,7 +190,7 @@ def test_more_than_there_is_room_for_is_left_to_spark(tmp_path, monkeypatch):
     for path in (plain, zipped, str(tmp_path / "x.parquet")):
         with monkeypatch.context() as patch:
             assert read_local_ratings([path]) is not None
-            patch.setattr(local_reader, "MOST_BYTES", len(TEXT) - 1)
+            patch.setattr(local_reader, "MAX_BYTES", len(TEXT) - 1)
             assert read_local_ratings([path]) is None
 
 

@@ -1,4 +1,4 @@
-"""The library: found, built, refused, and done without."""
+"""The compiled library: loaded, built, rejected or missing."""
 
 import os
 import shutil
@@ -13,24 +13,24 @@ from kernel_variants import NO_LIBRARY
 from rddals.kernels import native
 from rddals.kernels.native import build
 
-DESCRIBE = "from rddals.kernels import native; print(native.described())"
+DESCRIBE = "from rddals.kernels import native; print(native.describe())"
 COMPILER = pytest.mark.skipif(
     not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="there is no C compiler"
 )
 
 
-def described(path, **environment):
-    """What another process says of the kernels that it finds on this path."""
+def kernels_found(path, **environment):
+    """Return the kernels that another process finds on this path."""
     inherited = {k: v for k, v in os.environ.items() if k != "RDDALS_NATIVE_LIBRARY"}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", DESCRIBE],
         env={**inherited, "PYTHONPATH": str(path), **environment},
-        cwd=os.sep,  # which would be looked into first
+        cwd=os.sep,  # not the current folder, which is searched first
         capture_output=True,
         text=True,
         check=True,
     )
-    return done.stdout.strip()
+    return process.stdout.strip()
 
 
 @pytest.fixture
@@ -52,69 +52,69 @@ def zipped(package, path):
     return path
 
 
-def test_without_a_library_numpy_runs_and_the_reason_is_given(package, tmp_path):
-    wanted = f"numpy (no {native.library_name()} was built)"
-    assert described(package) == wanted
-    assert described(zipped(package, tmp_path / "package.zip")) == wanted
+def test_missing_library_falls_back_to_numpy(package, tmp_path):
+    expected = f"numpy (no {native.library_name()} was built)"
+    assert kernels_found(package) == expected
+    assert kernels_found(zipped(package, tmp_path / "package.zip")) == expected
 
 
-def test_a_library_that_is_named_must_be_there(package):
-    assert "numpy (/nowhere cannot be loaded" in described(
+def test_named_library_must_exist(package):
+    assert "numpy (/nowhere cannot be loaded" in kernels_found(
         package, RDDALS_NATIVE_LIBRARY="/nowhere"
     )
 
 
-def test_a_broken_library_is_left_alone(package):
+def test_broken_library_is_not_used(package):
     (package / "rddals/kernels/native" / native.library_name()).write_bytes(b"no library")
-    assert "cannot be loaded" in described(package)
+    assert "cannot be loaded" in kernels_found(package)
 
 
 @COMPILER
-def test_a_library_of_another_version_is_left_alone(package, tmp_path):
+def test_library_of_another_version_is_not_used(package, tmp_path):
     source = tmp_path / "other.c"
     source.write_text("int rddals_abi(void) { return 0; }")
     library = package / "rddals/kernels/native" / native.library_name()
     command = [*build.compiler(), "-shared", "-fPIC", str(source), "-o", str(library)]
     subprocess.run(command, check=True)
-    assert "belongs to another version" in described(package)
+    assert "belongs to another version" in kernels_found(package)
 
 
 @NO_LIBRARY
-def test_a_library_is_loaded_from_a_folder_and_from_a_zip(package, tmp_path):
+def test_library_loads_from_a_folder_and_a_zip(package, tmp_path):
     folder = Path(native.__file__).parent
     shutil.copy(folder / native.library_name(), package / "rddals/kernels/native")
-    wanted = f"native, {native.instruction_set()}"
+    expected = f"native, {native.instruction_set()}"
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    assert described(package) == wanted
+    assert kernels_found(package) == expected
     path = zipped(package, tmp_path / "package.zip")
-    assert described(path, TMPDIR=str(scratch)) == wanted
+    assert kernels_found(path, TMPDIR=str(scratch)) == expected
     assert not list(scratch.iterdir())
 
 
 @COMPILER
 @pytest.mark.long
-def test_the_library_is_compiled_into_any_folder(tmp_path):
+def test_library_compiles_into_any_folder(tmp_path):
     library = tmp_path / "new" / "library.so"
     assert build.main(["--output", str(library)]) == 0
-    assert described(
+    assert kernels_found(
         Path(native.__file__).parents[3], RDDALS_NATIVE_LIBRARY=str(library)
     ).startswith("native")
 
 
-def test_without_a_compiler_nothing_is_built_and_the_reason_is_given(monkeypatch, capsys, tmp_path):
+def test_missing_compiler_builds_nothing(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
     assert build.main(["--output", str(tmp_path / "library.so")]) == 1
     assert not list(tmp_path.iterdir())
     error = capsys.readouterr().err
-    assert error.startswith("rddals: NumPy's kernels will run: no C compiler")
+    assert error.startswith("rddals: the NumPy kernels will be used: no C compiler")
     assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("cc", ["/nowhere/cc", f"{sys.executable} -c 1/0"])
-def test_a_compiler_that_fails_is_named(monkeypatch, capsys, tmp_path, cc):
+def test_failing_compiler_is_named(monkeypatch, capsys, tmp_path, cc):
     monkeypatch.setenv("CC", cc)
     assert build.main(["--output", str(tmp_path / "library.so")]) == 1
     assert cc.split()[0] in capsys.readouterr().err

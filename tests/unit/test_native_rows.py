@@ -1,4 +1,4 @@
-"""What the compiled kernels share with NumPy's, and what they must refuse to read."""
+"""Compiled kernels: agreement with NumPy's, and inconsistent arrays."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -46,7 +46,7 @@ def test_threads_share_the_rows_of_a_block(variant, kind):
         with ThreadPoolExecutor(3) as threads:
             together = half_step(block, rows, objective, shared, kernels=kernels, threads=threads)
     assert together.kernels == alone.kernels == kernels
-    # Batches end elsewhere, so sums may round otherwise.
+    # Batches end at other rows, so sums may round differently.
     np.testing.assert_allclose(together.rows, alone.rows, rtol=1e-5, atol=1e-6)
     assert together.loss == pytest.approx(alone.loss)
 
@@ -70,18 +70,18 @@ def test_rows_without_ratings_are_zero(variant, implicit):
     shared = gram(rows) if implicit else None
     with using(variant) as kernels:
         solved = half_step(empty, rows, objective, shared, kernels=kernels).rows
-        wanted = half_step(block, rows, objective, shared, kernels=kernels).rows
+        expected = half_step(block, rows, objective, shared, kernels=kernels).rows
     assert not solved[5:].any()
-    np.testing.assert_allclose(solved[:5], wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(solved[:5], expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_source_rows_that_are_not_finite_never_pass(variant, value):
+def test_non_finite_source_rows_raise(variant, value):
     block, rows = problem()
     rows[3, 2] = value
-    refused = pytest.raises((OverflowingRatingsError, SingularSystemError))
-    with using(variant) as kernels, np.errstate(all="ignore"), refused:
+    error_expected = pytest.raises((OverflowingRatingsError, SingularSystemError))
+    with using(variant) as kernels, np.errstate(all="ignore"), error_expected:
         half_step(block, rows, Objective(7, 0.1), kernels=kernels)
 
 
@@ -100,14 +100,14 @@ def test_source_rows_that_are_not_finite_never_pass(variant, value):
         lambda block: {"codes": block.codes.astype(np.float32)},
     ],
 )
-def test_arrays_that_do_not_fit_together_are_not_read(broken):
+def test_inconsistent_arrays_raise(broken):
     block, rows = problem()
     bad = replace(block, **broken(block))
-    with pytest.raises(ValueError, match="do not fit together"):
+    with pytest.raises(ValueError, match="are inconsistent"):
         half_step(bad, rows, Objective(7, 0.1), kernels="native")
 
 
-def test_the_kernels_that_are_asked_for_are_those_that_run():
+def test_requested_kernels_run():
     block, rows = problem(users=3)
     assert half_step(block, rows, Objective(7, 0.1), kernels="numpy").kernels == "numpy"
     assert chosen_kernels("numpy") == "numpy"
@@ -119,7 +119,7 @@ def test_the_kernels_that_are_asked_for_are_those_that_run():
 
 
 @NO_LIBRARY
-def test_the_compiled_kernels_run_where_they_are():
+def test_compiled_kernels_run_if_present():
     block, rows = problem(users=3)
     assert chosen_kernels("auto") == chosen_kernels("native") == "native"
     assert half_step(block, rows, Objective(7, 0.1)).kernels == "native"

@@ -1,4 +1,4 @@
-"""Numbers too large for the arithmetic are told of as such, not as ids with too few ratings."""
+"""Overflow is reported as such, not as ids with too few ratings."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ def solve(request):
 
 
 def solve_by(variant, ratings=1.0, **objective):
-    """Four ids with six ratings each."""
+    """Solve four ids with six ratings each."""
     ids, sources = (side.ravel() for side in np.mgrid[:4, :6])
     block = RatingBlock.from_columns(ids, sources, np.full(24, ratings))
     objective = Objective(**{"rank": 2, "lambda_": 0.1, **objective})
@@ -45,7 +45,7 @@ def solve_by(variant, ratings=1.0, **objective):
         ({"ratings": 1e30, "precision": "single"}, "squared errors overflow float32: .* 1e.30"),
     ],
 )
-def test_what_overflows_is_named(solve, objective, words):
+def test_overflow_raises(solve, objective, words):
     with np.errstate(all="ignore"), pytest.raises(OverflowingRatingsError, match=words):
         solve(**objective)
 

@@ -1,4 +1,4 @@
-"""The degree-balanced partitioner: its table, its cuts, its bound, and what it refuses."""
+"""The degree-balanced partitioner: its table, cuts, bound and errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_scramble_is_splitmix64():
     ]
 
 
-def test_longest_first_is_grahams():
+def test_longest_first_is_grahams_rule():
     # 7 | 6 | 5, then 4 on 5, 3 on 6, 2 on 7: three blocks of 9, ties to the lower number.
     blocks, loads = longest_first(np.array([2.0, 3, 4, 5, 6, 7]), 3)
     assert loads.tolist() == [9, 9, 9]
@@ -43,17 +43,17 @@ def test_longest_first_numbers_blocks_by_falling_load():
     assert blocks.tolist() == [1, 0, 0]
 
 
-def test_cuts_pour_light_ids_where_there_is_room():
+def test_cuts_fill_the_emptier_blocks():
     values, weights = np.arange(10), np.ones(10)
-    # Loads 6, 4, 0 and ten units of water: the level is 20/3, the room 2/3, 8/3 and 20/3.
+    # Loads 6, 4, 0 and ten units to spread: the level is 20/3, the room 2/3, 8/3 and 20/3.
     assert level_cuts(values, weights, np.array([6.0, 4, 0])).tolist() == [0, 3]
     # A block above the level gets nothing; the other two meet at 6.
     assert level_cuts(values, weights, np.array([50.0, 2, 0])).tolist() == [0, 4]
 
 
-def test_cuts_are_even_where_there_is_nothing_to_level():
-    nothing = np.array([], dtype=np.int64), np.array([])
-    assert level_cuts(*nothing, np.array([3.0, 2, 1, 1])).tolist() == [-(2**62), 0, 2**62]
+def test_cuts_without_light_ids_are_even():
+    no_ids = np.array([], dtype=np.int64), np.array([])
+    assert level_cuts(*no_ids, np.array([3.0, 2, 1, 1])).tolist() == [-(2**62), 0, 2**62]
 
 
 @pytest.mark.parametrize("outlier", [2**63 - 1, -(2**63)])
@@ -73,7 +73,7 @@ def test_heavy_ids_are_placed_and_the_tail_fills_the_rest():
     np.testing.assert_allclose(np.sort(loads)[:3], (counts.sum() - 900) / 3, rtol=0.002)
 
 
-def test_it_levels_what_the_remainder_does_not():
+def test_equal_remainders_are_balanced():
     ids = np.arange(10_000) * 8  # every id has remainder 0
     counts = np.full(10_000, 20)
     loads = loads_of(fit(ids, counts, 8), ids, counts)
@@ -109,16 +109,16 @@ def test_few_ids_are_placed_longest_first(counts, num_blocks, fullest):
     assert loads_of(fit(ids, counts, num_blocks), ids, counts).max() == fullest
 
 
-def test_ids_that_the_hash_already_places_need_no_row():
+def test_ids_placed_right_by_the_hash_need_no_row():
     assert fit([1, 2, 3], [5, 6, 7], 1)._ids.size == 0
     partitioner = fit(np.arange(100), np.full(100, 7), 10)  # every id heavy
     hashed = partitioner._tail.block_of(scramble(np.arange(100)))
-    astray = np.flatnonzero(hashed != partitioner.block_of(np.arange(100)))
-    assert partitioner._ids.tolist() == astray.tolist()
-    assert 0 < astray.size < 100
+    misplaced = np.flatnonzero(hashed != partitioner.block_of(np.arange(100)))
+    assert partitioner._ids.tolist() == misplaced.tolist()
+    assert 0 < misplaced.size < 100
 
 
-def test_counts_of_zero_alone_still_place_every_id():
+def test_zero_counts_still_place_every_id():
     blocks = fit(np.arange(4_000), np.zeros(4_000), 4).block_of(np.arange(4_000))
     assert np.bincount(blocks, minlength=4).min() > 900
 
@@ -145,12 +145,12 @@ def test_the_table_overrides_the_hash():
     assert swapped == DegreeBalancedPartitioner(table[::-1], 1 - plain.block_of(table[::-1]), cuts)
 
 
-def test_a_million_ids_fit_in_about_a_second():
+def test_fit_a_million_ids_in_about_a_second():
     ids = np.arange(1_000_000)
     counts = 10_000_000 // (ids + 1)
     started = time.process_time()
     partitioner = fit(ids, counts, 64)
-    assert time.process_time() - started < 3  # a fraction of a second where nothing else runs
+    assert time.process_time() - started < 3  # a fraction of a second on an idle machine
     assert partitioner.num_blocks == 64
 
 
@@ -180,7 +180,7 @@ def test_a_million_ids_fit_in_about_a_second():
         ([1.5, 2], [1, 1], TypeError, r"ids must be integers, got 1\.5 \(float\): "),
     ],
 )
-def test_fit_refuses(ids, counts, error, message):
+def test_fit_with_invalid_arguments_raises(ids, counts, error, message):
     with pytest.raises(error, match=message):
         fit(ids, counts, 2)
 
@@ -197,6 +197,6 @@ def test_fit_refuses(ids, counts, error, message):
         ([1], [0], [3, 1], ValueError, "must ascend, got 1 after 3"),
     ],
 )
-def test_constructor_refuses(ids, blocks, cuts, error, message):
+def test_constructor_with_invalid_arguments_raises(ids, blocks, cuts, error, message):
     with pytest.raises(error, match=message):
         DegreeBalancedPartitioner(ids, blocks, cuts)

@@ -1,4 +1,4 @@
-"""Users' functions: how they are called, checked and compared."""
+"""Custom functions: how they are called, checked and compared."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_called_once_per_distinct_id_with_a_python_int():
     assert {type(id_) for id_ in seen} == {int}
 
 
-def test_vectorized_is_called_once_with_int64_and_never_for_nothing():
+def test_vectorized_is_called_once_with_int64():
     seen = []
 
     def third(ids):
@@ -61,13 +61,13 @@ def test_vectorized_is_called_once_with_int64_and_never_for_nothing():
 
 
 def test_vectorized_cannot_write_to_the_callers_ids():
-    def careless(ids):
+    def overwrite_ids(ids):
         ids %= 3
         return ids
 
     ids = np.array([5, 6])
     with pytest.raises(ValueError, match="read-only"):
-        FunctionPartitioner(3, careless, vectorized=True).block_of(ids)
+        FunctionPartitioner(3, overwrite_ids, vectorized=True).block_of(ids)
     assert ids.tolist() == [5, 6]
     assert ids.flags.writeable
 
@@ -99,7 +99,7 @@ def test_vectorized_may_return_a_list():
         (True, TypeError, r"function returned True \(bool\) for id 30: return an integer"),
     ],
 )
-def test_a_bad_block_is_named_with_its_id(vectorized, wrong, error, message):
+def test_invalid_block_raises_with_its_id(vectorized, wrong, error, message):
     def place(id_):
         return wrong if id_ == 30 else 0
 
@@ -112,19 +112,19 @@ def test_a_bad_block_is_named_with_its_id(vectorized, wrong, error, message):
         partitioner.block_of([10, 30, 20])
 
 
-def test_vectorized_floats_are_refused():
+def test_vectorized_floats_raise():
     with pytest.raises(TypeError, match=r"returned 0\.5 \(float\) for id 1: .* // instead of /"):
         FunctionPartitioner(4, lambda ids: ids / 2, vectorized=True).block_of([1, 2])
 
 
 @pytest.mark.parametrize("wrong", [0, [0], [[0, 1]], [0, 1, 1]])
-def test_vectorized_result_of_another_shape_is_refused(wrong):
+def test_vectorized_result_of_another_shape_raises(wrong):
     partitioner = FunctionPartitioner(4, lambda ids: np.array(wrong), vectorized=True)
     with pytest.raises(ValueError, match=r"returned shape \(.*\) for ids of shape \(2,\): .*False"):
         partitioner.block_of([1, 2])
 
 
-def test_what_the_function_raises_comes_through():
+def test_errors_of_the_function_propagate():
     with pytest.raises(ZeroDivisionError):
         FunctionPartitioner(4, lambda id_: 1 // id_).block_of([0])
 
@@ -140,7 +140,7 @@ def test_what_the_function_raises_comes_through():
         ),
     ],
 )
-def test_constructor_refuses(arguments, message):
+def test_constructor_with_invalid_arguments_raises(arguments, message):
     with pytest.raises(TypeError, match=message):
         FunctionPartitioner(*arguments)
 
@@ -152,7 +152,7 @@ def test_equal_by_function_object():
     assert FunctionPartitioner(2, first) != FunctionPartitioner(2, second)
 
 
-def test_callables_that_are_equal_make_equal_partitioners():
+def test_equal_callables_make_equal_partitioners():
     assert FunctionPartitioner(3, Modulo(3)) == FunctionPartitioner(3, Modulo(3))
     assert FunctionPartitioner(3, Modulo(3)) != FunctionPartitioner(3, Modulo(2))
     modulo = Modulo(3)
@@ -161,7 +161,7 @@ def test_callables_that_are_equal_make_equal_partitioners():
     assert pickle.loads(pickle.dumps(bound)) == bound
 
 
-def test_equal_to_copies_of_copies_and_to_what_holds_their_function():
+def test_pickled_copies_are_equal_to_the_original():
     cloudpickle = pytest.importorskip("pyspark.cloudpickle")
     original = FunctionPartitioner(2, lambda id_: id_ % 2)
     sent = cloudpickle.dumps(original)
@@ -172,14 +172,14 @@ def test_equal_to_copies_of_copies_and_to_what_holds_their_function():
     assert all(copy._function is not original._function for copy in copies)
 
 
-def test_a_function_imported_by_name_keeps_its_one_token():
+def test_function_imported_by_name_has_one_token():
     local = FunctionPartitioner(2, is_odd)
     foreign = pickle.dumps(local).replace(local._token.encode(), b"0" * 32)
     assert pickle.loads(foreign) == local
 
 
 def test_functions_are_not_kept_alive():
-    gc.collect()  # what earlier tests left
+    gc.collect()  # free functions of earlier tests
     before = len(_TOKENS)
     partitioner = FunctionPartitioner(2, lambda id_: 0)
     assert len(_TOKENS) == before + 1

@@ -1,4 +1,4 @@
-"""Where the simple partitioners put ids, what they refuse, and what the package imports."""
+"""Placement and errors of the simple partitioners, and imports of the package."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def test_imports_numpy_alone():
 
 
 @pytest.mark.parametrize("module", [m.name for m in pkgutil.iter_modules(partitioners.__path__)])
-def test_examples(module):
-    found = doctest.testmod(importlib.import_module(f"partitioners.{module}"))
-    assert found.failed == 0
+def test_docstring_examples(module):
+    result = doctest.testmod(importlib.import_module(f"partitioners.{module}"))
+    assert result.failed == 0
 
 
-# Java's `x % mod`, plus mod where that is negative; worked by hand from Java's truncation.
+# Java's `x % mod`, plus mod if that is negative; computed by hand.
 @pytest.mark.parametrize(
     ("id_", "num_blocks", "block"),
     [
@@ -81,7 +81,7 @@ def test_range_without_bounds_is_one_block():
     assert RangePartitioner([]).block_of([-1, 0, 1]).tolist() == [0, 0, 0]
 
 
-def test_range_keeps_a_copy_of_its_bounds():
+def test_range_copies_its_bounds():
     bounds = np.array([1, 2])
     partitioner = RangePartitioner(bounds)
     bounds[0] = -9
@@ -110,7 +110,7 @@ def test_range_fit(ids, num_blocks, bounds):
     assert partitioner.num_blocks == num_blocks
 
 
-def test_range_fit_gives_unseen_ids_the_range_they_fall_into():
+def test_range_places_unseen_ids_by_its_bounds():
     partitioner = RangePartitioner.fit([0, 10, 20, 30, 40, 50], 3)
     assert partitioner.block_of([-99, 15, 25, 39, 45, 99]).tolist() == [0, 0, 1, 1, 2, 2]
 
@@ -124,7 +124,7 @@ def test_range_fit_gives_unseen_ids_the_range_they_fall_into():
         ([2**63], ValueError, "bounds must fit in int64, got 9223372036854775808"),
     ],
 )
-def test_range_refuses_bad_bounds(bounds, error, message):
+def test_range_with_invalid_bounds_raises(bounds, error, message):
     with pytest.raises(error, match=message):
         RangePartitioner(bounds)
 
@@ -171,7 +171,7 @@ MAKERS = [
         (None, TypeError, r"num_blocks must be an integer, got None \(NoneType\): "),
     ],
 )
-def test_bad_num_blocks_is_named(make, num_blocks, error, message):
+def test_invalid_num_blocks_raises(make, num_blocks, error, message):
     with pytest.raises(error, match=message):
         make(num_blocks)
 
@@ -189,7 +189,7 @@ def test_num_blocks_may_be_a_numpy_integer(make, integer):
         lambda ids: DegreeBalancedPartitioner.fit(ids, ids, 2),
     ],
 )
-def test_an_empty_fit_is_refused(fit):
+def test_empty_fit_raises(fit):
     with pytest.raises(
         ValueError, match=r"at least one id to fit from, got none: .*HashPartitioner"
     ):

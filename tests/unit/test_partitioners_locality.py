@@ -1,4 +1,4 @@
-"""What is rated together lives together."""
+"""The locality partitioner places ids that are rated together in one block."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from partitioners import HashPartitioner, LocalityPartitioner
 
 
 def planted(communities, users, products, mean, inside, seed=1):
-    """Users and products of communities; `inside` of the ratings stay within one."""
+    """Draw ratings of communities; the share `inside` stays within a community."""
     rng = np.random.default_rng(seed)
     rating = np.repeat(np.arange(users), rng.poisson(mean, users))
     of_user, of_product = rng.permutation(users), rng.permutation(products)
@@ -24,12 +24,12 @@ def planted(communities, users, products, mean, inside, seed=1):
     return np.unique(np.stack([rating, rated], axis=1), axis=0).T
 
 
-def touched(partitioner, ids, others):
-    """Blocks that the others' rows go to, all together."""
+def rows_sent(partitioner, ids, others):
+    """Return the number of rows sent: pairs of another id and a block."""
     return len(np.unique(np.stack([others, partitioner.block_of(ids)], axis=1), axis=0))
 
 
-def fullest(partitioner, ids):
+def imbalance(partitioner, ids):
     loads = np.bincount(partitioner.block_of(ids), minlength=partitioner.num_blocks)
     return loads.max() / loads.mean()
 
@@ -39,27 +39,27 @@ def test_communities_are_found(side):
     users, products = planted(32, 6_400, 3_200, 25, 0.9)
     ids, others = (users, products) if side == "users" else (products, users)
     fitted = LocalityPartitioner.fit(ids, others, 32)
-    assert touched(HashPartitioner(32), ids, others) > 4 * touched(fitted, ids, others)
-    assert fullest(fitted, ids) <= 1.1
+    assert rows_sent(HashPartitioner(32), ids, others) > 4 * rows_sent(fitted, ids, others)
+    assert imbalance(fitted, ids) <= 1.1
 
 
-def test_communities_that_share_nothing_are_told_apart_whole():
+def test_disjoint_communities_are_separated():
     users, products = planted(6, 600, 300, 20, 1.0)
     fitted = LocalityPartitioner.fit(products, users, 6)
-    assert touched(fitted, products, users) == len(np.unique(users))
+    assert rows_sent(fitted, products, users) == len(np.unique(users))
 
 
 @pytest.mark.parametrize("blocks", [2, 3, 7, 12])
-def test_blocks_are_level_though_products_are_not(blocks):
+def test_blocks_are_balanced_for_skewed_products(blocks):
     rng = np.random.default_rng(4)
     products = (rng.random(30_000) ** 2 * 500).astype(int)
     users = rng.integers(0, 1_000, 30_000)
     fitted = LocalityPartitioner.fit(products, users, blocks)
-    assert fullest(fitted, products) <= 1.1
+    assert imbalance(fitted, products) <= 1.1
     assert len(np.unique(fitted.block_of(products))) == blocks
 
 
-def test_a_product_heavier_than_a_block_has_one_to_itself():
+def test_overweight_product_gets_its_own_block():
     products = np.concatenate([np.zeros(1_000, int), np.arange(1, 301).repeat(2)])
     users = np.arange(len(products)) % 500
     fitted = LocalityPartitioner.fit(products, users, 4)
@@ -74,14 +74,14 @@ def test_more_blocks_than_ids():
     assert len({*fitted.block_of([5, 7]).tolist()}) == 2
 
 
-def test_the_same_ratings_give_the_same_partitioner():
+def test_equal_ratings_give_equal_partitioners():
     users, products = planted(4, 200, 100, 10, 0.8)
     first = LocalityPartitioner.fit(products, users, 4)
     assert LocalityPartitioner.fit(products, users, 4) == first
     assert LocalityPartitioner.fit(products, users, 4, seed=3) != first
 
 
-def test_strangers_are_hashed_evenly():
+def test_unseen_ids_are_hashed_evenly():
     fitted = LocalityPartitioner.fit([1, 2, 3], [7, 7, 8], 5)
     counts = np.bincount(fitted.block_of(np.arange(100, 10_100)), minlength=5)
     assert counts.min() > 1_800
@@ -105,7 +105,7 @@ def test_strangers_are_hashed_evenly():
         (lambda: LocalityPartitioner([1], [0, 1], 2), ValueError, "got 1 ids and 2 blocks"),
     ],
 )
-def test_what_is_refused(make, error, words):
+def test_invalid_arguments_raise(make, error, words):
     with pytest.raises(error, match=words):
         make()
 

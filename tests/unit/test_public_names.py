@@ -7,7 +7,7 @@ import partitioners
 import rddals
 
 
-def test_the_public_names():
+def test_public_names_of_rddals():
     assert rddals.__all__ == [
         "ALS",
         "BatchLearned",
@@ -28,6 +28,7 @@ def test_the_public_names():
         "RddalsError",
         "SettingError",
         "SingularSystemError",
+        "SourceError",
         "StreamingALS",
         "StreamingModel",
         "StudyError",
@@ -40,14 +41,14 @@ def test_the_public_names():
     assert all(hasattr(rddals, name) for name in rddals.__all__)
 
 
-def test_what_is_not_there():
+def test_unknown_name_raises():
     with pytest.raises(AttributeError, match="'rddals' has no attribute 'Ratings'"):
         rddals.Ratings  # noqa: B018 - the access is the test
     assert set(rddals.__all__) <= set(dir(rddals))
 
 
 @pytest.mark.parametrize("costly", ["pandas", "pyspark.ml", "pyspark.mllib", "scipy.optimize"])
-def test_a_worker_that_trains_imports_little(costly):
+def test_training_worker_imports_few_modules(costly):
     tasks = "rddals.exchange, rddals.rdds.factors, rddals.rdds.links, rddals.streaming.block_step"
     tasks += ", rddals.training.train"
     code = f"import pyspark.worker, sys, {tasks}; print('{costly}' in sys.modules)"
@@ -55,7 +56,7 @@ def test_a_worker_that_trains_imports_little(costly):
     assert ran.stdout == "False\n"
 
 
-def test_the_public_names_of_partitioners():
+def test_public_names_of_partitioners():
     assert partitioners.__all__ == [
         "DegreeBalancedPartitioner",
         "FunctionPartitioner",

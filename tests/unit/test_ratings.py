@@ -94,7 +94,7 @@ BAD_ROWS = [
 
 @pytest.mark.parametrize(("row", "error", "words"), BAD_ROWS, ids=lambda v: None)
 @pytest.mark.parametrize("before", [0, 3])
-def test_a_bad_row_is_named_with_its_place(row, error, words, before):
+def test_invalid_row_raises_with_its_position(row, error, words, before):
     rows = [GOOD] * before + [row, GOOD]
     with pytest.raises(error) as caught:
         RatingBlock.from_rows(rows, origin="partition 4", first_row=100)
@@ -104,18 +104,18 @@ def test_a_bad_row_is_named_with_its_place(row, error, words, before):
 
 
 @pytest.mark.parametrize("value", [10**400, np.array([1.0, 2.0])], ids=["huge", "array"])
-def test_a_rating_of_a_strange_kind_is_a_rating_error(value):
+def test_rating_of_an_unusual_type_raises(value):
     with pytest.raises(RatingError, match=r"the ratings, row 1.*rating"):
         RatingBlock.from_rows([GOOD, (1, 2, value)])
 
 
-def test_the_first_of_several_bad_rows_is_named():
+def test_first_of_several_invalid_rows_is_named():
     rows = [GOOD, (1, None, 1.0), (None, 1, 1.0), "x"]
     with pytest.raises(RatingError, match="row 1: product id None"):
         RatingBlock.from_rows(rows)
 
 
-def test_no_rows_are_an_empty_block():
+def test_no_rows_give_an_empty_block():
     block = RatingBlock.from_rows([])
     assert len(block) == 0
     assert_types(block)
@@ -145,7 +145,7 @@ def test_rating_columns_need_not_be_floating(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["i4", "i8", "f8", "f4"])
-def test_the_ends_of_int32_are_ids(dtype):
+def test_ends_of_int32_are_valid_ids(dtype):
     ends = np.array([MIN, 0], dtype=dtype)
     assert RatingBlock.from_columns(ends, ends, [1, 1]).users.tolist() == [MIN, 0]
     if dtype != "f4":  # which has no 2**31 - 1
@@ -180,18 +180,18 @@ NUMBERS = np.array([1.0, 2.0, 3.0])
         (1, 2, 3, r"shapes \[\(\), \(\), \(\)\]"),
     ],
 )
-def test_bad_columns_are_named_with_their_place(users, products, ratings, words):
+def test_invalid_columns_raise_with_their_position(users, products, ratings, words):
     with pytest.raises(RatingError, match=rf"^part 9.*{words}"):
         RatingBlock.from_columns(users, products, ratings, origin="part 9")
 
 
-def test_the_message_names_the_first_bad_value():
+def test_error_names_the_first_invalid_value():
     ratings = np.array([1, np.nan, 1, np.inf])
     with pytest.raises(RatingError, match="row 1: rating nan"):
         RatingBlock.from_columns(np.arange(4), np.arange(4), ratings)
 
 
-def test_columns_are_left_as_they_were():
+def test_columns_are_not_modified():
     users, products, ratings = np.array([1.5]), np.array([2.5]), np.array([3.5])
     RatingBlock.from_columns(users, products, ratings)
     assert (users[0], products[0], ratings[0]) == (1.5, 2.5, 3.5)
@@ -210,7 +210,7 @@ def test_concatenate_keeps_the_order():
     assert_types(RatingBlock.concatenate([]))
 
 
-def test_a_block_pickles(small_matrix):
+def test_rating_block_pickles(small_matrix):
     block = RatingBlock.from_rows(small_matrix)
     assert triples(pickle.loads(pickle.dumps(block))) == list(small_matrix)
 
@@ -230,22 +230,22 @@ SEVERAL = RatingBlock.from_rows(
         ("sum", [(-1, 2, 7.0), (1, -2, 4.0), (1, 2, 6.0)]),
     ],
 )
-def test_duplicates_become_one(duplicates, expected):
+def test_duplicates_are_combined(duplicates, expected):
     combined = SEVERAL.combined(duplicates)
     assert sorted(triples(combined)) == expected
     assert_types(combined)
 
 
-def test_duplicates_are_kept():
+def test_duplicates_are_retained_by_keep():
     assert SEVERAL.combined("keep") is SEVERAL
 
 
 @pytest.mark.parametrize("duplicates", ["last", "mean", "sum"])
-def test_no_ratings_no_duplicates(duplicates):
+def test_combining_no_ratings(duplicates):
     assert len(RatingBlock.empty().combined(duplicates)) == 0
 
 
-def test_a_sum_that_overflows_is_named():
+def test_overflowing_sum_raises():
     ratings = RatingBlock.from_rows([(9, 9, 1.0), (1, 2, 3e38), (1, 2, 3e38)])
     with pytest.raises(RatingError, match="ratings of product 2 by user 1 add up to more than"):
         ratings.combined("sum")

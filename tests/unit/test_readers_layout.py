@@ -1,4 +1,4 @@
-"""Telling how a file of ratings is laid out, without Spark."""
+"""Detecting the layout of a file of ratings, without Spark."""
 
 from __future__ import annotations
 
@@ -45,47 +45,47 @@ def test_usual_names_in_a_header(header, columns):
     assert layout.header == header
 
 
-def test_columns_by_request():
+def test_requested_columns():
     layout = detect("who,what,how much,rating", "x.csv", ("Who", "what", "how much"))
     assert layout.columns == (0, 1, 2)
     assert layout.names == ("who", "what", "how much")
 
 
-def test_the_name_decides_where_the_first_line_is_broken():
+def test_file_name_decides_if_the_first_line_is_broken():
     layout = detect("196 242", "u.data")
     assert layout.complaint("196 242").startswith("1 field where 4 are expected (tab separated)")
 
 
 @pytest.mark.parametrize(
-    ("line", "columns", "told"),
+    ("line", "columns", "message"),
     [
-        ("a,b,c", None, "no column is called user or the like; there are: a, b, c"),
-        ("user,item,c", None, "no column is called rating"),
-        ("user,item,rating,USER", None, "there are two columns 'user' among"),
-        ("a,b,c,b", ("a", "b", "c"), "there are two columns 'b' among"),
-        ("a,b,c", ("a", "b", "d"), "there is no column 'd'; there are: a, b, c"),
-        ("1,2,3", ("a", "b", "c"), "the first line is no header: '1,2,3'"),
+        ("a,b,c", None, "no column has a common name for user; the columns are: a, b, c"),
+        ("user,item,c", None, "no column has a common name for rating"),
+        ("user,item,rating,USER", None, "several columns are named 'user', among"),
+        ("a,b,c,b", ("a", "b", "c"), "several columns are named 'b', among"),
+        ("a,b,c", ("a", "b", "d"), "there is no column 'd'; the columns are: a, b, c"),
+        ("1,2,3", ("a", "b", "c"), "the first line is not a header: '1,2,3'"),
         ("hello world", None, "neither a rating nor a header: 'hello world'"),
         ("PK\x03\x04...", None, "a zip archive; unpack it"),
         ("\x1f\ufffd", None, "gzip data; give it a name that ends in .gz"),
         ('{"user": 1}', None, "JSON; convert it"),
-        ("\x00\x01\x02", None, r"not text, but starts with '\x00\x01\x02'"),
+        ("\x00\x01\x02", None, r"not text, it starts with '\x00\x01\x02'"),
     ],
 )
-def test_what_is_no_file_of_ratings(line, columns, told):
+def test_files_without_ratings_raise(line, columns, message):
     with pytest.raises(SourceError) as raised:
         detect(line, "x", columns)
-    assert told in str(raised.value)
+    assert message in str(raised.value)
 
 
-def test_text_in_the_first_line_is_no_header_if_there_is_a_number_beside_it():
+def test_first_line_with_a_number_is_not_a_header():
     layout = detect("1,two,3", "x.csv")
     assert layout.header is None
     assert layout.complaint("1,two,3").startswith("item 'two' is not an integer")
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("1,2", "2 fields where 4 are expected"),
         ("1,2,3,4,5", "5 fields where 4 are expected"),
@@ -100,11 +100,11 @@ def test_text_in_the_first_line_is_no_header_if_there_is_a_number_beside_it():
         ('1,"2,3",4,5', "item '2,3' is not an integer"),
     ],
 )
-def test_what_is_wrong_with_a_line(line, told):
-    assert detect("user,item,rating,x").complaint(line).startswith(told)
+def test_complaint_about_a_line(line, message):
+    assert detect("user,item,rating,x").complaint(line).startswith(message)
 
 
-def test_values_of_a_row():
+def test_complaint_about_a_row():
     assert complaint((1, None, 3.0)).startswith("no item")
     assert complaint((1, 2**31, 3.0)).startswith("item 2147483648 does not fit")
     assert complaint((1, 2, float("inf"))).startswith("rating 'inf' is not a finite")

@@ -1,4 +1,4 @@
-"""How long a segment is, when it ends early, and how many cores its task has."""
+"""Length of a segment, early convergence, and cores of its task."""
 
 import os
 
@@ -10,9 +10,9 @@ from rddals.training.segment import converged
 
 
 @pytest.mark.parametrize(
-    ("left", "seconds", "iterations"),
+    ("remaining", "seconds", "iterations"),
     [
-        (10, 0.001, 10),  # all that are left
+        (10, 0.001, 10),  # all that remain
         (1000, 0.001, 1000),
         (5000, 0.001, 1000),  # a second
         (10, 0.3, 4),
@@ -22,21 +22,21 @@ from rddals.training.segment import converged
         (1, 0.0, 1),
     ],
 )
-def test_a_segment_takes_about_a_second(left, seconds, iterations):
-    assert segment_iterations(left, seconds) == iterations
+def test_segment_takes_about_a_second(remaining, seconds, iterations):
+    assert segment_iterations(remaining, seconds) == iterations
 
 
 @pytest.mark.parametrize(
     ("before", "after", "tol", "ends"),
     [
-        (None, 5.0, 0.1, False),  # there is nothing to compare with
+        (None, 5.0, 0.1, False),  # no previous loss
         (10.0, 9.5, 0.1, True),
         (10.0, 8.5, 0.1, False),
         (10.0, 10.0, 0.0, False),  # no tolerance, no early end
         (10.0, 10.5, 1e-9, True),
     ],
 )
-def test_a_training_ends_when_an_iteration_gains_little(before, after, tol, ends):
+def test_training_converges_by_relative_gain(before, after, tol, ends):
     assert converged(before, after, tol) is ends
 
 

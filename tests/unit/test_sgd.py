@@ -1,4 +1,4 @@
-"""The step of a stream against plain loops, and how far it goes."""
+"""The SGD step against plain loops, and the length of its steps."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from rddals.blocks.links import link
 from rddals.blocks.ratings import RatingBlock
 from rddals.kernels import sgd
 from rddals.kernels.sgd import sgd_step, squared_error
-from stream_reference import Stream
+from stream_reference import ReferenceStream
 
 LAMBDA, GAMMA, MEAN = 0.05, 0.5, 3.0
 
@@ -51,16 +51,16 @@ class Block:
         )
 
     def expected(self, anchor=None):
-        stream = Stream(self.rows.shape[1] - 1, None, lambda_=LAMBDA, gamma=GAMMA)
+        stream = ReferenceStream(self.rows.shape[1] - 1, None, lambda_=LAMBDA, gamma=GAMMA)
         stream.ratings = [MEAN]
         seen = dict(zip(self.block.ids.tolist(), self.seen.tolist(), strict=True))
         other = dict(enumerate(self.other.astype(float)))
         anchors = None if anchor is None else self.by_id(anchor)
-        rows = stream.stepped(self.batch, self.by_id(self.rows), other, seen, anchors)
+        rows = stream.updated_rows(self.batch, self.by_id(self.rows), other, seen, anchors)
         return np.array([rows[id_] for id_ in self.block.ids.tolist()])
 
-    def quadratic(self, rows, lambda_, anchor=None):
-        """What a step makes smaller, id by id: squared errors, penalty, way from the anchor."""
+    def losses(self, rows, lambda_, anchor=None):
+        """Return each id's loss: squared errors, penalty and distance from the anchor."""
         by_id, total = self.by_id(rows), dict.fromkeys(self.block.ids.tolist(), 0.0)
         for id_, other, rating in self.batch:
             x, y = by_id[id_], self.other[other].astype(float)
@@ -77,7 +77,7 @@ class Block:
 @pytest.mark.parametrize("chunk", [1, 3, 1 << 13])
 @pytest.mark.parametrize("rank", [1, 5])
 @pytest.mark.parametrize("anchored", [False, True], ids=["first", "later"])
-def test_a_step_beside_a_loop_over_ratings(monkeypatch, chunk, rank, anchored):
+def test_step_matches_a_loop_over_ratings(monkeypatch, chunk, rank, anchored):
     monkeypatch.setattr(sgd, "CHUNK", chunk)
     block = Block([1, 1, 2, 3, 3, 4, 7, 1, 20], rank)
     anchor = block.anchor if anchored else None
@@ -85,22 +85,22 @@ def test_a_step_beside_a_loop_over_ratings(monkeypatch, chunk, rank, anchored):
     stepped = block.sgd_step(anchor)
     assert stepped.dtype == np.float32
     np.testing.assert_allclose(stepped, block.expected(anchor), rtol=1e-5, atol=1e-6)
-    for array, was in zip((block.rows, block.sources, block.anchor), before, strict=True):
-        np.testing.assert_array_equal(array, was)
+    for array, original in zip((block.rows, block.sources, block.anchor), before, strict=True):
+        np.testing.assert_array_equal(array, original)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 1 << 13])
-def test_squared_errors_beside_a_loop_over_ratings(monkeypatch, chunk):
+def test_squared_error_matches_a_loop_over_ratings(monkeypatch, chunk):
     monkeypatch.setattr(sgd, "CHUNK", chunk)
     block = Block([1, 2, 3, 3, 9], 3)
-    found = squared_error(block.block, block.rows, block.sources, MEAN)
-    assert found == pytest.approx(block.quadratic(block.rows, 0.0).sum(), rel=1e-6)
+    actual = squared_error(block.block, block.rows, block.sources, MEAN)
+    assert actual == pytest.approx(block.losses(block.rows, 0.0).sum(), rel=1e-6)
 
 
-def test_an_anchor_where_the_row_is_pulls_at_nothing_but_shortens_the_step():
+def test_anchor_at_the_row_shortens_the_step():
     block = Block([1, 2, 30], 3)
-    free, held = block.sgd_step(), block.sgd_step(block.rows)
-    moved, less = free - block.rows, held - block.rows
+    free, pulled = block.sgd_step(), block.sgd_step(block.rows)
+    moved, less = free - block.rows, pulled - block.rows
     assert np.all(np.abs(less) <= np.abs(moved) + 1e-6)
     assert np.all(moved * less >= 0)
 
@@ -115,55 +115,55 @@ def test_an_anchor_where_the_row_is_pulls_at_nothing_but_shortens_the_step():
     lambda_=st.sampled_from([0.0, 0.05, 30.0]),
 )
 @settings(deadline=None, max_examples=60)
-def test_no_step_makes_an_id_s_own_error_larger(degrees, rank, seed, scale, length, gamma, lambda_):
+def test_step_never_raises_the_loss_of_an_id(degrees, rank, seed, scale, length, gamma, lambda_):
     block = Block(degrees, rank, seed, scale=scale, length=length)
-    before = block.quadratic(block.rows, lambda_)
-    after = block.quadratic(block.sgd_step(lambda_=lambda_, gamma=gamma), lambda_)
+    before = block.losses(block.rows, lambda_)
+    after = block.losses(block.sgd_step(lambda_=lambda_, gamma=gamma), lambda_)
     assert np.all(after <= before * (1 + 1e-5) + 1e-5)
 
 
 @pytest.mark.parametrize("anchored", [False, True], ids=["first", "later"])
 @pytest.mark.parametrize("length", [1.0, 50.0])
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
-def test_five_hundred_ratings_at_once_do_not_blow_up(scale, length, anchored):
+def test_many_ratings_at_once_do_not_diverge(scale, length, anchored):
     block = Block([500, 1, 80], 8, scale=scale, length=length, columns=600)
     block.seen[:] = 0
     anchor = block.rows.copy() if anchored else None
-    errors = [block.quadratic(block.rows, LAMBDA, anchor)]
+    errors = [block.losses(block.rows, LAMBDA, anchor)]
     for _ in range(30):
         block.rows = block.sgd_step(anchor)
         assert np.isfinite(block.rows).all()
-        errors.append(block.quadratic(block.rows, LAMBDA, anchor))
+        errors.append(block.losses(block.rows, LAMBDA, anchor))
         assert np.all(errors[-1] <= errors[-2] * (1 + 1e-5))
     assert np.all(errors[-1] < errors[0])
 
 
-def test_one_rating_moves_a_product_by_a_good_part_of_the_error():
+def test_single_rating_reduces_the_error():
     block = Block([1], 8)
     block.seen[:] = 0
     block.rows[:] = 0
-    before = block.quadratic(block.rows, 0.0) ** 0.5
-    after = block.quadratic(block.sgd_step(), 0.0) ** 0.5
+    before = block.losses(block.rows, 0.0) ** 0.5
+    after = block.losses(block.sgd_step(), 0.0) ** 0.5
     assert 0.05 * before < after < 0.7 * before
 
 
-def test_a_bias_is_the_shrunken_mean_however_its_ratings_were_batched():
+def test_bias_is_the_shrunken_mean_for_any_batching():
     rng = np.random.default_rng(3)
     stars = rng.integers(1, 6, 300).astype(np.float32)
-    wanted = (stars - MEAN).sum(dtype=float) / (1 / GAMMA + len(stars))
+    expected = (stars - MEAN).sum(dtype=float) / (1 / GAMMA + len(stars))
     for sizes in ([300], [1] * 300, [1, 299], [150, 1, 99, 50]):
         row, seen = np.zeros((1, 3), np.float32), np.zeros(1, np.float32)
         for batch in np.split(stars, np.cumsum(sizes)[:-1]):
             ratings = RatingBlock.from_columns(np.ones(len(batch)), np.arange(len(batch)), batch)
             block = link(0, ratings, 0, HashPartitioner(1)).in_block
-            nothing = np.zeros((len(batch), 3), np.float32)
-            row = sgd_step(block, row, seen, nothing, MEAN, lambda_=0.0, gamma=GAMMA)
+            zeros = np.zeros((len(batch), 3), np.float32)
+            row = sgd_step(block, row, seen, zeros, MEAN, lambda_=0.0, gamma=GAMMA)
             seen += len(batch)
-        assert row[0, -1] == pytest.approx(wanted, abs=1e-5), sizes
+        assert row[0, -1] == pytest.approx(expected, abs=1e-5), sizes
         assert not row[0, :-1].any()
 
 
-def test_ids_that_were_often_rated_move_less():
+def test_ids_with_more_ratings_move_less():
     block = Block([1, 1], 4)
     block.rows[1] = block.rows[0]
     moved = []
@@ -175,7 +175,7 @@ def test_ids_that_were_often_rated_move_less():
     assert np.all(moved[2] > 0)
 
 
-def test_what_overflows_is_left_to_the_caller():
+def test_overflow_does_not_raise():
     block = Block([2], 1)
     block.rows[:] = 3e38
     block.anchor[:] = -3e38

@@ -1,4 +1,4 @@
-"""Rows of a whole side: those that a block needs, in its order."""
+"""Rows of a whole side, selected for a block in its order."""
 
 from dataclasses import replace
 
@@ -19,8 +19,8 @@ BLOCKS = [
 ]
 
 
-def needing(ids, counts):
-    """An in-block that needs these ids."""
+def in_block_needing(ids, counts):
+    """Return an in-block that needs these ids."""
     ratings = RatingBlock(*np.zeros((2, 1), np.int32), np.ones(1, np.float32))
     in_block = link(0, ratings, 0, HashPartitioner(1)).in_block
     return replace(
@@ -37,8 +37,8 @@ def needing(ids, counts):
         ([], [0, 0, 0]),
     ],
 )
-def test_they_come_in_the_order_of_the_blocks(ids, counts):
-    rows = SideRows.of(BLOCKS).needed_by(needing(ids, counts))
+def test_rows_follow_the_order_of_the_blocks(ids, counts):
+    rows = SideRows.of(BLOCKS).needed_by(in_block_needing(ids, counts))
     assert rows.shape == (len(ids), 1)
     np.testing.assert_array_equal(rows[:, 0], np.array(ids, np.float32) / 3)
 
@@ -52,8 +52,8 @@ def test_they_come_in_the_order_of_the_blocks(ids, counts):
         ([-4, LOW], [1, 0, 1], 2, LOW),
     ],
 )
-def test_an_id_that_its_block_has_not_is_named(ids, counts, source, unknown):
+def test_id_missing_from_its_block_raises(ids, counts, source, unknown):
     with pytest.raises(
         InconsistentRatingsError, match=f"block {source} has no factor for id {unknown}\\."
     ):
-        SideRows.of(BLOCKS).needed_by(needing(ids, counts))
+        SideRows.of(BLOCKS).needed_by(in_block_needing(ids, counts))

@@ -1,4 +1,4 @@
-"""Events summed up, written by hand."""
+"""Summaries of event logs that are written by hand."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from rddals.errors import EventLogError
 from rddals.measure import Traffic, read_event_log
-from rddals.measure.stages import measured
+from rddals.measure.stages import summarise
 
 
 def line(name, **fields):
@@ -29,17 +29,17 @@ def ended(stage, partition, start=1000, stop=2000, reason="Success", metrics=Tru
     read |= {"Total Records Read": 2, "Fetch Wait Time": 250}
     write = {"Shuffle Bytes Written": counts.get("written", 0), "Shuffle Records Written": 3}
     write["Shuffle Write Time"] = 500_000_000
-    told = {"Shuffle Read Metrics": read, "Shuffle Write Metrics": write, "Result Size": 7}
-    told |= {"Memory Bytes Spilled": 40, "Disk Bytes Spilled": 20}
-    told["Peak Execution Memory"] = counts.get("peak", 0)
+    metric = {"Shuffle Read Metrics": read, "Shuffle Write Metrics": write, "Result Size": 7}
+    metric |= {"Memory Bytes Spilled": 40, "Disk Bytes Spilled": 20}
+    metric["Peak Execution Memory"] = counts.get("peak", 0)
     fields = {"Stage ID": stage, "Task End Reason": {"Reason": reason}, "Task Info": task}
     if metrics:
-        fields["Task Metrics"] = told
+        fields["Task Metrics"] = metric
     return line("TaskEnd", **fields)
 
 
 def test_tasks_of_a_stage_add_up():
-    found = measured(
+    summary = summarise(
         [
             submitted(4, step="1 products"),
             ended(4, 0, 1000, 2000, near=10, far=5, written=100, peak=3),
@@ -47,7 +47,7 @@ def test_tasks_of_a_stage_add_up():
             ended(4, 2, 2000, 4000, written=1),
         ]
     )
-    (stage,) = found.stages
+    (stage,) = summary.stages
     assert (stage.stage, stage.name, stage.step) == (4, "count at x.py:1", "1 products")
     assert stage.done == Traffic(
         tasks=3, read_local=30, read_remote=5, read_records=6, written=301, written_records=9,
@@ -60,26 +60,26 @@ def test_tasks_of_a_stage_add_up():
     assert stage.retried == stage.failed == Traffic()
 
 
-def test_failures_and_repetitions_are_apart():
-    found = measured(
+def test_failed_and_retried_tasks_are_separate():
+    summary = summarise(
         [
             submitted(0),
             ended(0, 0, written=100),
             ended(0, 1, written=50, reason="ExceptionFailure"),
             ended(0, 1, written=70),
             ended(0, 0, reason="ExecutorLostFailure", metrics=False),
-            submitted(0, attempt=1),  # an executor was lost with what partition 0 had written
+            submitted(0, attempt=1),  # the executor with the output of partition 0 was lost
             ended(0, 0, written=100),
         ]
     )
-    assert (found.total.tasks, found.total.written) == (2, 170)
-    assert (found.retried.tasks, found.retried.written) == (1, 100)
-    assert (found.failed.tasks, found.failed.written) == (2, 50)
-    assert len(found.stages) == 1
+    assert (summary.total.tasks, summary.total.written) == (2, 170)
+    assert (summary.retried.tasks, summary.retried.written) == (1, 100)
+    assert (summary.failed.tasks, summary.failed.written) == (2, 50)
+    assert len(summary.stages) == 1
 
 
-def test_stages_of_a_step_belong_together():
-    found = measured(
+def test_stages_are_grouped_by_step():
+    summary = summarise(
         [
             submitted(1, step="links"),
             submitted(0, step="links"),
@@ -92,16 +92,16 @@ def test_stages_of_a_step_belong_together():
             submitted(4, step="never ran"),
         ]
     )
-    assert [s.stage for s in found.stages] == [0, 1, 2, 3]
-    assert [s.step for s in found.steps] == ["links", "start"]
-    assert (found.steps[0].done.written, found.steps[0].done.read) == (1, 1)
-    assert (found.steps[0].began, found.steps[0].ended) == (1.0, 3.0)
-    assert found.document()["steps"][1]["done"]["written"] == 5
-    assert json.loads(json.dumps(found.document()))["total"]["read_local"] == 100
+    assert [s.stage for s in summary.stages] == [0, 1, 2, 3]
+    assert [s.step for s in summary.steps] == ["links", "start"]
+    assert (summary.steps[0].done.written, summary.steps[0].done.read) == (1, 1)
+    assert (summary.steps[0].began, summary.steps[0].ended) == (1.0, 3.0)
+    assert summary.document()["steps"][1]["done"]["written"] == 5
+    assert json.loads(json.dumps(summary.document()))["total"]["read_local"] == 100
 
 
-def arrived(at, **blocks):
-    """Events of blocks that an executor has now."""
+def block_updates(at, **blocks):
+    """Return the events of blocks stored on an executor."""
     return [
         line(
             "BlockUpdated",
@@ -116,23 +116,28 @@ def arrived(at, **blocks):
     ]
 
 
-def test_broadcasts_are_counted_where_they_arrive():
-    found = measured(arrived("driver", broadcast_3_piece0=700, broadcast_3=5000, rdd_1_0=900))
-    assert (found.broadcasts, found.broadcast, found.stages) == ({3: 701}, 701, ())
-    lines = [*arrived("driver", broadcast_3_piece0=700), *arrived("0", broadcast_3_piece0=700)]
-    lines += [*arrived("1", broadcast_3_piece0=700, broadcast_4_piece0=10)]
-    assert measured(lines).broadcasts == {3: 2 * 701, 4: 11}
+def test_broadcasts_are_counted_per_executor():
+    summary = summarise(
+        block_updates("driver", broadcast_3_piece0=700, broadcast_3=5000, rdd_1_0=900)
+    )
+    assert (summary.broadcasts, summary.broadcast, summary.stages) == ({3: 701}, 701, ())
+    lines = [
+        *block_updates("driver", broadcast_3_piece0=700),
+        *block_updates("0", broadcast_3_piece0=700),
+    ]
+    lines += [*block_updates("1", broadcast_3_piece0=700, broadcast_4_piece0=10)]
+    assert summarise(lines).broadcasts == {3: 2 * 701, 4: 11}
 
 
-def test_a_line_that_is_being_written_is_left_out(tmp_path):
+def test_incomplete_last_line_is_ignored(tmp_path):
     log = tmp_path / "app-1.inprogress"
     start = line("LogStart", Spark_Version="4.3.0")
     log.write_text(start + line("Other", x=1) + ended(0, 0, written=3) + ended(0, 1)[:99])
-    found = read_event_log(log)
-    assert (found.total.written, found.total.tasks, found.spark) == (3, 1, "4.3.0")
+    summary = read_event_log(log)
+    assert (summary.total.written, summary.total.tasks, summary.spark) == (3, 1, "4.3.0")
 
 
-def test_a_rolled_log_is_read_in_order(tmp_path):
+def test_rolled_log_is_read_in_order(tmp_path):
     folder = tmp_path / "eventlog_v2_app-1"
     folder.mkdir()
     (folder / "appstatus_app-1").touch()
@@ -145,12 +150,12 @@ def test_a_rolled_log_is_read_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (None, "There is nothing at .*log; pass an event log"),
-        ({}, "no rolled event log .* what is in it: nothing"),
-        ({"app-1": "", "app-2": ""}, r"pass one of what is in it: app-1, app-2\."),
+        (None, "log does not exist. Pass an event log"),
+        ({}, "not a rolled event log .* It contains nothing"),
+        ({"app-1": "", "app-2": ""}, r"It contains app-1, app-2\. Pass"),
     ],
 )
-def test_a_place_without_a_log(tmp_path, files, words):
+def test_missing_event_log_raises(tmp_path, files, words):
     place = tmp_path / "log"
     if files is not None:
         place.mkdir()
@@ -161,43 +166,46 @@ def test_a_place_without_a_log(tmp_path, files, words):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "it does not begin with SparkListenerLogStart"),
-        ("1,2,3\n", "line 1 is no event"),
-        (line("TaskEnd"), "line 1 is no SparkListenerTaskEnd as Spark writes it"),
-        ('{"Event":"SparkListenerTaskEnd", oops}\n', "line 1 is no SparkListenerTaskEnd"),
-        (START + "garbage\n" + ended(0, 0), "line 2 is no event"),
-        (START + "[1, 2]\n", "line 2 is no event"),
-        (START + ended(0, 0).replace("{", '"', 3), "line 2 is no event"),
-        (START + line("TaskEnd", Stage_ID=1, Task_Metrics="x", Task_Info={}), "line 2 is no Spark"),
-        (START + ended(0, 0, written="much") + ended(0, 1, written=1), "line 2 is no SparkL"),
+        ("1,2,3\n", "line 1 is not an event"),
+        (line("TaskEnd"), "line 1 is not a valid SparkListenerTaskEnd"),
+        ('{"Event":"SparkListenerTaskEnd", oops}\n', "line 1 is not a valid SparkListenerTaskEnd"),
+        (START + "garbage\n" + ended(0, 0), "line 2 is not an event"),
+        (START + "[1, 2]\n", "line 2 is not an event"),
+        (START + ended(0, 0).replace("{", '"', 3), "line 2 is not an event"),
+        (
+            START + line("TaskEnd", Stage_ID=1, Task_Metrics="x", Task_Info={}),
+            "line 2 is not a valid S",
+        ),
+        (START + ended(0, 0, written="much") + ended(0, 1, written=1), "line 2 is not a valid S"),
     ],
 )
-def test_a_file_that_is_no_log(tmp_path, text, told):
+def test_invalid_event_log_raises(tmp_path, text, message):
     (tmp_path / "log").write_text(text)
-    with pytest.raises(EventLogError, match=f"log is no event log of Spark.*: {told}"):
+    with pytest.raises(EventLogError, match=f"log is not a Spark event log.*: {message}"):
         read_event_log(tmp_path / "log")
 
 
-def test_a_log_by_another_writer_and_its_end(tmp_path):
+def test_other_json_spacing_and_application_end(tmp_path):
     text = START + "\n" + submitted(0) + ended(0, 0, written=3)
     (tmp_path / "log").write_text(text.replace('":', '": '))
     assert not read_event_log(tmp_path / "log").finished
     (tmp_path / "log").write_text(text + line("ApplicationEnd", Timestamp=7))
-    found = read_event_log(tmp_path / "log")
-    assert (found.finished, found.total.written) == (True, 3)
+    summary = read_event_log(tmp_path / "log")
+    assert (summary.finished, summary.total.written) == (True, 3)
 
 
 @pytest.mark.parametrize("path", [None, 5, b"log", ""])
-def test_what_is_no_path(path):
-    with pytest.raises(EventLogError, match="path must be that of an event log but got"):
+def test_invalid_path_raises(path):
+    with pytest.raises(EventLogError, match="path must be the path of an event log but got"):
         read_event_log(path)
 
 
-def test_bytes_that_are_no_text(tmp_path):
+def test_binary_file_raises(tmp_path):
     (tmp_path / "log").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(EventLogError, match="log is no event log of Spark: it is no text"):
+    with pytest.raises(EventLogError, match="log is not a Spark event log: it is not UTF-8 text"):
         read_event_log(str(tmp_path / "log"))
-    with pytest.raises(EventLogError, match="There is no file or directory at /dev/null"):
+    with pytest.raises(EventLogError, match="/dev/null is neither a file nor a directory"):
         read_event_log("/dev/null")

@@ -1,4 +1,4 @@
-"""Grids, records, findings and figures: all of a study but its running."""
+"""Grids, records, findings and figures of studies, without running one."""
 
 import json
 
@@ -18,24 +18,24 @@ ABOUT = {"paths": ["a.csv"]}
 
 
 def run(exchange="shuffle", partitioner="hash", blocks=2, rank=2, moved=100, seconds=1.0, **more):
-    """A run as study.json has it."""
-    theirs = exchange == MLLIB
+    """Return a run as study.json stores it."""
+    is_mllib = exchange == MLLIB
     sides = {"users_bytes": moved // 2, "products_bytes": moved - moved // 2, "messages": 8}
     return {
         "exchange": exchange,
         "partitioner": partitioner,
         "blocks": blocks,
         "rank": rank,
-        "auto": None if theirs else {"exchange": "shuffle", "reason": "it does"},
-        "planned": None if theirs else {"least_bytes": moved, "most_bytes": moved, **sides},
+        "auto": None if is_mllib else {"exchange": "shuffle", "reason": "it does"},
+        "planned": None if is_mllib else {"least_bytes": moved, "most_bytes": moved, **sides},
         "measured": {"bytes": moved, **sides},
         "task_seconds": dict.fromkeys(
-            ("compute", "serialisation", "shuffle", "rest"), None if theirs else seconds / 2
+            ("compute", "serialisation", "shuffle", "rest"), None if is_mllib else seconds / 2
         ),
         "iteration_seconds": seconds,
-        "placing_seconds": None if theirs else 0.0,
+        "placing_seconds": None if is_mllib else 0.0,
         "training_seconds": 5 * seconds,
-        "loss": None if theirs else 3.0,
+        "loss": None if is_mllib else 3.0,
         "half_steps": [],
         "stages": [
             {
@@ -73,7 +73,7 @@ def study(runs, placements=(), compressed=False):
     }
 
 
-def test_a_grid_combines_each_with_each():
+def test_grid_is_the_cartesian_product():
     grid = Grid(("shuffle", "join"), ("hash", "range"), (2, 4), (10,), mllib=True)
     combinations = grid.combinations()
     assert len(combinations) == len(set(combinations)) == 2 * 2 * 2 + 2
@@ -82,7 +82,7 @@ def test_a_grid_combines_each_with_each():
     assert str(combinations[0]) == "shuffle, hash, 2 blocks, rank 10"
 
 
-def test_what_is_recorded_is_there_the_next_time(tmp_path):
+def test_record_is_read_back(tmp_path):
     record = Record(tmp_path / "new" / "study", SUBJECT, ABOUT)
     assert record.done == []
     record.add_placement(placement())
@@ -95,7 +95,7 @@ def test_what_is_recorded_is_there_the_next_time(tmp_path):
     assert [path.name for path in (tmp_path / "new" / "study").iterdir()] == ["study.json"]
 
 
-def test_the_file_is_whole_when_writing_fails(tmp_path, monkeypatch):
+def test_failed_write_leaves_the_file_intact(tmp_path, monkeypatch):
     record = Record(tmp_path, SUBJECT, ABOUT)
     record.add(run())
     before = (tmp_path / "study.json").read_text()
@@ -109,22 +109,22 @@ def test_the_file_is_whole_when_writing_fails(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "is no study"),
-        ("[]", "is no study"),
-        ('{"name": 1}', "is no study"),
-        (json.dumps({"schema": SCHEMA + 1}), f"has schema {SCHEMA + 1}, and this rddals writes"),
+        ("", "is not a study"),
+        ("[]", "is not a study"),
+        ('{"name": 1}', "is not a study"),
+        (json.dumps({"schema": SCHEMA + 1}), f"has schema {SCHEMA + 1}, but this version of"),
         (
             json.dumps({"schema": SCHEMA, **SUBJECT, "settings": {"seed": 2}}),
-            "made with settings.seed 2, and this is 1",
+            "has settings.seed 2, but this study has 1",
         ),
         (
             json.dumps({"schema": SCHEMA, **SUBJECT, "compressed": {"shuffle": True}}),
-            "made with compressed.shuffle True, and this is False",
+            "has compressed.shuffle True, but this study has False",
         ),
-        (json.dumps({"schema": SCHEMA, **SUBJECT}), "is no study"),
+        (json.dumps({"schema": SCHEMA, **SUBJECT}), "is not a study"),
     ],
 )
-def test_a_folder_of_something_else_is_refused(tmp_path, content, message):
+def test_folder_of_another_study_raises(tmp_path, content, message):
     (tmp_path / "study.json").write_text(content)
     with pytest.raises(StudyError, match=message):
         Record(tmp_path, SUBJECT, ABOUT)
@@ -134,38 +134,38 @@ def test_a_folder_of_something_else_is_refused(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"measured": {"bytes": "abc"}}, "of run 1, 'users_bytes' is missing"),
+        ({"measured": {"bytes": "abc"}}, "in run 1, 'users_bytes' is missing"),
         ({"measured": {**run()["measured"], "bytes": "abc"}}, "measured_bytes is 'abc'"),
         ({"half_steps": None}, "half_steps is None"),
-        ({"planned": 7}, "of another kind"),
+        ({"planned": 7}, "wrong type"),
         ({"rank": "2"}, "rank is '2'"),
         ({"loss": [3]}, r"loss is \[3\]"),
     ],
 )
-def test_a_study_that_is_damaged(tmp_path, fault, message):
+def test_damaged_study_raises(tmp_path, fault, message):
     document = {"schema": SCHEMA, **SUBJECT, "runs": [run(), run(**fault)], "placements": []}
     (tmp_path / "study.json").write_text(json.dumps(document))
-    with pytest.raises(StudyError, match=f"study.json is damaged: .*{message}.*; pass another"):
+    with pytest.raises(StudyError, match=f"study.json is damaged: .*{message}.* Pass another"):
         Record(tmp_path, SUBJECT, ABOUT)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_folder_that_cannot_be_created_raises(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StudyError, match="cannot be written"):
         Record(tmp_path / "file" / "study", SUBJECT, ABOUT)
 
 
-def test_a_line_of_csv_for_every_run(tmp_path):
+def test_csv_has_one_line_per_run(tmp_path):
     record = Record(tmp_path, SUBJECT, ABOUT)
     record.add(run(moved=101))
     record.add(run(exchange=MLLIB, moved=300))
-    header, ours, theirs = record.write_csv().read_text().splitlines()
+    header, own, mllib = record.write_csv().read_text().splitlines()
     assert header == ",".join(COLUMNS)
-    assert ours.startswith("shuffle,hash,2,2,101,101,50,51,8,101,50,51,8,0.5,")
-    assert theirs.startswith("MLlib,hash,2,2,,,,,,300,150,150,8,,,,,")
+    assert own.startswith("shuffle,hash,2,2,101,101,50,51,8,101,50,51,8,0.5,")
+    assert mllib.startswith("MLlib,hash,2,2,,,,,,300,150,150,8,,,,,")
 
 
-def test_findings_by_hand():
+def test_findings():
     runs = [
         run(moved=1000),
         run("join", moved=9000, seconds=0.5),
@@ -175,59 +175,60 @@ def test_findings_by_hand():
         run(MLLIB, blocks=4, moved=3000, seconds=2.0),
     ]
     placements = [placement(), placement(blocks=4), placement("locality", 4, heaviest=2)]
-    told = " ".join(findings(study(runs, placements)))
+    sentences = " ".join(findings(study(runs, placements)))
     for sentence in (
-        "At rank 2 in 4 blocks, shuffle with locality moves the fewest bytes, 1.5 KiB an "
-        "iteration, and join with hash the most, 8.8 KiB: 6.00 times as many.",
-        "The shuffle moved what was planned, to the byte, in all 3 runs.",
-        "at 4 blocks, the shuffle's bytes change by placement: locality -25%.",
-        "From 2 to 4 blocks, the shuffle of hashed ids grows to 2.00 times as many bytes: a row "
-        "goes to 2.0 blocks on average instead of 1.0.",
-        "The heaviest of 4 blocks has 2.00 (hash), 1.00 (locality) times the ratings",
-        "At rank 2 in 4 blocks, the fastest iteration, 0.50 s, is that of join with hash, which "
-        "moves 6.00 times the fewest bytes.",
+        "At rank 2 with 4 blocks, shuffle with locality placement moves the fewest bytes per "
+        "iteration (1.5 KiB) and join with hash placement the most (8.8 KiB, 6.00 times as many).",
+        "The shuffle moved exactly the planned bytes in all 3 runs.",
+        "Shuffle bytes relative to hash placement, with 4 blocks: locality -25%.",
+        "With hash placement, 4 blocks shuffle 2.00 times as many bytes as 2: a row goes to 2.0 "
+        "blocks on average instead of 1.0.",
+        "The largest of 4 blocks has 2.00 (hash), 1.00 (locality) times the mean number",
+        "At rank 2 with 4 blocks, the fastest iteration (0.50 s) is join with hash placement, "
+        "which moves 6.00 times the minimum bytes.",
         "compute 25%, serialisation 25%, shuffle 25%, rest 25%.",
-        "the exchange with the fewest bytes of those run in 2 of 2 cases.",
-        "MLlib moves 1.50 times the bytes of our shuffle with the same placement, and takes 2.00",
+        'In 2 of 2 cases, the choice of exchange="auto" moved the fewest bytes',
+        "With the same placement, MLlib moves 1.50 times the bytes of the rddals shuffle and takes "
+        "2.00 times as long per iteration.",
     ):
-        assert sentence in told
+        assert sentence in sentences
 
 
-def test_what_a_placement_costs_and_saves():
+def test_finding_on_the_cost_of_placing():
     runs = [
         run(moved=10_000_000, seconds=2.0, placing_seconds=0.1),
         run(partitioner="locality", moved=5_000_000, seconds=1.5, placing_seconds=1.3),
         run(partitioner="balanced", moved=9_000_000, seconds=1.9, placing_seconds=0.2),
         run(partitioner="range", moved=9_000_000),
     ]
-    told = [each for each in findings(study(runs, [placement()])) if "Placing" in each]
-    assert told == [
-        "Placing by locality takes 1.20 s more than by hash: paid back by the clock after 3 "
-        "iterations, and by the bytes alone, at 125 MB a second, after 30 iterations.",
-        "Placing by balanced takes 0.10 s more than by hash: paid back by the clock never, and by "
-        "the bytes alone, at 125 MB a second, after 13 iterations.",
+    sentences = [each for each in findings(study(runs, [placement()])) if "Break-even" in each]
+    assert sentences == [
+        "Placement by locality takes 1.20 s longer than by hash. Break-even: after 3 iterations by "
+        "measured time, after 30 iterations by bytes alone at 125 MB/s.",
+        "Placement by balanced takes 0.10 s longer than by hash. Break-even: never by measured "
+        "time, after 13 iterations by bytes alone at 125 MB/s.",
     ]
 
 
-def test_sides_of_different_size_have_one_average():
+def test_finding_averages_both_sides():
     many = {**placement(), "users": {**placement()["users"], "ids": [1000] * 2, "sent": [1000] * 2}}
     runs = [run(), run(blocks=4, moved=110)]
-    told = " ".join(findings(study(runs, [many, placement(blocks=4)])))
-    assert "a row goes to 2.0 blocks on average instead of 1.0." in told
+    sentences = " ".join(findings(study(runs, [many, placement(blocks=4)])))
+    assert "a row goes to 2.0 blocks on average instead of 1.0." in sentences
 
 
-def test_a_prediction_that_failed_is_told():
-    (told,) = [
+def test_finding_on_a_wrong_prediction():
+    (sentences,) = [
         sentence
         for sentence in findings(study([run(planned={"most_bytes": 125})], [placement()]))
         if "planned" in sentence
     ]
-    assert told == "The shuffle moved what was planned within 20.0% in its one run."
-    squeezed = study([run(planned={"most_bytes": 200})], [placement()], compressed=True)
-    assert "moved 50% to 50% of the bytes" in " ".join(findings(squeezed))
+    assert sentences == "The shuffle moved the planned bytes to within 20.0% in its only run."
+    compressed_study = study([run(planned={"most_bytes": 200})], [placement()], compressed=True)
+    assert "moved 50% to 50% of the planned bytes" in " ".join(findings(compressed_study))
 
 
-def test_little_to_find():
+def test_findings_of_small_studies():
     assert findings(study([])) == []
     assert findings(study([run(MLLIB)])) == []
     assert len(findings(study([run()], [placement()]))) == 3
@@ -255,7 +256,7 @@ def test_little_to_find():
         ),
     ],
 )
-def test_figures_of_what_there_is(tmp_path, runs, placements, names):
+def test_figures(tmp_path, runs, placements, names):
     pytest.importorskip("plotly")
     from rddals.study.figures import figures
     from rddals.study.page import write_report

@@ -30,7 +30,7 @@ def normal(shape, seed=0):
 
 
 def reference(queries, ids, rows, k):
-    """Score every pair, sort every row whole: by falling score, then by rising id."""
+    """Score every pair and sort each row by falling score, then by rising id."""
     scores = [pair_scores(query, rows) for query in queries]
     order = [np.lexsort((ids, -s))[:k] for s in scores]
     top_ids = [ids[o] for o in order]
@@ -53,8 +53,7 @@ def check(queries, ids, rows, k, **tiles):
         np.testing.assert_array_equal(alone_scores[0], want_scores[row])
 
 
-# By hand: three items of which 7 and 3 tie for the first query, and all scores of the second
-# are negative.
+# Items 7 and 3 tie for the first query; all scores of the second query are negative.
 QUERIES = as_rows([[1, 1], [-1, -2]])
 IDS = as_ids([7, 3, 5])
 ROWS = as_rows([[2, 1], [1, 2], [1, 0]])
@@ -67,7 +66,7 @@ def test_known_answer():
 
 
 @pytest.mark.parametrize("k", [3, 4, 100])
-def test_k_of_all_items_or_more_sorts_them_all(k):
+def test_k_of_all_items_or_more_sorts_all(k):
     ids, scores = top_k(QUERIES, ItemIndex.build(IDS, ROWS), k)
     assert ids.tolist() == [[3, 7, 5], [5, 7, 3]]
     assert scores.tolist() == [[3.0, 3.0, 1.0], [-1.0, -4.0, -5.0]]
@@ -77,7 +76,7 @@ def test_k_of_all_items_or_more_sorts_them_all(k):
     ("n", "m", "k", "shape"),
     [(4, 6, 0, (4, 0)), (0, 6, 3, (0, 3)), (4, 0, 3, (4, 0)), (0, 0, 0, (0, 0))],
 )
-def test_empty(n, m, k, shape):
+def test_empty_input(n, m, k, shape):
     index = ItemIndex.build(np.arange(m, dtype=np.int32), normal((m, 2)))
     ids, scores = top_k(normal((n, 2)), index, k)
     assert (ids.shape, ids.dtype) == (shape, np.int32)
@@ -87,7 +86,7 @@ def test_empty(n, m, k, shape):
 @pytest.mark.parametrize("rank", [1, 2, 17])
 @pytest.mark.parametrize("k", [1, 10, 100, 399, 400])
 @pytest.mark.parametrize("tiles", [(512, 2048), (7, 128), (20, 100), (1, 9)])
-def test_agrees_with_the_full_sort(rank, k, tiles):
+def test_top_k_equals_the_full_sort(rank, k, tiles):
     ids = np.random.default_rng(1).permutation(400).astype(np.int32) - 200
     query_tile, item_tile = tiles
     check(
@@ -144,14 +143,14 @@ def test_a_zero_query_gets_the_smallest_ids(item_tile):
 
 
 @pytest.mark.parametrize("item_tile", [1, 7, 64, 2048])
-def test_equal_items_of_any_norm_go_by_id(item_tile):
+def test_equal_items_are_ordered_by_id(item_tile):
     """Twenty copies each of five items: the k-th place falls inside a run of equal scores."""
     rows = np.tile(normal((5, 50)), (20, 1))
     ids = np.random.default_rng(1).permutation(100).astype(np.int32)
     check(normal((9, 50), seed=2), ids, rows, 10, item_tile=item_tile)
 
 
-def test_scores_that_only_float64_can_tell_apart():
+def test_scores_that_differ_only_in_float64():
     """In float32 all items score 1; in float64 the later ones score a little more."""
     rows = np.ones((300, 2), np.float32)
     rows[:, 1] = np.arange(300) * 2.0**-40
@@ -166,7 +165,7 @@ def test_products_that_underflow_float32():
     check(as_rows([[1e-30]]), np.arange(99, dtype=np.int32), rows, 5)
 
 
-def test_products_of_few_digits_left_by_underflow():
+def test_products_near_float32_underflow():
     """Float32 scores are small multiples of 1e-45 here, each term off by up to a half of that."""
     rows = normal((500, 6), seed=1) * np.float32(2e-23)
     queries = normal((50, 6)) * np.float32(2e-23)
@@ -179,7 +178,7 @@ def test_rescoring_in_several_steps(monkeypatch):
 
 
 def test_few_candidates_are_merged(monkeypatch):
-    """Of scores in random order, some k (1 + ln(tiles)) pass thresholds that keep up."""
+    """Of scores in random order, about k (1 + ln(tiles)) pass current thresholds."""
     if native.library() is not None:
         pytest.skip("the library merges them one by one")
     merged, merge = [], scan._merge
@@ -197,18 +196,18 @@ def test_few_candidates_are_merged(monkeypatch):
     assert max(merged) / 100 < 10 * 2
 
 
-def test_well_separated_scores_are_not_done_twice(monkeypatch):
+def test_well_separated_scores_are_computed_once(monkeypatch):
     def never(*_):
-        raise AssertionError("settled a query whose top k was clear")
+        raise AssertionError("rescanned a query whose top k was clear")
 
-    monkeypatch.setattr(topk, "_settle", never)
+    monkeypatch.setattr(topk, "_rescan", never)
     rows = as_rows([[i] for i in range(1000)])
     check(as_rows([[1], [2]]), np.arange(1000, dtype=np.int32), rows, 10, item_tile=64)
 
 
 @pytest.mark.parametrize("columns", [False, True])
-def test_items_out_of_reach_are_not_scored(columns):
-    """Rows that belie their norms would win, if they were looked at."""
+def test_items_with_small_norms_are_not_scored(columns):
+    """Items with larger rows than their stated norms would win if they were scored."""
     rows = as_rows([[9], [8], [7], [6]] + [[100]] * 4)
     norms = np.array([9.0] * 4 + [1] * 4)
     index = ItemIndex(as_ids(range(8)), rows, norms, np.arange(8), rows.T if columns else None)
@@ -225,14 +224,14 @@ def test_index_is_ordered_by_norm_then_id():
     assert index.rows.flags.c_contiguous
 
 
-def test_index_leaves_its_input_alone():
+def test_index_copies_its_input():
     ids, rows = IDS.copy(), ROWS.copy()
     index = ItemIndex.build(ids, rows)
     ids[:], rows[:] = 0, np.nan
     assert top_k(QUERIES, index, 2)[0].tolist() == [[3, 7], [5, 7]]
 
 
-def test_index_survives_pickling():
+def test_index_pickles():
     index = pickle.loads(pickle.dumps(ItemIndex.build(IDS, ROWS)))
     assert top_k(QUERIES, index, 2)[0].tolist() == [[3, 7], [5, 7]]
 
@@ -247,15 +246,15 @@ def test_strided_and_read_only_input():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((IDS, ROWS.astype(np.float64)), "rows must be a 2-dimensional float32 array, got float64"),
-        ((IDS, ROWS[0]), "rows must be a 2-dimensional float32 array, got float32 of shape (2,)"),
-        ((IDS.astype(np.int64), ROWS), "ids must be a 1-dimensional int32 array, got int64"),
-        ((IDS[None], ROWS), "ids must be a 1-dimensional int32 array, got int32 of shape (1, 3)"),
+        ((IDS, ROWS.astype(np.float64)), "a 2-dimensional float32 array but got float64"),
+        ((IDS, ROWS[0]), "must be a 2-dimensional float32 array but got float32 of shape (2,)"),
+        ((IDS.astype(np.int64), ROWS), "ids must be a 1-dimensional int32 array but got int64"),
+        ((IDS[None], ROWS), "must be a 1-dimensional int32 array but got int32 of shape (1, 3)"),
         ((IDS[:2], ROWS), "ids and rows must pair up, got 2 ids and 3 rows"),
         ((IDS, as_rows([[1, 1], [1, np.nan], [np.inf, 1]])), "2 of 3 are not; the first is row 1"),
     ],
 )
-def test_index_refuses(arguments, message):
+def test_index_with_invalid_input_raises(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         ItemIndex.build(*arguments)
 
@@ -273,18 +272,18 @@ def test_index_refuses(arguments, message):
         (as_rows([[0, np.nan]]), 0, {}, "queries must be finite"),
     ],
 )
-def test_top_k_refuses(queries, k, tiles, message):
+def test_top_k_with_invalid_input_raises(queries, k, tiles, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         top_k(queries, ItemIndex.build(IDS, ROWS), k, **tiles)
 
 
-def test_scores_beyond_float32_are_told_of():
+def test_scores_beyond_float32_raise():
     with pytest.raises(OverflowingRatingsError, match=r"overflow float32: .* 3e\+38 and .*Scale"):
         top_k(as_rows([[3e38, 0]]), ItemIndex.build(IDS, ROWS), 1)
 
 
 @pytest.mark.parametrize("item_tile", [3, 2048])
-def test_what_is_excluded_for_one_query_with_columns(item_tile):
+def test_excluded_items_of_one_query_with_columns(item_tile):
     ids, rows = np.arange(100, dtype=np.int32), normal((100, 4), seed=1)
     query, out = normal((1, 4)), np.arange(0, 100, 2)
     index = ItemIndex.build(ids, rows, columns=True)
@@ -294,7 +293,7 @@ def test_what_is_excluded_for_one_query_with_columns(item_tile):
     np.testing.assert_array_equal(got, want)
 
 
-def test_what_is_excluded_by_hand():
+def test_excluded_items():
     index = ItemIndex.build(IDS, ROWS)
     excluded = Excluded.of(np.array([1, 0, 1, 1]), np.array([7, 3, 5, 99]), index)
     ids, scores = top_k(QUERIES, index, 2, excluded=excluded)
@@ -303,13 +302,13 @@ def test_what_is_excluded_by_hand():
     assert ids[1, 0] == 3
 
 
-def test_nothing_is_excluded_from_nothing():
+def test_exclusion_from_an_empty_index():
     index = ItemIndex.build(as_ids([]), as_rows(np.empty((0, 2))))
     excluded = Excluded.of(np.array([0]), np.array([3]), index)
     assert top_k(QUERIES, index, 2, excluded=excluded)[0].shape == (2, 0)
 
 
-def test_a_tie_at_the_last_place_is_settled_without_what_is_excluded():
+def test_ties_at_the_last_place_ignore_excluded_items():
     rows = as_rows(np.ones((400, 3)))
     index = ItemIndex.build(np.arange(400, dtype=np.int32), rows)
     excluded = Excluded.of(np.zeros(5, np.intp), np.array([0, 1, 2, 5, 6]), index)

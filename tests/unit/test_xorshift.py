@@ -1,4 +1,4 @@
-"""Spark's generator, many lanes at a time, against one number after another."""
+"""Spark's random generator in parallel lanes, against sequential draws."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rddals.blocks.start import mllib_start
-from rddals.blocks.xorshift import byteswap64, gaussians, hashed, longs
+from rddals.blocks.xorshift import byteswap64, gaussians, hash_seed, longs
 
 MASK64 = (1 << 64) - 1
 
@@ -24,9 +24,9 @@ def states(state):
         yield state
 
 
-def one_after_another(seed):
-    """Normals by the polar method, as `java.util.Random` documents it."""
-    draws = states(hashed(seed))
+def sequential_gaussians(seed):
+    """Yield normals by the polar method, as `java.util.Random` documents it."""
+    draws = states(hash_seed(seed))
 
     def signed_unit():
         high, low = next(draws) % 2**26, next(draws) % 2**27
@@ -41,7 +41,7 @@ def one_after_another(seed):
             yield second * factor
 
 
-# What Spark's own class gives in a JVM: XORShiftRandom(seed).nextLong, twice, and nextGaussian.
+# Values of Spark's class in a JVM: XORShiftRandom(seed).nextLong, twice, and nextGaussian.
 @pytest.mark.parametrize(
     ("seed", "two_longs", "normal"),
     [
@@ -53,14 +53,14 @@ def one_after_another(seed):
         (-9223372036854775808, (-1389025518444996125, 4495484108528196451), -1.2178111243153018),
     ],
 )
-def test_spark_s_own_draws(seed, two_longs, normal):
+def test_draws_equal_sparks(seed, two_longs, normal):
     assert longs(seed, 2) == [long % 2**64 for long in two_longs]
     assert gaussians(seed, 1)[0] == pytest.approx(normal, rel=1e-14)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 64, 1001, 300_001])
-def test_lanes_are_one_stream(count):
-    expected = np.fromiter(islice(one_after_another(5), count), dtype=float)
+def test_lanes_form_one_stream(count):
+    expected = np.fromiter(islice(sequential_gaussians(5), count), dtype=float)
     np.testing.assert_allclose(gaussians(5, count), expected, rtol=1e-14, atol=0)
 
 
@@ -68,26 +68,26 @@ def test_lanes_are_one_stream(count):
 def test_any_seed_and_any_count(seed, count):
     drawn = gaussians(seed, count)
     assert drawn.shape == (count,)
-    expected = list(islice(one_after_another(seed), count))
+    expected = list(islice(sequential_gaussians(seed), count))
     np.testing.assert_allclose(drawn, expected, rtol=1e-14, atol=0)
     np.testing.assert_array_equal(gaussians(seed + 2**64, count), drawn)
 
 
 @given(st.integers(0, MASK64), st.integers(0, MASK64))
-def test_spreading_bits_loses_none(one, other):
+def test_byteswap_is_one_to_one(one, other):
     assert 0 <= byteswap64(one) <= MASK64
     assert (byteswap64(one) == byteswap64(other)) == (one == other)
 
 
 @pytest.mark.parametrize("rank", [1, 7, 50])
-def test_starting_rows_are_unit_vectors_in_no_direction(rank):
+def test_initial_rows_are_centred_unit_vectors(rank):
     rows = mllib_start(np.arange(1, 4000, 4, np.int32), rank=rank, seed=3, side=0, blocks=4)
     assert rows.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-6)
     assert abs(rows.mean()) < 0.05
 
 
-def test_blocks_sides_and_seeds_start_elsewhere():
+def test_initial_rows_differ_by_block_side_and_seed():
     starts = [
         mllib_start(np.array([block], np.int32), rank=6, seed=seed, side=side, blocks=3)
         for block in range(3)
@@ -97,5 +97,5 @@ def test_blocks_sides_and_seeds_start_elsewhere():
     assert len({start.tobytes() for start in starts}) == len(starts)
 
 
-def test_a_block_without_ids_starts_nowhere():
+def test_block_without_ids_has_no_initial_rows():
     assert mllib_start(np.empty(0, np.int32), rank=5, seed=1, side=0, blocks=2).shape == (0, 5)

@@ -1,8 +1,8 @@
-"""Kernels in C: the library, where there is one for this platform.
+"""Kernels in C: loading and calling of the compiled library.
 
-It is plain C behind ctypes, so it does not depend on the version of Python, and ctypes lets go of
-the interpreter's lock while it runs. Its file is named by the platform: workers of another platform
-do not find theirs, and use NumPy.
+The library is plain C behind ctypes, so it does not depend on the version of Python, and ctypes
+releases the GIL while it runs. Its file name contains the platform. Workers on another platform
+find no library and use NumPy.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from numpy.typing import NDArray
 __all__ = [
     "address",
     "call",
-    "described",
+    "describe",
     "instruction_set",
     "library",
     "library_name",
     "unavailable",
 ]
 
-#: What `rddals_abi` must return: the version of ``job.h`` and of the functions' arguments.
+#: Required result of `rddals_abi`: the version of ``job.h`` and of the function signatures.
 ABI = 2
-#: Wider vectors are not used; tests lower it to reach every instruction set.
+#: Maximum vector width; tests lower it to cover every instruction set.
 VECTOR_BYTES = 64
 
 
 def library_name() -> str:
-    """The name of the library's file on this platform; Python takes no such file for a module."""
+    """Return the file name of the library on this platform; Python does not import such a file."""
     return f"kernels.so.{sysconfig.get_platform()}"
 
 
 def library() -> ctypes.CDLL | None:
-    """The library, loaded; None if there is none that can be."""
+    """Return the loaded library, or None if it cannot be loaded."""
     return _loaded()[0]
 
 
 def unavailable() -> str:
-    """Why there is no library; empty if there is one."""
+    """Return why the library is unavailable; empty if it is loaded."""
     return _loaded()[1]
 
 
 def instruction_set() -> str | None:
-    """The instruction set that the library uses on this CPU, such as "avx512"."""
+    """Return the instruction set that the library uses on this CPU, such as "avx512"."""
     loaded = library()
     if loaded is None:
         return None
@@ -57,31 +57,32 @@ def instruction_set() -> str | None:
     return str(loaded.rddals_instruction_set().decode())
 
 
-def described() -> str:
-    """The kernels that run here unless others are asked for, and why NumPy's if these do."""
+def describe() -> str:
+    """Describe the default kernels of this process, with the reason if they are NumPy's."""
     instructions = instruction_set()
     return f"numpy ({unavailable()})" if instructions is None else f"native, {instructions}"
 
 
 def call(name: str, *arguments: Any) -> None:
-    """Call a function of the library, which there is, with arguments of ctypes' types.
+    """Call a function of the library with ctypes arguments. The library must be available.
 
     Raises
     ------
     MemoryError
-        The only error that the functions have.
+        If the function cannot allocate its buffers.
     """
     if getattr(library(), name)(*arguments):
-        raise MemoryError(f"no memory for the buffers of {name}")
+        raise MemoryError(f"Cannot allocate the buffers of {name}.")
 
 
 def address(array: NDArray[Any] | None) -> int | None:
-    """Where an array's numbers are, which must outlive their use; null for none."""
+    """Return the address of an array's data, or None. The caller must keep the array alive."""
     return None if array is None else array.ctypes.data
 
 
 @cache
 def _loaded() -> tuple[ctypes.CDLL | None, str]:
+    """Load the library; return it, or None and the reason."""
     name = library_name()
     path = os.environ.get("RDDALS_NATIVE_LIBRARY")
     try:
@@ -101,7 +102,7 @@ def _load_resource(name: str) -> ctypes.CDLL:
         if not os.path.exists(resource):
             raise FileNotFoundError(name)
         return ctypes.CDLL(os.fspath(resource))
-    # Out of a zip it needs a file of its own, for as long as it takes to load.
+    # A library in a zip file must be extracted to be loaded.
     content = resource.read_bytes()
     with tempfile.TemporaryDirectory(prefix="rddals-") as folder:
         path = os.path.join(folder, name)

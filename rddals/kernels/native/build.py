@@ -1,8 +1,7 @@
 """Compile the library of kernels: ``python build.py [--sanitize] [--output FILE]``.
 
-It needs nothing but the standard library and a C compiler: ``$CC``, one on the PATH, or the one
-that PyPI has (``ziglang``). The source is compiled once for each instruction set; the library
-chooses among them when it runs.
+Requires the standard library and a C compiler: ``$CC``, one on the PATH, or PyPI's ``ziglang``.
+The source is compiled once for each instruction set; the library chooses among them at run time.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
-#: No -ffast-math: NaN and infinity must be seen. No -march=native: one library serves all CPUs.
+#: No -ffast-math: NaN and infinity must be detected. No -march=native: one library for all CPUs.
 FLAGS = "-std=gnu11 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math"
 OPTIMISED = "-O3 -Wall"
 SANITIZED = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined"
@@ -36,21 +35,21 @@ INSTRUCTION_SETS = {
 
 
 class BuildError(Exception):
-    """There is no library, and why."""
+    """Failure to build the library."""
 
 
 def default_output() -> Path:
-    """Where the package looks for the library of this platform."""
+    """Return the path at which the package looks for the library of this platform."""
     return HERE / f"kernels.so.{sysconfig.get_platform()}"
 
 
 def compiler() -> list[str]:
-    """The command of a C compiler.
+    """Return the command of a C compiler.
 
     Raises
     ------
     BuildError
-        If there is none.
+        If no compiler is found.
     """
     if os.environ.get("CC"):
         return shlex.split(os.environ["CC"])
@@ -59,11 +58,11 @@ def compiler() -> list[str]:
             return [name]
     if importlib.util.find_spec("ziglang") is not None:
         command = [sys.executable, "-m", "ziglang", "cc"]
-        # Zig compiles for this very CPU and C library unless it is told otherwise.
+        # By default Zig targets exactly this CPU and C library.
         if sys.platform == "linux":
             command += ["-target", f"{platform.machine()}-linux-gnu.2.17", "-mcpu=baseline"]
         return command
-    raise BuildError("no C compiler: neither $CC, cc, gcc, clang nor PyPI's ziglang")
+    raise BuildError("no C compiler: set $CC, or install cc, gcc, clang or PyPI's ziglang")
 
 
 def build(output: Path, *, sanitize: bool = False) -> None:
@@ -72,11 +71,11 @@ def build(output: Path, *, sanitize: bool = False) -> None:
     Raises
     ------
     BuildError
-        If there is no compiler, or it fails; the message has what it printed.
+        If no compiler is found, or it fails; the message contains the compiler's errors.
     """
     if os.name == "nt":
         raise BuildError("the kernels are not built on Windows")
-    output.unlink(missing_ok=True)  # if this fails, none is better than one of another version
+    output.unlink(missing_ok=True)  # a failed build must not leave a library of another version
     command = compiler()
     flags = [*FLAGS.split(), *(SANITIZED if sanitize else OPTIMISED).split()]
     with tempfile.TemporaryDirectory() as folder:
@@ -84,14 +83,14 @@ def build(output: Path, *, sanitize: bool = False) -> None:
         for source, name, extra in _units():
             objects.append(os.path.join(folder, f"{name}.o"))
             _run([*command, *flags, *extra, "-c", str(HERE / source), "-o", objects[-1]])
-        made = os.path.join(folder, output.name)
-        _run([*command, *flags, "-shared", *objects, "-lm", "-o", made])
+        library = os.path.join(folder, output.name)
+        _run([*command, *flags, "-shared", *objects, "-lm", "-o", library])
         output.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(made, output)
+        shutil.copy(library, output)
 
 
 def _units() -> Iterator[tuple[str, str, list[str]]]:
-    """Source files, names of their objects, and flags."""
+    """Yield source files, the names of their objects, and flags."""
     yield "library.c", "library", []
     machine = {"AMD64": "x86_64"}.get(platform.machine(), platform.machine())
     for name, flags in INSTRUCTION_SETS.get(machine, INSTRUCTION_SETS[""]).items():
@@ -101,23 +100,27 @@ def _units() -> Iterator[tuple[str, str, list[str]]]:
 
 def _run(command: list[str]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         raise BuildError(f"{command[0]} cannot be run: {error}") from None
-    if done.returncode:
-        raise BuildError(f"{shlex.join(command)} failed:\n{done.stderr.strip()}")
+    if result.returncode:
+        raise BuildError(f"{shlex.join(command)} failed:\n{result.stderr.strip()}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Build as the command line says; 1 if that fails."""
+    """Build the library as requested on the command line; return 1 on failure."""
     parser = argparse.ArgumentParser(description="Compile the kernels.")
-    parser.add_argument("--sanitize", action="store_true", help="check addresses and behaviour")
+    parser.add_argument(
+        "--sanitize",
+        action="store_true",
+        help="enable address and UB sanitizers",
+    )
     parser.add_argument("--output", type=Path, default=default_output(), metavar="FILE")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        build(asked.output, sanitize=asked.sanitize)
+        build(options.output, sanitize=options.sanitize)
     except BuildError as error:
-        sys.stderr.write(f"rddals: NumPy's kernels will run: {error}\n")
+        sys.stderr.write(f"rddals: the NumPy kernels will be used: {error}\n")
         return 1
     return 0
 

@@ -7,8 +7,8 @@
 #include "job.h"
 #include "vectors.h"
 
-#define AHEAD 16               /* entries whose source rows are asked for in advance */
-#define GATHERED_BYTES (24 << 10) /* gathered rows that are worked on at a time: half an L1 cache */
+#define AHEAD 16               /* prefetch distance, in entries */
+#define GATHERED_BYTES (24 << 10) /* gathered rows processed at a time: half an L1 cache */
 
 /* float32 throughout */
 #define T float
@@ -29,7 +29,7 @@
 #undef S
 #undef T
 
-/* float64, from source rows in either type */
+/* float64, with source rows of either type */
 #define T double
 #define INT int64_t
 #define SQRT sqrt

@@ -1,4 +1,4 @@
-/* Entry points: the widest instruction set that this CPU has does the work. */
+/* Entry points: dispatch to the widest instruction set that this CPU supports. */
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -24,14 +24,14 @@ DECLARE(avx512)
 #endif
 
 #if defined(__x86_64__)
-/* Which registers the operating system saves: XCR0. */
+/* Registers that the operating system saves: XCR0. */
 static uint64_t saved_registers(void) {
     uint32_t low, high;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (uint64_t)high << 32 | low;
 }
 
-/* __builtin_cpu_supports would say so, but not every compiler's run-time library fills it in. */
+/* Not every compiler's run-time library supports __builtin_cpu_supports. */
 static int64_t widest_vectors(void) {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 16;
@@ -46,7 +46,7 @@ static int64_t widest_vectors(void) {
 static int64_t widest_vectors(void) { return 16; }
 #endif
 
-/* Bytes of the widest vectors that this CPU and the job allow. */
+/* Vector width in bytes that this CPU and the job allow. */
 static int64_t vector_bytes(int64_t most) {
     const int64_t widest = widest_vectors();
     return widest < most ? widest : most;
@@ -61,7 +61,7 @@ static int64_t vector_bytes(int64_t most) {
 #define CHOOSE(name, most) name##_baseline
 #endif
 
-/* Goes up whenever the struct or a signature changes. */
+/* Version of the structs and signatures; increment it with every change to them. */
 EXPORT int rddals_abi(void) { return 2; }
 
 EXPORT const char *rddals_instruction_set(void) {

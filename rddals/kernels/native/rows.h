@@ -1,13 +1,13 @@
-/* Solves rows of a half-step; `rddals/kernels/half_step.py` states the method.
+/* Solver of the rows of a half-step; `rddals/kernels/half_step.py` states the method.
  *
- * Included once for each pair of types: T computes, S stores the source rows. A name gets the
- * pair's SUFFIX.
+ * Included once for each pair of types: T is the type of the arithmetic, S that of the source rows.
+ * NAME appends the SUFFIX of the pair.
  *
- * LANES rows make a group. In the primal form each row's G'G is summed by itself, as tiles of its
- * lower triangle, and the group's systems are interleaved: element (i, j) of all of them is one
- * vector. In the dual form the gathered source rows themselves are interleaved. From there on
- * every step works on all systems of the group at once, so square roots and divisions, on which
- * the next step waits, are shared, and no lane is idle at the edge of a triangle.
+ * A group is LANES rows. In the primal form each row's G'G is summed separately, as tiles of its
+ * lower triangle; then the systems of the group are interleaved, so that element (i, j) of all of
+ * them is one vector. In the dual form the gathered source rows are interleaved. Each later step
+ * works on all systems of the group at once. They share the latency of square roots and divisions,
+ * and no lane is idle at the edge of a triangle.
  */
 
 #define NAME(name) PASTE(name, SUFFIX)
@@ -22,20 +22,20 @@ typedef INT mask __attribute__((vector_size(VECTOR_BYTES), may_alias));
 typedef S stored __attribute__((vector_size(LANES * sizeof(S)), may_alias));
 
 typedef struct {
-    long rank, width;  /* numbers in a source row: as they are, and in whole vectors */
-    long ld;           /* of gathered rows and of Gram matrices: with a column for the target */
-    long chunk;        /* ratings that are gathered at a time */
-    long gram_numbers; /* from one row's Gram matrix to the next */
-    long order;        /* the largest system's */
-    int32_t *positions; /* of a chunk's entries in the table */
+    long rank, width;  /* elements of a source row: without and with padding */
+    long ld;           /* row stride of gathered rows and Gram matrices, with the target */
+    long chunk;        /* ratings gathered at a time */
+    long gram_numbers; /* elements from one row's Gram matrix to the next */
+    long order;        /* maximum order of a dual system */
+    int32_t *positions; /* positions of a chunk's entries in the table */
     T *ratings;
     T *gathered;
     T *grams;
-    vec *system;     /* the lower triangles of a group, and the targets as a last row */
-    vec *sources;    /* (order, rank): a group's gathered rows, in the dual form */
+    vec *system;     /* lower triangles of a group, and the targets as the last row */
+    vec *sources;    /* (order, rank): gathered rows of a group, in the dual form */
     vec *weights;    /* (order,) */
-    vec *root;       /* (rank,): one over the root of the diagonal, implicit feedback */
-    T *lane;         /* (2, width): a row's solution and its right-hand side */
+    vec *root;       /* (rank,): inverse root of the diagonal, for implicit feedback */
+    T *lane;         /* (2, width): solution and right-hand side of a row */
 } scratch;
 
 /* ------------------------------------------------------------------ vectors */
@@ -62,7 +62,7 @@ INLINE double NAME(sum)(vec x) {
         r[i + s] = SHUFFLE(mask, a, b, PASTE(PASTE(SWAP_, LANES_TOKEN), _##s##_HIGH)); \
     }
 
-/* LANES rows become LANES columns. */
+/* Transpose LANES rows of LANES elements in place. */
 INLINE void NAME(transpose)(vec *restrict r) {
     SWAP(1)
 #if LANES_TOKEN >= 4
@@ -92,7 +92,7 @@ INLINE T NAME(rating)(const rddals_job *job, int64_t entry) {
     return (T)((const float *)job->codes)[entry];
 }
 
-/* A rating's weight and target, and the loss where its prediction is 0. */
+/* Weight and target of a rating, and its loss for a prediction of 0. */
 INLINE void NAME(aim)(const rddals_job *job, T rating, T *weight, T *target, T *zero_loss) {
     if (!job->positives) {
         *weight = 1;
@@ -104,7 +104,7 @@ INLINE void NAME(aim)(const rddals_job *job, T rating, T *weight, T *target, T *
     *weight = SQRT(confidence);
     *target = *zero_loss = 0;
     if (rating > 0) {
-        /* alpha = 0 still wants what was rated: a weight next to nothing keeps w t = 1 + c. */
+        /* With alpha = 0 the weight is 0 but w t must be 1 + c, so use a tiny weight instead. */
         if (*weight < SQRT(TINY)) *weight = SQRT(TINY);
         *target = (1 + confidence) / *weight;
         *zero_loss = 1 + confidence;
@@ -118,7 +118,7 @@ INLINE void NAME(prefetch)(const rddals_job *job, int32_t position) {
 
 /* ------------------------------------------------------------------ Gram matrices, row by row */
 
-/* rows x vectors of c: sum over d gathered rows of g[i + r] * g[j + ...]. */
+/* One tile of c, rows x vectors: sum over d gathered rows of g[i + r] * g[j + ...]. */
 INLINE void NAME(tile)(T *restrict c, const T *restrict g, long ld, long d, long i, long j,
                        const int rows, const int vectors, int first) {
     vec acc[NARROW_ROWS][3];
@@ -172,7 +172,7 @@ static void NAME(tile_3)(T *c, const T *g, long ld, long d, long i, long j, long
     }
 }
 
-/* The lower triangle of G'G over d gathered rows, and G't below it; added unless they are first. */
+/* Add the lower triangle of G'G over d gathered rows, and G't below it, to c; set c if first. */
 static void NAME(add_gram)(T *c, const T *g, long ld, long d, long rank, int first) {
     long rows;
     for (long i = 0; i <= rank; i += rows) {
@@ -196,7 +196,7 @@ static void NAME(add_gram)(T *c, const T *g, long ld, long d, long rank, int fir
     }
 }
 
-/* One row's Gram matrix, and its loss at 0. */
+/* Compute the Gram matrix of one row; return its loss at x = 0. */
 static T NAME(row_gram)(const rddals_job *job, const scratch *s, int64_t row, int64_t last,
                         T *gram) {
     const long rank = s->rank, ld = s->ld;
@@ -232,7 +232,7 @@ static T NAME(row_gram)(const rddals_job *job, const scratch *s, int64_t row, in
 
 INLINE vec *NAME(row_of)(vec *system, long i) { return system + i * (i + 1) / 2; }
 
-/* acc += or -= the products of rows a and rows b, summed over `depth`. */
+/* Add or subtract (sign) the products of rows a and rows b, summed over `depth`. */
 INLINE void NAME(add_products)(vec acc[BLOCK][BLOCK], const vec *const *a, const vec *const *b,
                                long depth, const int rows, const int columns, const int sign) {
     for (long p = 0; p < depth; p++) {
@@ -248,7 +248,7 @@ INLINE void NAME(add_products)(vec acc[BLOCK][BLOCK], const vec *const *a, const
     }
 }
 
-/* `rows` rows from i, below the diagonal block of `columns` columns from j. */
+/* Factor `rows` rows from i, below the diagonal block of `columns` columns from j. */
 INLINE void NAME(below)(vec *system, const vec *sources, long rank, long i, long j, const int rows,
                         const int columns, const vec *const *across, const vec *const *sources_j) {
     vec acc[BLOCK][BLOCK];
@@ -265,7 +265,7 @@ INLINE void NAME(below)(vec *system, const vec *sources, long rank, long i, long
     for (int c = 0; c < columns; c++)
         for (int r = 0; r < rows; r++) {
             for (int q = 0; q < c; q++) acc[r][c] -= acc[r][q] * across[c][j + q];
-            down[r][j + c] = acc[r][c] *= across[c][j + c]; /* which holds the inverse */
+            down[r][j + c] = acc[r][c] *= across[c][j + c]; /* the diagonal stores inverses */
         }
 }
 
@@ -302,14 +302,14 @@ INLINE void NAME(factor_block)(vec *system, const vec *sources, long rank, long 
     NAME(below)(system, 0, rank, n, j, 1, columns, (const vec *const *)across, sources_j);
 }
 
-/* Solves a group's systems of order n in place, by Cholesky factorisation.
+/* Solve a group's systems of order n in place, by Cholesky factorisation.
  *
- * Row n of the system holds the right-hand sides b, and the solutions afterwards. If there are
- * `sources` the matrices are G G' + diag(shift), else they are in place. Gives b'x of each.
+ * Row n of the system contains the right-hand sides b on input and the solutions on output. With
+ * `sources` the matrices are G G' + diag(shift), otherwise those in `system`. Returns b'x of each.
  */
 static vec NAME(solve)(vec *system, const vec *sources, long rank, long n, const vec *shift,
                        mask *singular) {
-    long j = n % BLOCK; /* first, so that all other blocks are whole */
+    long j = n % BLOCK; /* partial block first; all others are whole */
     if (j == 1) NAME(factor_block)(system, sources, rank, n, 0, 1, shift, singular);
     if (j == 2) NAME(factor_block)(system, sources, rank, n, 0, 2, shift, singular);
 #if BLOCK > 3
@@ -328,7 +328,7 @@ static vec NAME(solve)(vec *system, const vec *sources, long rank, long n, const
     return product;
 }
 
-/* Interleaves the Gram matrices of a group, adds the diagonal and solves. */
+/* Solve a group in the primal form: interleave its Gram matrices and add the diagonal. */
 static double NAME(primal)(const rddals_job *job, const scratch *s, int64_t first, int count,
                            int64_t last) {
     const long rank = s->rank, ld = s->ld, step = s->gram_numbers;
@@ -340,7 +340,7 @@ static double NAME(primal)(const rddals_job *job, const scratch *s, int64_t firs
         ridge[l] = ((const T *)job->ridge)[first + l];
         loss += (double)NAME(row_gram)(job, s, first + l, last, s->grams + l * step);
     }
-    /* Lanes that are left over solve the first row's system once more. */
+    /* Unused lanes repeat the system of the first row. */
     for (long i = 0; i <= rank; i++) {
         vec *into = NAME(row_of)(s->system, i);
         const long columns = i < rank ? i + 1 : rank;
@@ -368,7 +368,7 @@ static double NAME(primal)(const rddals_job *job, const scratch *s, int64_t firs
     return loss;
 }
 
-/* Solves a group in the dual form: systems of the order of its largest degree. */
+/* Solve a group in the dual form, with systems of the order of its largest degree. */
 static double NAME(dual)(const rddals_job *job, const scratch *s, int64_t first, int count) {
     const long rank = s->rank, width = s->width, order = s->order;
     const T *eigenvalues = job->eigenvalues;
@@ -397,7 +397,7 @@ static double NAME(dual)(const rddals_job *job, const scratch *s, int64_t first,
             shift[t][l] = implicit ? 1 : ridge[l];
             if (implicit) loss += (double)zero_loss;
         }
-        for (long t = degrees[l]; t < n; t++) { /* rows of zeros, which solve to 0 */
+        for (long t = degrees[l]; t < n; t++) { /* padding: rows of zeros, with solution 0 */
             positions[t] = (int32_t)job->table_rows;
             targets[t][l] = s->weights[t][l] = 0;
             shift[t][l] = 1;
@@ -423,7 +423,7 @@ static double NAME(dual)(const rddals_job *job, const scratch *s, int64_t first,
     if (implicit) memcpy(s->sources + n * rank, targets, n * sizeof(vec));
     const vec *aims = s->sources + n * rank;
     const vec product = NAME(solve)(s->system, s->sources, rank, n, shift, &singular);
-    /* Row by row: x = G'y, from the table again. */
+    /* x = G'y of each row, reading the source rows from the table again. */
     for (int l = 0; l < count; l++) {
         T *solution = s->lane, *right = s->lane + width;
         for (long j = 0; j < rank; j += LANES) {
@@ -457,7 +457,7 @@ static double NAME(dual)(const rddals_job *job, const scratch *s, int64_t first,
 
 /* ------------------------------------------------------------------ rows */
 
-/* Where each part of the scratch memory starts; the bytes of all of it. */
+/* Set the pointers into the scratch memory; return its size in bytes. */
 static size_t NAME(lay_out)(const rddals_job *job, scratch *s, char *memory) {
     const long rank = job->rank;
     s->rank = rank;
@@ -467,7 +467,7 @@ static size_t NAME(lay_out)(const rddals_job *job, scratch *s, char *memory) {
     if (s->chunk < 16) s->chunk = 16;
     if (s->chunk > 512) s->chunk = 512;
     s->order = job->dual_below > 0 ? job->dual_below : 1;
-    /* An odd number of cache lines: the lanes' rows do not fall on the same lines of the cache. */
+    /* An odd number of cache lines, so that the lanes' rows do not map to the same cache sets. */
     s->gram_numbers = ((rank + 1) * s->ld * (long)sizeof(T) / 128 * 128 + 192) / (long)sizeof(T);
     const long largest = rank > s->order ? rank : s->order;
     size_t used = 0;
@@ -486,7 +486,7 @@ static size_t NAME(lay_out)(const rddals_job *job, scratch *s, char *memory) {
     return used;
 }
 
-/* Solves rows `start` to `stop`; adds their loss. Nonzero if there is no memory. */
+/* Solve rows `start` to `stop` and add their loss. Returns nonzero if out of memory. */
 int NAME(rddals_solve)(const rddals_job *job, int64_t start, int64_t stop, double *loss) {
     scratch s;
     void *memory = 0;
@@ -507,8 +507,8 @@ int NAME(rddals_solve)(const rddals_job *job, int64_t start, int64_t stop, doubl
     return 0;
 }
 
-/* The normal equations of rows `start` to `stop`: (n, rank, rank) and (n, rank); adds the loss at
- * 0. */
+/* Build the normal equations of rows `start` to `stop`, (n, rank, rank) and (n, rank), and add
+ * their loss at x = 0. Returns nonzero if out of memory. */
 int NAME(rddals_equations)(const rddals_job *job, int64_t start, int64_t stop, void *matrices,
                            void *targets, double *loss) {
     scratch s;

@@ -1,4 +1,4 @@
-"""Rows of a half-step by the compiled library."""
+"""Half-step with the compiled library."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["NativeRows"]
 
 Array = NDArray[Any]
 
-#: Source rows start at a cache line.
+#: Alignment of source rows: a cache line.
 ALIGNMENT = 64
-#: Bytes of normal equations that are handed back at a time, for solvers that NumPy has.
+#: Bytes of normal equations returned at a time to the solvers in NumPy.
 EQUATION_BYTES = 1 << 21
 
 
 class _Job(ctypes.Structure):
-    """The struct of ``job.h``, which says what its members are."""
+    """Mirror of the ``rddals_job`` struct; ``job.h`` documents its members."""
 
     _fields_ = (
         ("rank", c_int64),
@@ -52,12 +52,12 @@ class _Job(ctypes.Structure):
 
 
 class NativeRows:
-    """Solves rows of a system; several threads may solve different rows.
+    """Solver of the rows of a system; threads may solve different rows in parallel.
 
     Raises
     ------
     ValueError
-        If the block's arrays do not fit together: C would read beyond them.
+        If the arrays of the block are inconsistent, so that C would read out of bounds.
     """
 
     name = "native"
@@ -75,7 +75,7 @@ class NativeRows:
         rows = system.source_rows
         self._dtype = objective.dtype
         table, stride = _aligned_table(rows)
-        #: Arrays that the job points into.
+        #: References that keep the arrays of the job alive.
         self._arrays = (pointers, sources, codes, block.scale, table, block.positives)
         self._job = _Job(
             rank=objective.rank,
@@ -103,8 +103,9 @@ class NativeRows:
         Returns
         -------
         loss : float
-            Their squared errors plus their penalty.
+            Squared errors plus penalty of these rows.
         seconds : dict of str to float
+            Time spent, as "solve".
         """
         started = perf_counter()
         if self.system.objective.nonnegative:
@@ -119,7 +120,7 @@ class NativeRows:
         return loss, {"solve": perf_counter() - started}
 
     def _solve_nonnegative(self, rows: slice) -> float:
-        """The normal equations by the library, and their constrained solution by NumPy."""
+        """Build the normal equations with the library, and solve them in NumPy."""
         system, rank = self.system, self.system.objective.rank
         build = f"rddals_equations_{system.objective.precision}"
         step = max(1, EQUATION_BYTES // (self._dtype.itemsize * rank * rank))
@@ -131,8 +132,8 @@ class NativeRows:
             targets = np.empty((count, rank), dtype=self._dtype)
             total = c_double()
             bounds = c_int64(part.start), c_int64(part.stop)
-            where = c_void_p(address(equations)), c_void_p(address(targets))
-            native.call(build, byref(self._job), *bounds, *where, byref(total))
+            outputs = c_void_p(address(equations)), c_void_p(address(targets))
+            native.call(build, byref(self._job), *bounds, *outputs, byref(total))
             if system.common is not None:
                 equations += system.common
             system.solved[part], singular = solve_nonnegative(equations, targets)
@@ -144,7 +145,7 @@ class NativeRows:
 def _check(
     pointers: Array, sources: Array, codes: Array, scale: Array | None, table_rows: int, rows: int
 ) -> None:
-    whole = (
+    consistent = (
         len(pointers) == rows + 1
         and pointers[0] == 0
         and pointers[-1] == len(sources) == len(codes)
@@ -153,20 +154,20 @@ def _check(
         and (scale is None or (codes.dtype == np.uint8 and scale.dtype == np.float32))
         and (scale is None or not len(codes) or codes.max() < len(scale))
     )
-    if not whole:
+    if not consistent:
         raise ValueError(
-            f"pointers, sources and codes of {rows} rows do not fit together, or name a source "
-            f"beyond the {table_rows} there are"
+            f"The arrays of a block of {rows} rows are inconsistent: pointers, sources and codes "
+            f"do not match, or a source is beyond the {table_rows} source rows."
         )
 
 
 def _aligned_table(rows: Array) -> tuple[Array, int]:
-    """The rows and one of zeros, each from a cache line on; and numbers from one to the next."""
+    """Copy the rows and a row of zeros, each aligned to a cache line; also return the stride."""
     stride = -(-rows.shape[1] * rows.itemsize // ALIGNMENT) * ALIGNMENT // rows.itemsize
-    numbers = (len(rows) + 1) * stride
-    buffer = np.empty(numbers * rows.itemsize + ALIGNMENT, dtype=np.uint8)
+    size = (len(rows) + 1) * stride
+    buffer = np.empty(size * rows.itemsize + ALIGNMENT, dtype=np.uint8)
     first = -buffer.ctypes.data % ALIGNMENT
-    table = buffer[first : first + numbers * rows.itemsize].view(rows.dtype)
+    table = buffer[first : first + size * rows.itemsize].view(rows.dtype)
     table = table.reshape(len(rows) + 1, stride)
     table[:-1, : rows.shape[1]] = rows
     table[:-1, rows.shape[1] :] = 0

@@ -1,9 +1,9 @@
-/* The best items of queries, for the instruction set ISA that this file is compiled for;
+/* Top-N scan of items, for the instruction set ISA that this file is compiled for;
  * `rddals/kernels/topk.py` states the method.
  *
- * Queries are the lanes: a panel of them is transposed, and a tile of scores stays in registers
- * until it has been compared with the queries' thresholds. Few scores pass, so few are looked at
- * one by one. A query alone takes its items for lanes instead.
+ * Each lane is a query: a panel of queries is transposed, and a tile of scores stays in registers
+ * until it is compared with the thresholds of the queries. Few scores pass, so few are processed
+ * one by one. For a single query, each lane is an item instead.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -16,14 +16,14 @@
 #include "vectors.h"
 
 #define LANES FLOAT_LANES
-#define PANEL (3 * LANES) /* queries, at most */
-#define FEW 3             /* so many queries are faster one by one than as a panel */
+#define PANEL (3 * LANES) /* maximum queries per panel */
+#define FEW 3             /* up to this number, queries are faster one by one than as a panel */
 
 typedef float vec __attribute__((vector_size(VECTOR_BYTES), may_alias));
 typedef float loose __attribute__((vector_size(VECTOR_BYTES), may_alias, aligned(4)));
 typedef int32_t mask __attribute__((vector_size(VECTOR_BYTES), may_alias));
 
-/* A bit for each lane of x that is above its bar. */
+/* Bit mask of the lanes of x that are above their bar. */
 INLINE unsigned above(vec x, vec bar) {
 #if defined(__AVX512F__)
     return _mm512_cmp_ps_mask((__m512)x, (__m512)bar, _CMP_GT_OQ);
@@ -38,9 +38,9 @@ INLINE unsigned above(vec x, vec bar) {
 #endif
 }
 
-/* ------------------------------------------------------------------ the best so far */
+/* ------------------------------------------------------------------ current top k */
 
-/* A key is a score over an item's place, and sorts by score: `_pack` in `kernels/scan.py`. */
+/* A key is a score in the upper and a place in the lower 32 bits, as in `kernels/scan.py`. */
 static int64_t key_of(float score, int64_t place) {
     int32_t bits;
     memcpy(&bits, &score, sizeof bits);
@@ -68,11 +68,11 @@ static int is_excluded(const rddals_scan *scan, int64_t query, int64_t place) {
     return low < end && scan->excluded[low] == place;
 }
 
-/* An item takes the place of the query's lowest; the new lowest score is the query's threshold. */
+/* Replace the lowest candidate of a query; return the new lowest score, its threshold. */
 static float take(const rddals_scan *scan, int64_t query, int64_t place, float score,
                   float threshold) {
     if (is_excluded(scan, query, place)) return threshold;
-    int64_t *const heap = scan->keys + query * scan->width; /* the lowest first */
+    int64_t *const heap = scan->keys + query * scan->width; /* min-heap */
     const int64_t key = key_of(score, place), width = scan->width;
     int64_t hole = 0;
     for (int64_t child; (child = 2 * hole + 1) < width; hole = child) {
@@ -93,8 +93,8 @@ static int in_reach(const rddals_scan *scan, int64_t query, int64_t place) {
 
 typedef struct {
     float *columns;                /* (rank, vectors * LANES) */
-    int64_t queries[PANEL];        /* of each lane */
-    vec thresholds[3];             /* no score passes that of an idle lane */
+    int64_t queries[PANEL];        /* query of each lane */
+    vec thresholds[3];             /* infinity for idle lanes */
 } panel;
 
 static void fill(const rddals_scan *scan, panel *p, const int64_t *queries, long count,
@@ -111,7 +111,7 @@ static void fill(const rddals_scan *scan, panel *p, const int64_t *queries, long
     }
 }
 
-/* `items` in a row with a panel of so many vectors. */
+/* Score `items` consecutive items with a panel of `vectors` vectors. */
 INLINE void score_panel(const rddals_scan *scan, panel *p, int64_t place, const int items,
                         const int vectors) {
     vec scores[NARROW_ROWS][3];
@@ -167,7 +167,7 @@ SCAN_PANEL(3, WIDE_ROWS)
                SHUFFLE(mask, a, b, PASTE(PASTE(SWAP_, LANES), _##s##_HIGH));      \
     }
 
-/* The sums of LANES vectors, as one vector. */
+/* Return the sums of LANES vectors, as one vector. */
 INLINE vec sums(vec *restrict r) {
 #if LANES >= 16
     ADD_UP(8)
@@ -180,8 +180,8 @@ INLINE vec sums(vec *restrict r) {
     return r[0];
 }
 
-/* `padded` is the query, with zeros up to whole vectors: a row is read beyond its end, where the
- * next one's finite numbers count for nothing. */
+/* Scan items for one query. `padded` is the query, padded with zeros to whole vectors. Rows are
+ * read beyond their end, where the finite numbers of the next row are multiplied by zero. */
 static void scan_alone(const rddals_scan *scan, int64_t query, const vec *padded, int64_t place,
                        int64_t stop) {
     const long rank = scan->rank, vectors = (rank + LANES - 1) / LANES;
@@ -212,7 +212,7 @@ static void scan_alone(const rddals_scan *scan, int64_t query, const vec *padded
     }
 }
 
-/* ------------------------------------------------------------------ all of it */
+/* ------------------------------------------------------------------ entry point */
 
 int PASTE(rddals_scan_items_, ISA)(const rddals_scan *scan) {
     const long rank = scan->rank;

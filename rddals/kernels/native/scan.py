@@ -1,4 +1,4 @@
-"""Candidates for the k best items of every query, by the compiled library."""
+"""Candidates of top-N queries, with the compiled library."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rddals.kernels.native import address
 
 __all__ = ["native_scan"]
 
-#: Bytes of items that are scored with one panel of queries after another: a part of an L2 cache.
+#: Bytes of items scored with each panel of queries in turn; a part of an L2 cache.
 TILE_BYTES = 1 << 18
 
 
 class _Scan(ctypes.Structure):
-    """The struct of ``job.h``, which says what its members are."""
+    """Mirror of the ``rddals_scan`` struct; ``job.h`` documents its members."""
 
     _fields_ = (
         ("rank", c_int64),
@@ -48,7 +48,7 @@ def native_scan(
     item_tile: int,
     excluded: Excluded,
 ) -> NDArray[np.int64]:
-    """Return keys of the `width` highest float32 scores of each query; as `kernels.scan.scan`."""
+    """Return keys of the `width` highest float32 scores of each query, like `kernels.scan.scan`."""
     count, rank = queries.shape
     queries, rows = np.ascontiguousarray(queries), np.ascontiguousarray(items.rows)
     norms, errors = np.ascontiguousarray(norms), np.ascontiguousarray(errors)

@@ -1,13 +1,13 @@
-/* The widest vectors of the instruction set that this file is compiled for.
+/* Vector types and tile sizes for the instruction set that this file is compiled for.
  *
- * GCC and Clang share vector types and the arithmetic on them; shuffles they spell differently.
+ * GCC and Clang share vector types and arithmetic, but not the syntax of shuffles.
  */
 #ifndef RDDALS_VECTORS_H
 #define RDDALS_VECTORS_H
 
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
-#define FLOAT_LANES 16 /* as one token, to make names of */
+#define FLOAT_LANES 16 /* a single token, for name pasting */
 #define DOUBLE_LANES 8
 #elif defined(__AVX__)
 #define VECTOR_BYTES 32
@@ -19,10 +19,10 @@
 #define DOUBLE_LANES 2
 #endif
 
-/* Accumulators must stay in registers: AVX-512 and NEON have 32 of them, the others 16. */
+/* Accumulators must stay in registers: AVX-512 and NEON have 32, the others 16. */
 #if defined(__AVX512F__) || defined(__aarch64__)
-#define NARROW_ROWS 16 /* of a tile that is one vector wide */
-#define WIDE_ROWS 8    /* of one that is two or three wide */
+#define NARROW_ROWS 16 /* rows of a tile that is one vector wide */
+#define WIDE_ROWS 8    /* rows of a tile that is two or three vectors wide */
 #define BLOCK 4 /* rows and columns of a tile whose lanes are systems */
 #else
 #define NARROW_ROWS 8
@@ -42,8 +42,8 @@
 #define PASTE2(a, b) a##b
 #define PASTE(a, b) PASTE2(a, b)
 
-/* Two rows, s apart, of a matrix that is transposed: their off-diagonal blocks of s change places.
- * Lanes of the first row count from 0, those of the second from V.
+/* Shuffles of a transposition: two rows, s apart, swap their off-diagonal blocks of size s.
+ * Lanes of the first row count from 0, lanes of the second from V, the number of lanes.
  */
 #define SWAP_2_1_LOW 0, 2
 #define SWAP_2_1_HIGH 1, 3
