@@ -293,7 +293,7 @@ def _initial_factors(
             f"initialModel has rank {model.rank} but the requested rank is "
             f"{settings.objective.rank}; pass rank={model.rank}, or leave initialModel out."
         )
-    return model._factors()
+    return model.factors.tables
 
 
 def _checked_listeners(listeners: Any) -> tuple[Listener, ...]:

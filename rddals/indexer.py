@@ -12,7 +12,8 @@ from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.errors import ModelReleasedError, SettingError
 from rddals.indexing.build import index_source
 from rddals.indexing.key_table import KeyTable
-from rddals.indexing.model import KeyedModel, KeyedRating, ids_without_key
+from rddals.indexing.model import KeyedModel, KeyedRating
+from rddals.indexing.translation import ids_without_key
 from rddals.model.matrix import MatrixFactorizationModel
 from rddals.rdds.context import is_stopped
 from rddals.rdds.frames import Columns, keys_of

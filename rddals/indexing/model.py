@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
-from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
 from pyspark import RDD, Broadcast, SparkContext
 
-from rddals.blocks.sides import ID_NAMES, PRODUCTS, USERS
+from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.errors import (
     ModelFormatError,
-    ModelReleasedError,
-    RatingTypeError,
-    SettingError,
-    UnknownIdError,
 )
 from rddals.indexing.files import read_keys, write_keys
 from rddals.indexing.key_table import KeyTable, is_key_pair
-from rddals.indexing.keys import Key, checked_key
-from rddals.model.files import check_free, written
-from rddals.model.matrix import MatrixFactorizationModel, check_location
-from rddals.rdds.context import head, is_stopped
-from rddals.rdds.frames import Columns, key_rows
-from rddals.rdds.ingest import prepare
-from rddals.rdds.task_reports import TaskReports
-from rddals.rdds.worker_tuning import spark_task
+from rddals.indexing.keys import Key
+from rddals.indexing.translation import KeyTranslator, errors_by_key, ids_without_key, swapped
+from rddals.model.files import check_free, check_location, written
+from rddals.model.matrix import MatrixFactorizationModel
+from rddals.model.query import TopNQuery
+from rddals.rdds.context import head
 
-__all__ = ["KeyedModel", "KeyedRating", "ids_without_key"]
+__all__ = ["KeyedModel", "KeyedRating"]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -57,9 +49,7 @@ class KeyedModel:
 
     def __init__(self, model: MatrixFactorizationModel, keys: KeyTable) -> None:
         self.model = model
-        self._keys = keys.retain()
-        self._broadcasts: dict[int, Broadcast[list[Key]]] = {}
-        self._released = False
+        self._keys = KeyTranslator(keys)
 
     @property
     def rank(self) -> int:
@@ -74,8 +64,8 @@ class KeyedModel:
         UnknownIdError
             If the model was not trained on the user or the product.
         """
-        ids = self._id(USERS, user), self._id(PRODUCTS, product)
-        with _errors_by_key((USERS, user), (PRODUCTS, product)):
+        ids = self._keys.id(USERS, user), self._keys.id(PRODUCTS, product)
+        with errors_by_key((USERS, user), (PRODUCTS, product)):
             return self.model.predict(*ids)
 
     def predictAll(self, user_product: RDD[tuple[Key, Key]]) -> RDD[KeyedRating]:
@@ -84,13 +74,13 @@ class KeyedModel:
         Pairs with an unknown user or product are left out.
         """
         assert isinstance(user_product, RDD), "user_product should be RDD of (user, product)"
-        keys = self._live_keys()
+        keys = self._keys.table
         assert all(map(is_key_pair, head(user_product))), (
             "user_product should be RDD of (user, product)"
         )
         by_user = keys.with_ids(USERS, user_product)
-        by_product = keys.with_ids(PRODUCTS, by_user.map(_swapped))
-        predicted = self.model.predictAll(by_product.map(_swapped))
+        by_product = keys.with_ids(PRODUCTS, by_user.map(swapped))
+        predicted = self.model.predictAll(by_product.map(swapped))
         users = keys.with_keys(USERS, predicted.map(_user_first))
         return keys.with_keys(PRODUCTS, users.map(_product_first)).map(_as_keyed)
 
@@ -107,13 +97,7 @@ class KeyedModel:
 
         Parameters are those of `rddals.MatrixFactorizationModel.recommendProducts`.
         """
-        id_ = self._id(USERS, user, unknown=fallback is not None)
-        options = self._query_options(PRODUCTS, exclude, candidates)
-        with _errors_by_key((USERS, user)):
-            best = self.model.recommendProducts(id_, num, **options, fallback=fallback)
-        products = self._live_keys().keys_of(PRODUCTS, [rating.product for rating in best])
-        scores = [rating.rating for rating in best]
-        return [KeyedRating(user, *pair) for pair in zip(products, scores, strict=True)]
+        return self._recommend(USERS, user, num, exclude, candidates, fallback)
 
     def recommendUsers(
         self,
@@ -128,15 +112,7 @@ class KeyedModel:
 
         Parameters are those of `rddals.MatrixFactorizationModel.recommendUsers`.
         """
-        id_ = self._id(PRODUCTS, product, unknown=fallback is not None)
-        options = self._query_options(USERS, exclude, candidates)
-        with _errors_by_key((PRODUCTS, product)):
-            best = self.model.recommendUsers(id_, num, **options, fallback=fallback)
-        users = self._live_keys().keys_of(USERS, [rating.user for rating in best])
-        scores = [rating.rating for rating in best]
-        return [
-            KeyedRating(user, product, score) for user, score in zip(users, scores, strict=True)
-        ]
+        return self._recommend(PRODUCTS, product, num, exclude, candidates, fallback)
 
     def recommendProductsForUsers(
         self, num: int, *, excludeSeen: Any = None, candidates: Iterable[Key] | None = None
@@ -146,11 +122,7 @@ class KeyedModel:
         `excludeSeen` accepts ratings with keys, like `index_ratings`. Ratings of unknown users or
         products are ignored.
         """
-        options = self._candidates(PRODUCTS, candidates)
-        with self._with_ids(excludeSeen) as seen:
-            best = self.model.recommendProductsForUsers(num, excludeSeen=seen, **options)
-        name = partial(_name_products, self._all_keys(PRODUCTS))
-        return self._live_keys().with_keys(USERS, best).mapPartitions(name)
+        return self._recommend_for_all(USERS, num, excludeSeen, candidates)
 
     def recommendUsersForProducts(
         self, num: int, *, excludeSeen: Any = None, candidates: Iterable[Key] | None = None
@@ -159,38 +131,30 @@ class KeyedModel:
 
         Parameters are those of `recommendProductsForUsers`, with users and products exchanged.
         """
-        options = self._candidates(USERS, candidates)
-        with self._with_ids(excludeSeen) as seen:
-            best = self.model.recommendUsersForProducts(num, excludeSeen=seen, **options)
-        name = partial(_name_users, self._all_keys(USERS))
-        return self._live_keys().with_keys(PRODUCTS, best).mapPartitions(name)
+        return self._recommend_for_all(PRODUCTS, num, excludeSeen, candidates)
 
     def similarProducts(self, product: Key, num: int) -> list[tuple[Key, float]]:
         """Return the `num` products with the most similar factors, and the cosine similarities."""
-        id_ = self._id(PRODUCTS, product)
-        with _errors_by_key((PRODUCTS, product)):
-            return self._with_keys(PRODUCTS, self.model.similarProducts(id_, num))
+        return self._similar(PRODUCTS, product, num)
 
     def similarUsers(self, user: Key, num: int) -> list[tuple[Key, float]]:
         """Return the `num` users with the most similar factors, and the cosine similarities."""
-        id_ = self._id(USERS, user)
-        with _errors_by_key((USERS, user)):
-            return self._with_keys(USERS, self.model.similarUsers(id_, num))
+        return self._similar(USERS, user, num)
 
     def userFeatures(self) -> RDD[tuple[Key, Any]]:
         """Return ``(user, array('d'))`` pairs."""
-        return self._live_keys().with_keys(USERS, self.model.userFeatures())
+        return self._keys.table.with_keys(USERS, self.model.userFeatures())
 
     def productFeatures(self) -> RDD[tuple[Key, Any]]:
         """Return ``(product, array('d'))`` pairs."""
-        return self._live_keys().with_keys(PRODUCTS, self.model.productFeatures())
+        return self._keys.table.with_keys(PRODUCTS, self.model.productFeatures())
 
     def save(self, sc: SparkContext, path: str) -> None:
         """Save the model in MLlib's format, and the keys beside it.
 
         MLlib and `rddals.MatrixFactorizationModel.load` load the model without the keys.
         """
-        keys = self._live_keys()
+        keys = self._keys.table
         check_location(sc, path)
         check_free(sc, path, ["keys"])
         self.model.save(sc, path)
@@ -225,159 +189,46 @@ class KeyedModel:
 
     def unpersist(self) -> None:
         """Release the model, and the keys unless ratings or other models need them."""
-        if not self._released and not is_stopped(self._keys.buckets.context):
-            self._keys.release()
-            for broadcast in self._broadcasts.values():
-                broadcast.destroy()
-        self._broadcasts.clear()
-        self._released = True
+        self._keys.release()
         self.model.unpersist()
 
-    def _live_keys(self) -> KeyTable:
-        if self._released or is_stopped(self._keys.buckets.context):
-            raise ModelReleasedError(
-                "The keys of this model were released by unpersist(), or its SparkContext stopped; "
-                "save() the model before that and load it."
-            )
-        return self._keys
+    def _recommend(
+        self, side: int, key: Key, num: int, exclude: Any, candidates: Any, fallback: Any
+    ) -> list[KeyedRating]:
+        """Return the best keys of the other side for a key of `side`."""
+        id_ = self._keys.id(side, key, unknown=fallback is not None)
+        query = TopNQuery.checked(
+            num,
+            self._keys.ids(1 - side, "exclude", exclude),
+            self._candidates(1 - side, candidates),
+        )
+        with errors_by_key((side, key)):
+            best = self.model.factors.recommend(side, id_, query, fallback)
+        others = self._keys.table.keys_of(1 - side, [rating[1 - side] for rating in best])
+        return [
+            _keyed_rating(side, key, other, rating.rating)
+            for other, rating in zip(others, best, strict=True)
+        ]
 
-    def _id(self, side: int, key: Any, *, unknown: bool = False) -> int:
-        """Return the id of a key, or -1 for an unknown key if `unknown` keys are allowed."""
-        try:
-            checked = checked_key(key)
-        except ValueError as error:
-            raise SettingError(f"{ID_NAMES[side]} {error}.") from None
-        (id_,) = self._ids_of(side, ID_NAMES[side], [checked])
-        if id_ is not None:
-            return id_
-        if unknown:
-            return -1
-        raise _unknown(side, key)
+    def _recommend_for_all(
+        self, side: int, num: int, seen: Any, candidates: Any
+    ) -> RDD[tuple[Key, tuple[KeyedRating, ...]]]:
+        """Return the best keys of the other side for every key of `side`."""
+        query = TopNQuery.checked(num, candidates=self._candidates(1 - side, candidates))
+        with self._keys.ratings_with_ids(seen) as seen_ids:
+            best = self.model.factors.recommend_for_all(side, query, seen_ids)
+        task = partial(_as_keyed_ratings, side, self._keys.all_keys(1 - side))
+        return self._keys.table.with_keys(side, best).mapPartitions(task)
 
-    def _ids(self, side: int, name: str, keys: Any) -> list[int]:
-        try:
-            is_text = isinstance(keys, (str, bytes))
-            checked = [checked_key(key) for key in ((None,) if is_text else keys)]
-        except (TypeError, ValueError):
-            raise SettingError(f"{name} must be a sequence of keys but got {keys!r}.") from None
-        return [id_ for id_ in self._ids_of(side, name, checked) if id_ is not None]
+    def _similar(self, side: int, key: Key, num: int) -> list[tuple[Key, float]]:
+        id_ = self._keys.id(side, key)
+        with errors_by_key((side, key)):
+            best = self.model.factors.similar(side, id_, num)
+        keys = self._keys.table.keys_of(side, [id_ for id_, _ in best])
+        return list(zip(keys, (score for _, score in best), strict=True))
 
-    def _ids_of(self, side: int, name: str, keys: list[Key]) -> list[int | None]:
-        """Return the ids of the keys in an argument, None for unknown keys."""
-        table = self._live_keys()
-        ids = table.ids_of(side, keys)
-        for key, id_ in zip(keys, ids, strict=True):
-            # "7" in place of 7 is a mistake by the caller, not an unknown key.
-            if id_ is None and type(key) is not (kind := table.kinds[side]):
-                kinds = "strings" if kind is str else "integers"
-                raise SettingError(
-                    f"{name}: {key!r} is not a {ID_NAMES[side]} key: those are {kinds}; pass one "
-                    "of them."
-                )
-        return ids
-
-    @contextmanager
-    def _with_ids(self, seen: Any) -> Iterator[RDD[tuple[int, int, float]] | None]:
-        """Yield the ratings in `seen` with ids in place of keys; they are read in the context."""
-        if seen is None:
-            yield None
-            return
-        prepare(seen, Columns())
-        rows = seen if isinstance(seen, RDD) else key_rows(seen)
-        task_reports = TaskReports(rows.context)
-        try:
-            pairs = rows.mapPartitionsWithIndex(partial(_users_and_products, task_reports))
-            by_user = self._live_keys().with_ids(USERS, pairs)
-            by_product = self._live_keys().with_ids(PRODUCTS, by_user.map(_swapped))
-            yield by_product.map(_as_seen)
-            for error in task_reports.take("error"):
-                raise error
-        finally:
-            task_reports.close()
-
-    def _candidates(self, side: int, candidates: Any) -> dict[str, Any]:
-        if candidates is not None:
-            candidates = self._ids(side, "candidates", candidates)
-        return {"candidates": candidates}
-
-    def _query_options(self, side: int, exclude: Any, candidates: Any) -> dict[str, Any]:
-        excluded = {"exclude": self._ids(side, "exclude", exclude)}
-        return excluded | self._candidates(side, candidates)
-
-    def _with_keys(self, side: int, scores: list[tuple[int, float]]) -> list[tuple[Key, float]]:
-        keys = self._live_keys().keys_of(side, [id_ for id_, _ in scores])
-        return list(zip(keys, (score for _, score in scores), strict=True))
-
-    def _all_keys(self, side: int) -> Broadcast[list[Key]]:
-        if side not in self._broadcasts:
-            keys = self._live_keys()
-            self._broadcasts[side] = keys.buckets.context.broadcast(keys.all_keys(side))
-        return self._broadcasts[side]
-
-
-def ids_without_key(model: MatrixFactorizationModel, keys: KeyTable) -> str | None:
-    """Describe an id of the model that has no key, or return None if all ids have one."""
-    for side, (low, high) in enumerate(model.id_bounds()):
-        count = int(keys.firsts[side][-1])
-        if low < 0 or high >= count:
-            return f"it knows {ID_NAMES[side]} id {high if low >= 0 else low}, they have {count}"
-    return None
-
-
-def _unknown(side: int, key: Key) -> UnknownIdError:
-    return UnknownIdError(
-        f"{ID_NAMES[side]} {key!r} not found in the model: it has no rating in the training data. "
-        "Train with ratings of it."
-    )
-
-
-@contextmanager
-def _errors_by_key(*keys: tuple[int, Key]) -> Iterator[None]:
-    """Report an unknown id by its key."""
-    try:
-        yield
-    except UnknownIdError as error:
-        for side, key in keys:
-            if str(error).startswith(f"{ID_NAMES[side]}Id"):
-                raise _unknown(side, key) from None
-        raise
-
-
-def _is_rating(row: Any) -> bool:
-    """Return whether `row` is two keys and a number that is finite in float32."""
-    if not (isinstance(row, (tuple, list)) and len(row) == 3):
-        return False
-    try:
-        finite = abs(float(row[2])) <= FLOAT32_MAX  # False for NaN
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return finite and is_key_pair(row[:2]) and is_key_pair(row[1:])
-
-
-@spark_task
-def _users_and_products(
-    task_reports: TaskReports, partition: int, rows: Iterable[Any]
-) -> Iterator[tuple[Any, Any]]:
-    for number, row in enumerate(rows):
-        if not _is_rating(row):
-            error = RatingTypeError(
-                f"excludeSeen holds {row!r} (partition {partition}, row {number}); pass ratings "
-                "(user key, product key, rating)."
-            )
-            # Raised in a task, the error would be retried and wrapped in a Java traceback.
-            task_reports.add("error", partition, error)
-            return
-        yield row[0], row[1]
-
-
-def _as_seen(pair: tuple[int, int]) -> tuple[int, int, float]:
-    product, user = pair
-    return user, product, 1.0
-
-
-def _swapped(pair: tuple[Any, Any]) -> tuple[Any, Any]:
-    first, second = pair
-    return second, first
+    def _candidates(self, side: int, candidates: Any) -> list[int] | None:
+        return None if candidates is None else self._keys.ids(side, "candidates", candidates)
 
 
 def _user_first(rating: Any) -> tuple[int, tuple[int, float]]:
@@ -394,19 +245,21 @@ def _as_keyed(pair: tuple[Key, tuple[Key, float]]) -> KeyedRating:
     return KeyedRating(user, product, rating)
 
 
-def _name_products(
-    products: Broadcast[list[Key]], answers: Iterable[tuple[Key, Any]]
-) -> Iterator[tuple[Key, tuple[KeyedRating, ...]]]:
-    keys = products.value
-    for user, ratings in answers:
-        triples = ((user, keys[rating.product], rating.rating) for rating in ratings)
-        yield user, tuple(starmap(KeyedRating, triples))
+def _keyed_rating(side: int, key: Key, other: Key, score: float) -> KeyedRating:
+    """Return the rating of a key of `side` and a key of the other side."""
+    return KeyedRating(key, other, score) if side == USERS else KeyedRating(other, key, score)
 
 
-def _name_users(
-    users: Broadcast[list[Key]], answers: Iterable[tuple[Key, Any]]
+def _as_keyed_ratings(
+    side: int, others: Broadcast[list[Key]], best: Iterable[tuple[Key, Any]]
 ) -> Iterator[tuple[Key, tuple[KeyedRating, ...]]]:
-    keys = users.value
-    for product, ratings in answers:
-        triples = ((keys[rating.user], product, rating.rating) for rating in ratings)
-        yield product, tuple(starmap(KeyedRating, triples))
+    """Replace the ids of the other side, of which `others` has all keys."""
+    keys = others.value
+    for key, ratings in best:
+        yield (
+            key,
+            tuple(
+                _keyed_rating(side, key, keys[rating[1 - side]], rating.rating)
+                for rating in ratings
+            ),
+        )

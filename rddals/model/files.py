@@ -24,7 +24,7 @@ from rddals.blocks.popularity import Popularity
 from rddals.blocks.sides import ID_NAMES
 from rddals.config import Settings
 from rddals.errors import ModelExistsError, ModelFormatError, SettingError
-from rddals.rdds.context import head
+from rddals.rdds.context import head, is_stopped
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.failures import cause
 from rddals.rdds.hadoop import located
@@ -32,7 +32,15 @@ from rddals.rdds.lifetimes import storage_level
 from rddals.rdds.shipping import ship
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["SavedModel", "check_free", "read_metadata", "read_model", "write_model", "written"]
+__all__ = [
+    "SavedModel",
+    "check_free",
+    "check_location",
+    "read_metadata",
+    "read_model",
+    "write_model",
+    "written",
+]
 
 CLASS = "org.apache.spark.mllib.recommendation.MatrixFactorizationModel"
 VERSION = "1.0"
@@ -85,6 +93,18 @@ def write_model(
             session.createDataFrame(rows, schema, verifySchema=False).write.parquet(
                 f"{path}/data/{side}"
             )
+
+
+def check_location(sc: Any, path: Any) -> None:
+    """Raise unless `sc` is a running SparkContext and `path` a non-empty string."""
+    if not isinstance(sc, SparkContext):
+        raise TypeError(f"sc should be a SparkContext, got type {type(sc)}")
+    if not isinstance(path, str):
+        raise TypeError(f"path should be a string, got type {type(path)}")
+    if is_stopped(sc):
+        raise SettingError("The SparkContext is stopped; pass a running one.")
+    if not path:
+        raise SettingError("path is empty; pass the path of a directory.")
 
 
 def check_readable(path: str) -> None:

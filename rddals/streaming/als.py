@@ -16,7 +16,8 @@ from pyspark.sql import DataFrame
 from partitioners import HashPartitioner
 from rddals.config import StreamSettings
 from rddals.errors import RatingError, SettingError
-from rddals.model.matrix import MatrixFactorizationModel, check_location
+from rddals.model.files import check_location
+from rddals.model.matrix import MatrixFactorizationModel
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source, usable_batches
 from rddals.rdds.links import NoRatingsError
@@ -249,7 +250,7 @@ class StreamingALS:
                 "update='als' needs all past ratings, which a batch-trained model does not have; "
                 "start with the ratings: StreamingALS.train(ratings, update='als')."
             )
-        state = StreamState.of_factors(model._factors(), model.rank)
+        state = StreamState.of_factors(model.factors.tables, model.rank)
         return StreamingModel(state, als._settings, als._columns, None)
 
     def _train(self, ratings: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 from pyspark import RDD, SparkContext
 from pyspark.mllib.recommendation import Rating
 
-from rddals.blocks.ratings import INT32_MAX, INT32_MIN
-from rddals.blocks.sides import ID_NAMES, PRODUCTS, USERS
+from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.config import StreamSettings
 from rddals.errors import ModelReleasedError, SettingError
-from rddals.kernels.topk import pair_scores
-from rddals.model.matrix import MatrixFactorizationModel, check_location
-from rddals.model.query import TopNQuery, checked_id
-from rddals.model.top_n import top_n
-from rddals.rdds.context import head, is_stopped
-from rddals.rdds.factors import FactorTable, is_pair, predict_pairs
+from rddals.model.factors import FactorPair
+from rddals.model.files import check_location
+from rddals.model.matrix import MatrixFactorizationModel
+from rddals.model.query import TopNQuery
+from rddals.rdds.context import is_stopped
+from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.lifetimes import cut_lineage, discard
@@ -68,8 +67,8 @@ class StreamingModel:
         self._settings = settings
         self._columns = columns
         self._state = state
-        # Serves the recommendations for all ids, and holds the data they read until `unpersist`.
-        self._view: MatrixFactorizationModel | None = None
+        #: Inputs of recommendations for all ids, which are computed later.
+        self._retained_view: FactorPair | None = None
         for levels in state.all_levels:
             levels.retain()
         # Dropping the last reference to a model frees the levels that it alone holds.
@@ -159,20 +158,13 @@ class StreamingModel:
 
         An unknown id has a zero factor and a zero bias.
         """
-        users, products = self._tables()
-        rows = self._row(users, USERS, user), self._row(products, PRODUCTS, product)
-        return float(pair_scores(*rows))
+        return self._factors().predict(user, product)
 
     def predictAll(self, user_product: RDD[tuple[int, int]]) -> RDD[Rating]:
         """Predict the rating of every ``(user, product)`` pair, in no particular order."""
-        assert isinstance(user_product, RDD), "user_product should be RDD of (user, product)"
-        tables = self._tables()
-        assert all(map(is_pair, head(user_product))), (
-            "user_product should be RDD of (user, product)"
-        )
+        factors = self._factors()
         self._leave_to_spark()
-        default_rows = (self._default_row(USERS), self._default_row(PRODUCTS))
-        return predict_pairs(*tables, user_product, default_rows).flatMap(_as_ratings)
+        return factors.predict_all(user_product)
 
     # ------------------------------------------------------------------ recommendations
 
@@ -192,9 +184,7 @@ class StreamingModel:
             Products to score; all by default.
         """
         query = TopNQuery.checked(num, exclude, candidates)
-        users, products = self._tables()
-        ids, scores = top_n(products, self._row(users, USERS, user), query)
-        return list(map(partial(Rating, int(user)), ids.tolist(), scores.tolist()))
+        return self._factors().recommend(USERS, user, query)
 
     def recommendUsers(
         self, product: int, num: int, *, exclude: Any = (), candidates: Any = None
@@ -204,24 +194,21 @@ class StreamingModel:
         Arguments are as for `recommendProducts`, with users and products exchanged.
         """
         query = TopNQuery.checked(num, exclude, candidates)
-        users, products = self._tables()
-        ids, scores = top_n(users, self._row(products, PRODUCTS, product), query)
-        pairs = zip(ids.tolist(), scores.tolist(), strict=True)
-        return [Rating(id_, int(product), score) for id_, score in pairs]
+        return self._factors().recommend(PRODUCTS, product, query)
 
     def recommendProductsForUsers(
         self, num: int, *, excludeSeen: Any = None, candidates: Any = None
     ) -> RDD[tuple[int, tuple[Rating, ...]]]:
         """Recommend as `rddals.MatrixFactorizationModel.recommendProductsForUsers` does."""
-        view = self._matrix_view()
-        return view.recommendProductsForUsers(num, excludeSeen=excludeSeen, candidates=candidates)
+        query = TopNQuery.checked(num, candidates=candidates)
+        return self._view().recommend_for_all(USERS, query, excludeSeen)
 
     def recommendUsersForProducts(
         self, num: int, *, excludeSeen: Any = None, candidates: Any = None
     ) -> RDD[tuple[int, tuple[Rating, ...]]]:
         """Recommend as `rddals.MatrixFactorizationModel.recommendUsersForProducts` does."""
-        view = self._matrix_view()
-        return view.recommendUsersForProducts(num, excludeSeen=excludeSeen, candidates=candidates)
+        query = TopNQuery.checked(num, candidates=candidates)
+        return self._view().recommend_for_all(PRODUCTS, query, excludeSeen)
 
     # ------------------------------------------------------------------ other models, files
 
@@ -276,9 +263,9 @@ class StreamingModel:
         by Spark when nothing refers to it.
         """
         self._finalizer()
-        if self._view is not None:
-            self._view.unpersist()
-            self._view = None
+        if self._retained_view is not None:
+            self._retained_view.release()
+            self._retained_view = None
 
     # ------------------------------------------------------------------ inside
 
@@ -300,18 +287,18 @@ class StreamingModel:
         as_product_factors = partial(product_factors, mean=self.mean)
         return users.view(user_factors), products.view(as_product_factors)
 
-    def _matrix_view(self) -> MatrixFactorizationModel:
-        """Return `toMatrixFactorizationModel` as a view, computed again on every read."""
-        self._usable_state()
-        if self._view is None:
-            self._leave_to_spark()
-            self._view = MatrixFactorizationModel(self.rank + 2, *self._tables())
-        return self._view
+    def _factors(self) -> FactorPair:
+        """Return the factors of `toMatrixFactorizationModel`, computed again on every read."""
+        default_rows = (self._default_row(USERS), self._default_row(PRODUCTS))
+        return FactorPair(self.rank + 2, self._tables(), default_rows=default_rows)
 
-    def _row(self, table: FactorTable, side: int, id_: Any) -> NDArray[np.float32]:
-        checked = checked_id(ID_NAMES[side], id_)
-        row = table.row(checked) if INT32_MIN <= checked <= INT32_MAX else None
-        return self._default_row(side) if row is None else row
+    def _view(self) -> FactorPair:
+        """Return factors that are retained until `unpersist`, for lazy results."""
+        self._usable_state()
+        if self._retained_view is None:
+            self._leave_to_spark()
+            self._retained_view = self._factors()
+        return self._retained_view
 
     def _default_row(self, side: int) -> NDArray[np.float32]:
         """Return the row of an unknown id: zero factor, zero bias."""
@@ -330,7 +317,3 @@ def _release(sides: Iterable[Levels]) -> None:
     for side in sides:
         if side.levels and not is_stopped(side.levels[0].blocks.context):
             side.release()
-
-
-def _as_ratings(batch: tuple[Any, Any, Any]) -> Iterator[Rating]:
-    return map(Rating, *(column.tolist() for column in batch))

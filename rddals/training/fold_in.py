@@ -14,8 +14,8 @@ from pyspark import RDD, Broadcast
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.ratings import RatingBlock
 from rddals.blocks.sides import PRODUCTS, USERS
-from rddals.config import Objective
-from rddals.errors import RatingError, UnknownIdError
+from rddals.config import Objective, Settings
+from rddals.errors import RatingError, SettingError, UnknownIdError
 from rddals.exchange import EXCHANGES, HalfStep, OwnRows, StepRunner
 from rddals.kernels.half_step import gram
 from rddals.rdds.factors import FactorTable
@@ -25,7 +25,7 @@ from rddals.rdds.worker_tuning import spark_task
 from rddals.training.block_step import first_step, solve_step
 from rddals.training.start import start_from
 
-__all__ = ["fold_in"]
+__all__ = ["fold_in", "fold_settings"]
 
 #: Sends only the rows of rated products, and only to the blocks that need them.
 EXCHANGE = EXCHANGES["shuffle"]
@@ -87,6 +87,33 @@ def fold_in(
         solved = runner.factors[USERS]
         assert solved is not None
         return users.updated(solved)
+
+
+def fold_settings(settings: Settings | None, rank: int, **changes: Any) -> Settings:
+    """Return the settings of a training, None if unknown, with the changes that are not None.
+
+    Raises
+    ------
+    SettingError
+        If a setting is out of its range, or missing where the training is unknown.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    if settings is not None:
+        document = settings.document()
+    elif "lambda_" in given:
+        document = {"rank": rank, "iterations": 0, "nonnegative": False, "seed": 0}
+        document["implicit"] = "alpha" in given
+    else:
+        raise SettingError(
+            "MLlib saved this model without its training settings; pass lambda_, and alpha if "
+            "the feedback is implicit."
+        )
+    if "alpha" in given and not document["implicit"]:
+        raise SettingError(
+            f"alpha={given['alpha']!r} is for implicit feedback, but this model was trained on "
+            "explicit ratings; leave it out."
+        )
+    return Settings.checked(**(document | given))
 
 
 def _gram(products: FactorTable, objective: Objective) -> NDArray[np.float64] | None:

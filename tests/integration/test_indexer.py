@@ -214,8 +214,8 @@ def test_recommend_for_all(sc, spark, keyed, dense, source):
 
 
 def test_similar(keyed):
-    ids = keyed[1].model.similarProducts(keyed[0]._keys.ids_of(1, [BIG + 23])[0], 3)
-    keys = keyed[0]._keys.keys_of(1, [id_ for id_, _ in ids])
+    ids = keyed[1].model.similarProducts(keyed[0]._keys.table.ids_of(1, [BIG + 23])[0], 3)
+    keys = keyed[0]._keys.table.keys_of(1, [id_ for id_, _ in ids])
     assert keyed[1].similarProducts(BIG + 23, 3) == list(
         zip(keys, (score for _, score in ids), strict=True)
     )

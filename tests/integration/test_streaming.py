@@ -599,7 +599,7 @@ def test_stream_starts_from_a_batch_model(sc, batch_model, ratings, footprint, t
 
 def test_stream_of_a_batch_model_predicts_alike(sc, batch_model, models, footprint):
     footprint.baseline |= footprint.current()
-    state = StreamState.of_factors(batch_model._factors(), batch_model.rank)
+    state = StreamState.of_factors(batch_model.factors.tables, batch_model.rank)
     stream = StreamingModel(state, models[0]._settings, models[0]._columns, None)
     assert (stream.batches, stream.learned, stream.users, stream.products) == (0, None, 30, 40)
     users, products, scores = dense(stream)

@@ -77,7 +77,7 @@ def test_superseded_checkpoints_are_deleted(sc, small_matrix, checkpoint_dir, fo
         sc.parallelize(small_matrix, 2), 2, 5, exchange=exchange, checkpointInterval=2, **SETTINGS
     )
     remaining_files = {path.name for path in checkpoint_dir.glob("*/rdd-*")}
-    tables = (model._users.blocks, model._products.blocks)
+    tables = [table.blocks for table in model.factors.tables]
     assert remaining_files == {table.getCheckpointFile().rsplit("/")[-1] for table in tables}
     assert [kind for kind, _ in footprint.remaining()] == ["persisted RDD"] * 2
 
