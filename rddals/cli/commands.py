@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,7 +14,7 @@ from rddals import ALS, LinksBuilt, MatrixFactorizationModel
 from rddals.cli.failures import InputError
 from rddals.cli.files import check_destination, load_model, save_model
 from rddals.cli.metrics import measure
-from rddals.cli.options import Evaluation, SparkOptions, Training
+from rddals.cli.options import Common, Evaluation, Training, column_names
 from rddals.cli.output import Output
 from rddals.cli.report import (
     history_document,
@@ -48,28 +47,12 @@ def fit(
     source: RDD[Any], training: Training, listeners: Sequence[Listener]
 ) -> MatrixFactorizationModel:
     """Train a model with the given settings."""
-    options: dict[str, Any] = {
-        "rank": training.rank,
-        "iterations": training.iterations,
-        "lambda_": training.lambda_,
-        "blocks": training.blocks,
-        "nonnegative": training.nonnegative,
-        "seed": training.seed,
-        "userPartitioner": training.partitioner,
-        "productPartitioner": training.partitioner,
-        "exchange": training.exchange,
-        "precision": training.precision,
-        "kernels": training.kernels,
-        "tol": training.tol,
-        "listeners": listeners,
-    }
-    if training.implicit:
-        return ALS.trainImplicit(source, alpha=training.alpha, **options)
-    return ALS.train(source, **options)
+    kind = ALS.trainImplicit if training.implicit else ALS.train
+    return kind(source, **training.arguments(), listeners=listeners)
 
 
 def train(
-    spark_options: SparkOptions,
+    common: Common,
     output: Output,
     paths: Sequence[str],
     training: Training,
@@ -77,10 +60,10 @@ def train(
     overwrite: bool,
 ) -> None:
     """Train a model, test it on the held-out ratings, and save it."""
-    with spark_options.session(output) as spark:
+    with common.session(output) as spark:
         check_destination(spark, out, overwrite)
         with output.busy("detecting the format of the ratings"):
-            ratings = read_ratings(spark, paths, training.columns)
+            ratings = read_ratings(spark, paths, column_names(training.columns))
         output.fact("ratings", f"{ratings.name} ({ratings.description})")
         output.fact("settings", training.describe())
         source = rating_source(ratings.frame)
@@ -113,7 +96,7 @@ def train(
             {
                 "model": out,
                 "input": {"paths": list(ratings.paths), "format": ratings.description},
-                "settings": asdict(training),
+                "settings": training.document(),
                 **links_document(links[0]),
                 "kernels": kernels_document(model.history),
                 "history": history_document(model.history),
@@ -124,7 +107,7 @@ def train(
 
 
 def recommend(
-    spark_options: SparkOptions,
+    common: Common,
     output: Output,
     path: str,
     user: int | None,
@@ -134,7 +117,7 @@ def recommend(
     """Print the best products for a user, or users for a product."""
     if (user is None) == (product is None):
         raise InputError("pass either --user ID to get products, or --product ID to get users")
-    with spark_options.session(output) as spark:
+    with common.session(output) as spark:
         model = load_model(spark, path)
         with output.busy("recommending"):
             if user is not None:
@@ -157,19 +140,20 @@ def recommend(
 
 
 def evaluate(
-    spark_options: SparkOptions,
+    common: Common,
     output: Output,
     path: str,
     paths: Sequence[str],
     evaluation: Evaluation,
 ) -> None:
     """Print the errors of a model's predictions, or its ranking quality."""
-    with spark_options.session(output) as spark, contextlib.ExitStack() as stack:
+    columns = column_names(evaluation.columns)
+    with common.session(output) as spark, contextlib.ExitStack() as stack:
         with output.busy("detecting the format of the ratings"):
-            ratings = read_ratings(spark, paths, evaluation.columns)
+            ratings = read_ratings(spark, paths, columns)
             seen: Ratings | None = None
             if evaluation.seen is not None:
-                seen = read_ratings(spark, [evaluation.seen], evaluation.columns)
+                seen = read_ratings(spark, [evaluation.seen], columns)
         model = load_model(spark, path)
         output.fact("model", f"{path} (rank {model.rank})")
         output.fact("ratings", f"{ratings.name} ({ratings.description})")
@@ -179,7 +163,7 @@ def evaluate(
             quality = measure(
                 model,
                 rating_source(ratings.frame),
-                top=evaluation.top,
+                top=evaluation.ranked,
                 seen=None if seen is None else rating_source(seen.frame),
             )
         if not quality.errors.known + quality.errors.unknown:

@@ -20,7 +20,7 @@ from rddals.blocks.sides import USERS
 from rddals.cli.commands import fit
 from rddals.cli.failures import InputError
 from rddals.cli.metrics import measure
-from rddals.cli.options import SparkOptions, Training
+from rddals.cli.options import Common, Training
 from rddals.cli.output import Output
 from rddals.cli.report import history_document, kernels_document, links_document, number
 from rddals.cli.split import held_out, select
@@ -35,12 +35,12 @@ TRAINING = Training(rank=8, iterations=10, lambda_=0.1, blocks=4, holdout=0.2, s
 BAR_WIDTH = 40
 
 
-def run(spark_options: SparkOptions, output: Output) -> None:
+def run(common: Common, output: Output) -> None:
     """Train on the sample ratings and print every step."""
     sample = Path(pyspark.__file__).parent / "data/mllib/als/sample_movielens_ratings.txt"
     if not sample.exists():
         raise InputError(f"{sample} does not exist; install PySpark from PyPI, which has it")
-    with spark_options.session(output) as spark:
+    with common.session(output) as spark:
         output.result(_run(spark, output, sample))
 
 

@@ -6,8 +6,30 @@ import contextlib
 from collections.abc import Sequence
 
 from rddals.cli.failures import InputError
+from rddals.planning.forecast import NAMES
+from rddals.rdds.placement import PARTITIONERS
+from rddals.study.grid import Grid
 
-__all__ = ["numbers", "whole", "words"]
+__all__ = ["numbers", "parsed_grid", "whole", "words"]
+
+
+def parsed_grid(
+    exchanges: str,
+    partitioners: str,
+    blocks: str,
+    ranks: str | int,
+    *,
+    mllib: bool = False,
+    least: int = 1,
+) -> Grid:
+    """Return the combinations of settings in comma-separated lists; `least` is for blocks."""
+    return Grid(
+        words("--exchange", exchanges, NAMES),
+        words("--partitioner", partitioners, PARTITIONERS),
+        numbers("--blocks", blocks, least),
+        numbers("--rank", str(ranks)),
+        mllib,
+    )
 
 
 def words(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -1,22 +1,44 @@
-"""Options of the commands, checked and parsed."""
+"""Options of the commands: declared, checked and parsed."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+from typing import Annotated, Any
 
+import typer
 from pyspark.sql import SparkSession
 
 from rddals.cli.context import spark_is_configured, spark_session
 from rddals.cli.failures import InputError
 from rddals.cli.output import Output
+from rddals.cli.parameters import (
+    BadRatings,
+    Columns,
+    Conf,
+    Exchange,
+    Format,
+    Json,
+    Kernels,
+    Master,
+    OneExchange,
+    OneKernels,
+    OnePartitioner,
+    OnePrecision,
+    Partitioner,
+    Precision,
+    Rank,
+    Update,
+    Verbose,
+)
 
 __all__ = [
+    "Common",
     "Evaluation",
     "Files",
     "Learning",
-    "SparkOptions",
     "Training",
     "column_names",
     "require_implicit",
@@ -25,37 +47,46 @@ __all__ = [
 #: Maximum of seconds between two scans for files: a week.
 MAX_INTERVAL = 604_800
 
+Lambda = Annotated[float, typer.Option("--lambda", min=0.0, help="Weight of the penalty.")]
+
 
 @dataclass(frozen=True, slots=True)
-class SparkOptions:
-    """Options of the Spark session."""
+class Common:
+    """Options of every command that runs Spark: output format, cluster and log."""
 
-    master: str | None
-    conf: dict[str, str]
-    verbose: bool
+    as_json: Json = False
+    master: Master = None
+    conf: Conf = None
+    verbose: Verbose = False
 
-    @classmethod
-    def checked(cls, master: str | None, conf: Sequence[str] | None, verbose: bool) -> SparkOptions:
-        """Return the options parsed from the command line."""
-        settings = {}
-        for setting in conf or ():
-            name, equals, value = setting.partition("=")
+    def __post_init__(self) -> None:
+        for setting in self.conf or ():
+            name, equals, _ = setting.partition("=")
             if not (name and equals):
                 raise InputError(f"--conf {setting}: pass NAME=VALUE")
-            settings[name] = value
-        return cls(master, settings, verbose)
+
+    @property
+    def output(self) -> Output:
+        """A new output in the requested format."""
+        return Output(self.as_json)
 
     @property
     def is_configured(self) -> bool:
         """Whether Spark is running, or its cluster or configuration is given."""
         return bool(self.master or self.conf) or spark_is_configured()
 
+    def with_defaults(self, conf: Mapping[str, str]) -> Common:
+        """Return these options with Spark settings that `conf` on the command line overrides."""
+        defaults = [f"{name}={value}" for name, value in conf.items()]
+        return replace(self, conf=[*defaults, *(self.conf or ())])
+
     @contextlib.contextmanager
     def session(self, output: Output) -> Iterator[SparkSession]:
         """Start a Spark session for a command."""
+        conf = dict(setting.split("=", 1) for setting in self.conf or ())
         with contextlib.ExitStack() as stack:
             with output.busy("starting Spark"):
-                spark = stack.enter_context(spark_session(self.master, self.conf, self.verbose))
+                spark = stack.enter_context(spark_session(self.master, conf, self.verbose))
             yield spark
 
 
@@ -63,27 +94,65 @@ class SparkOptions:
 class Training:
     """Settings of a training and its held-out part; `rddals.config` checks most ranges."""
 
-    rank: int
-    iterations: int
-    lambda_: float
-    implicit: bool = False
-    alpha: float = 1.0
-    nonnegative: bool = False
-    exchange: str = "auto"
-    partitioner: str = "hash"
-    blocks: int = -1
-    holdout: float = 0.0
-    seed: int = 0
-    precision: str = "double"
-    kernels: str = "auto"
-    tol: float = 0.0
-    columns: tuple[str, ...] | None = None
+    rank: Rank = 10
+    iterations: Annotated[int, typer.Option(min=0, help="Number of iterations.")] = 10
+    lambda_: Lambda = 0.1
+    implicit: Annotated[
+        bool, typer.Option("--implicit", help="Treat ratings as counts, such as plays.")
+    ] = False
+    alpha: Annotated[
+        float | None,
+        typer.Option(min=0.0, show_default="1", help="With --implicit: confidence per count."),
+    ] = None
+    nonnegative: Annotated[
+        bool, typer.Option("--nonnegative", help="Constrain all factors to be nonnegative.")
+    ] = False
+    exchange: OneExchange = Exchange.auto
+    partitioner: OnePartitioner = Partitioner.hash
+    blocks: Annotated[
+        int, typer.Option(min=-1, help="Blocks per side; -1 derives it from cores and partitions.")
+    ] = -1
+    holdout: Annotated[
+        float, typer.Option(min=0.0, help="Fraction of the ratings held out for a test, below 1.")
+    ] = 0.0
+    seed: Annotated[int, typer.Option(help="Seed of initial factors and held-out ratings.")] = 0
+    precision: OnePrecision = Precision.double
+    kernels: OneKernels = Kernels.auto
+    tol: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Stop when an iteration reduces the loss by less than this fraction."
+        ),
+    ] = 0.0
+    columns: Columns = None
 
     def __post_init__(self) -> None:
+        require_implicit(self.implicit, alpha=self.alpha)
+        column_names(self.columns)
         if not 0 <= self.holdout < 1:
             raise InputError(f"--holdout must be from 0 to below 1 but got {self.holdout}")
         if self.blocks == 0:
             raise InputError("--blocks must be -1 or positive but got 0")
+
+    @property
+    def confidence(self) -> float:
+        """The value of `alpha`, 1 by default."""
+        return 1.0 if self.alpha is None else self.alpha
+
+    def document(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        columns = column_names(self.columns)
+        return _plain(self) | {"alpha": self.confidence, "columns": columns}
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `ALS.train`, or of `ALS.trainImplicit` with `implicit`."""
+        arguments = _plain(self)
+        for name in ("implicit", "alpha", "holdout", "columns"):
+            del arguments[name]
+        partitioner = arguments.pop("partitioner")
+        if self.implicit:
+            arguments["alpha"] = self.confidence
+        return arguments | {"userPartitioner": partitioner, "productPartitioner": partitioner}
 
     def describe(self) -> str:
         """Return the settings in one line."""
@@ -91,9 +160,9 @@ class Training:
             f"rank {self.rank}",
             f"{self.iterations} iterations",
             f"lambda {self.lambda_:g}",
-            f"implicit, alpha {self.alpha:g}" if self.implicit else "explicit",
+            f"implicit, alpha {self.confidence:g}" if self.implicit else "explicit",
             *(["nonnegative"] if self.nonnegative else []),
-            f"{self.precision} precision",
+            f"{self.precision.value} precision",
             *([f"tol {self.tol:g}"] if self.tol else []),
             f"seed {self.seed}",
         ]
@@ -102,59 +171,108 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Settings of an evaluation; with `top`, that many recommendations are ranked."""
+    """Settings of an evaluation; with `implicit`, recommendations are ranked."""
 
-    top: int | None
-    seen: str | None
-    columns: tuple[str, ...] | None
+    implicit: Annotated[
+        bool, typer.Option("--implicit", help="Evaluate the ranking: NDCG and precision.")
+    ] = False
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1, show_default="10", help="With --implicit: number of recommendations per user."
+        ),
+    ] = None
+    seen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATINGS",
+            help="With --implicit: training ratings, excluded from recommendations.",
+        ),
+    ] = None
+    columns: Columns = None
+
+    def __post_init__(self) -> None:
+        require_implicit(self.implicit, top=self.top, seen=self.seen)
+        column_names(self.columns)
+
+    @property
+    def ranked(self) -> int | None:
+        """Number of recommendations to rank; None to evaluate predictions."""
+        return (self.top or 10) if self.implicit else None
 
 
 @dataclass(frozen=True, slots=True)
 class Learning:
     """Settings of a stream; `rddals.config` checks most ranges."""
 
-    rank: int
-    iterations: int
-    lambda_: float | None
-    gamma: float | None
-    update: str
-    seed: int
-    exchange: str
-    partitioner: str
-    blocks: int
-    bad_ratings: str
+    rank: Rank = 10
+    iterations: Annotated[int, typer.Option(min=1, help="Passes over each batch.")] = 1
+    lambda_: Annotated[
+        float | None,
+        typer.Option(
+            "--lambda",
+            min=0.0,
+            show_default="0.05 for sgd, 8 for als",
+            help="Weight of the penalty.",
+        ),
+    ] = None
+    gamma: Annotated[
+        float | None, typer.Option(show_default="0.5", help="Learning rate of sgd.")
+    ] = None
+    update: Annotated[
+        Update,
+        typer.Option(
+            help="sgd: gradient steps on a batch; als: rows solved from all their ratings."
+        ),
+    ] = Update.sgd
+    bad_ratings: Annotated[
+        BadRatings, typer.Option(help="How to handle lines that are not valid ratings.")
+    ] = BadRatings.refuse
+    exchange: OneExchange = Exchange.auto
+    partitioner: OnePartitioner = Partitioner.hash
+    blocks: Annotated[
+        int, typer.Option(min=-1, help="Blocks per side; -1 derives it from the first batch.")
+    ] = -1
+    seed: Annotated[int, typer.Option(help="Seed of the factors of new products.")] = 0
 
     def __post_init__(self) -> None:
         if self.blocks == 0:
             raise InputError("--blocks must be -1 or positive but got 0")
 
+    def document(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        return _plain(self)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `StreamingALS`."""
+        arguments = _plain(self)
+        partitioner = arguments.pop("partitioner")
+        arguments["badRatings"] = arguments.pop("bad_ratings")
+        return arguments | {"userPartitioner": partitioner, "productPartitioner": partitioner}
+
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Input files of a stream.
+    """Input files of a stream."""
 
-    Attributes
-    ----------
-    folder : str
-    form : str or None
-        "csv" or "parquet"; None to detect the format.
-    columns : tuple of str or None
-    once : bool
-        Whether to stop when all files present are learned.
-    every : float
-        Seconds between two scans for new files.
-    per_batch : int or None
-        Maximum number of files per batch.
-    """
-
-    folder: str
-    form: str | None
-    columns: tuple[str, ...] | None
-    once: bool
-    every: float
-    per_batch: int | None
+    form: Annotated[
+        Format | None, typer.Option("--format", help="Format of the files; detected by default.")
+    ] = None
+    columns: Columns = None
+    once: Annotated[bool, typer.Option("--once", help="Learn present files and exit.")] = False
+    every: Annotated[float, typer.Option(help="Seconds between two scans for new files.")] = 1.0
+    per_batch: Annotated[
+        int | None,
+        typer.Option(
+            "--files-per-batch",
+            min=1,
+            show_default="all new files",
+            help="Maximum number of files per batch.",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
+        column_names(self.columns)
         if not 0.001 <= self.every <= MAX_INTERVAL:
             raise InputError(
                 f"--every must be 0.001 to {MAX_INTERVAL:,} seconds but got {self.every}"
@@ -176,3 +294,11 @@ def column_names(text: str | None) -> tuple[str, ...] | None:
     if len(names) != 3 or not all(names):
         raise InputError(f"--columns {text}: pass three names, USER,ITEM,RATING")
     return names
+
+
+def _plain(options: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass by name, with the values of enumerations."""
+    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    return {
+        name: value.value if isinstance(value, Enum) else value for name, value in values.items()
+    }

@@ -3,49 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import rddals
 from rddals.cli.failures import InputError
-from rddals.cli.lists import numbers, words
-from rddals.cli.options import SparkOptions
+from rddals.cli.options import Common
 from rddals.cli.output import Output
 from rddals.exchange.choice import readable_bytes
 from rddals.measure import Measured, Traffic, read_event_log
 from rddals.planning.expectation import expected_plan
-from rddals.planning.forecast import NAMES, Plan, PlannedPlacement, PlannedSide
-from rddals.rdds.placement import PARTITIONERS
+from rddals.planning.forecast import Plan, PlannedPlacement, PlannedSide
 from rddals.sources.faults import Ratings
 from rddals.sources.local_reader import LocalFileRatings, read_local_ratings
 from rddals.sources.paths import quoted
 from rddals.sources.readers import read_ratings
+from rddals.study.grid import Grid
 
-__all__ = ["Grid", "measure", "plan", "plan_from_sizes", "reject_sizes"]
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Combinations of settings to plan."""
-
-    rank: int
-    exchanges: tuple[str, ...]
-    partitioners: tuple[str, ...]
-    blocks: tuple[int, ...]
-
-    @classmethod
-    def checked(cls, rank: int, exchanges: str, partitioners: str, blocks: str) -> Grid:
-        """Return the grid parsed from comma-separated lists."""
-        return cls(
-            rank,
-            words("--exchange", exchanges, NAMES),
-            words("--partitioner", partitioners, PARTITIONERS),
-            numbers("--blocks", blocks, least=-1),
-        )
+__all__ = ["measure", "plan", "plan_from_sizes", "reject_sizes"]
 
 
 def plan(
-    spark_options: SparkOptions,
+    common: Common,
     output: Output,
     paths: Sequence[str],
     grid: Grid,
@@ -59,7 +37,7 @@ def plan(
         with output.busy("planning"):
             return rddals.plan(
                 ratings,
-                grid.rank,
+                *grid.ranks,
                 exchanges=grid.exchanges,
                 partitioners=grid.partitioners,
                 blocks=grid.blocks,
@@ -67,11 +45,11 @@ def plan(
             )
 
     source: Ratings | LocalFileRatings
-    local = None if spark_options.is_configured else read_local_ratings(paths, columns)
+    local = None if common.is_configured else read_local_ratings(paths, columns)
     if local is not None:
         source, result = local, compute(local, local.block)
     else:
-        with spark_options.session(output) as spark:
+        with common.session(output) as spark:
             with output.busy("detecting the format of the ratings"):
                 source = ratings = read_ratings(spark, paths, columns)
             with ratings.locating_faults():
@@ -96,7 +74,7 @@ def plan_from_sizes(output: Output, grid: Grid, sizes: dict[str, Any], degrees: 
         raise InputError("--partitioner must be hash without RATINGS, which others need")
     blocks = None if grid.blocks == (-1,) else grid.blocks
     result = expected_plan(
-        **sizes, rank=grid.rank, degrees=degrees, exchanges=grid.exchanges, blocks=blocks
+        **sizes, rank=grid.ranks[0], degrees=degrees, exchanges=grid.exchanges, blocks=blocks
     )
     output.fact("degrees", f"{degrees}, ids hashed: expected values")
     _print_plan(output, result)

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from rddals import BatchLearned, StreamingALS
 from rddals.cli.failures import InputError
 from rddals.cli.files import check_stream, save_streamed, stream_folder, stream_lock
-from rddals.cli.options import Files, Learning, SparkOptions
+from rddals.cli.options import Common, Files, Learning, column_names
 from rddals.cli.output import Output
 from rddals.rdds.hadoop import exists, qualified
 from rddals.sources.faults import Ratings
@@ -36,24 +36,24 @@ MAX_FILE_AGE = "36500d"
 
 
 def stream(
-    spark_options: SparkOptions, output: Output, source: Files, learning: Learning, out: str
+    common: Common, output: Output, folder: str, source: Files, learning: Learning, out: str
 ) -> None:
     """Learn files batch by batch until none are left or a signal arrives; save the model."""
-    with spark_options.session(output) as spark, signalled() as stop, ExitStack() as stack:
-        check_stream(spark, source.folder, out)
+    with common.session(output) as spark, signalled() as stop, ExitStack() as stack:
+        check_stream(spark, folder, out)
         stack.enter_context(stream_lock(spark, out))
         als = _create_als(learning, out)
         checkpoint = f"{stream_folder(out)}/files"
         log = FileSourceLog(spark.sparkContext, checkpoint)
-        _check_state(spark, source.folder, out, als, log)
-        output.fact("reading", source.folder + ("" if source.once else ", until Ctrl-C"))
+        _check_state(spark, folder, out, als, log)
+        output.fact("reading", folder + ("" if source.once else ", until Ctrl-C"))
         if als.model is not None:
             output.fact(
                 "resuming",
                 f"after {als.model.batches:,} batches of {als.model.ratings:,} ratings",
             )
         start = perf_counter()
-        learner = _Learner(spark, output, source, log, als)
+        learner = _Learner(spark, output, folder, source, log, als)
         learner.run(checkpoint, stop)
         if als.model is None:
             output.fact("saved", "nothing; no ratings were read")
@@ -69,8 +69,8 @@ def stream(
         output.result(
             {
                 "model": None if model is None else out,
-                "input": source.folder,
-                "settings": asdict(learning),
+                "input": folder,
+                "settings": learning.document(),
                 "batches": 0 if model is None else model.batches,
                 "ratings": 0 if model is None else model.ratings,
                 "users": 0 if model is None else model.users,
@@ -83,20 +83,8 @@ def stream(
 
 def _create_als(learning: Learning, out: str) -> StreamingALS:
     """Resume the stream stored at `out`, or create a new one."""
-    return StreamingALS(
-        rank=learning.rank,
-        iterations=learning.iterations,
-        lambda_=learning.lambda_,
-        gamma=learning.gamma,
-        blocks=learning.blocks,
-        seed=learning.seed,
-        update=learning.update,
-        userPartitioner=learning.partitioner,
-        productPartitioner=learning.partitioner,
-        exchange=learning.exchange,
-        badRatings=learning.bad_ratings,
-        checkpointLocation=f"{stream_folder(out)}/state",
-    )
+    location = f"{stream_folder(out)}/state"
+    return StreamingALS(**learning.arguments(), checkpointLocation=location)
 
 
 def _check_state(
@@ -170,6 +158,7 @@ class _Learner:
         self,
         spark: SparkSession,
         output: Output,
+        folder: str,
         source: Files,
         log: FileSourceLog,
         als: StreamingALS,
@@ -177,7 +166,10 @@ class _Learner:
         self.learned = Learned()
         self._spark = spark
         self._output = output
+        self._folder = folder
         self._source = source
+        self._columns = column_names(source.columns)
+        self._form = None if source.form is None else source.form.value
         self._log = log
         self._als = als
         self._in_batch = threading.Lock()
@@ -191,7 +183,7 @@ class _Learner:
         if source.per_batch is not None:
             reader = reader.option("maxFilesPerTrigger", source.per_batch)
         reader = reader.options(recursiveFileLookup="true", maxFileAge=MAX_FILE_AGE)
-        files = reader.load(escaped(source.folder))
+        files = reader.load(escaped(self._folder))
         writer = files.writeStream.option("checkpointLocation", checkpoint).foreachBatch(self.learn)
         if source.once:
             writer = writer.trigger(availableNow=True)
@@ -235,7 +227,7 @@ class _Learner:
         def batches() -> Iterator[DataFrame]:
             for urls in self._log.of_batch(batch):
                 paths = [path_of(self._spark, url) for url in urls]
-                ratings = read_batch(self._spark, paths, self._source.columns, self._source.form)
+                ratings = read_batch(self._spark, paths, self._columns, self._form)
                 if ratings is not None:
                     read.append(ratings)
                     yield ratings.frame

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from rddals.cli.failures import InputError
-from rddals.cli.options import SparkOptions
+from rddals.cli.options import Common
 from rddals.cli.output import Output
 from rddals.exchange.choice import readable_bytes
 from rddals.rdds.degrees import count_degrees, digest_of
@@ -32,7 +31,7 @@ UNCOMPRESSED = {"spark.shuffle.compress": "false", "spark.broadcast.compress": "
 
 
 def study(
-    spark_options: SparkOptions,
+    common: Common,
     output: Output,
     paths: Sequence[str],
     grid: Grid,
@@ -44,8 +43,8 @@ def study(
     """Run the missing combinations of a grid, and write the report of all runs."""
     page = _page()
     check_folder(out)
-    spark_options = replace(spark_options, conf={**UNCOMPRESSED, **spark_options.conf})
-    with spark_options.session(output) as spark:
+    common = common.with_defaults(UNCOMPRESSED)
+    with common.session(output) as spark:
         with output.busy("detecting the format of the ratings"):
             ratings = read_ratings(spark, paths, columns)
         output.fact("ratings", f"{ratings.name} ({ratings.description})")

@@ -8,8 +8,8 @@
 """
 
 from rddals.measure.events import read_event_log
+from rddals.measure.measures import Measured, StageMeasure, StepMeasure, Traffic
 from rddals.measure.meter import ShuffleMeter
-from rddals.measure.stages import Measured, StageMeasure, StepMeasure, Traffic
 
 __all__ = [
     "Measured",

@@ -14,7 +14,8 @@ from py4j.protocol import Py4JError
 from pyspark import SparkContext
 
 from rddals.errors import EventLogError
-from rddals.measure.stages import Measured, summarise
+from rddals.measure.measures import Measured
+from rddals.measure.stages import summarise
 
 __all__ = ["read_event_log"]
 

@@ -12,7 +12,7 @@ from pyspark import SparkContext
 
 from rddals.errors import MeterError
 from rddals.measure.events import read_event_log
-from rddals.measure.stages import Measured
+from rddals.measure.measures import Measured
 from rddals.rdds.context import is_stopped
 
 if TYPE_CHECKING:

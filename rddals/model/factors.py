@@ -20,8 +20,9 @@ from rddals.kernels.topk import pair_scores
 from rddals.model.query import TopNQuery, checked_id, popular_then_best, unknown_id, uses_fallback
 from rddals.model.top_n import seen_pairs, top_n, top_n_for_all
 from rddals.rdds.context import head, is_stopped
-from rddals.rdds.factors import FactorTable, is_pair, predict_pairs
+from rddals.rdds.factors import FactorTable
 from rddals.rdds.ingest import rating_source
+from rddals.rdds.predictions import is_pair, predict_pairs
 from rddals.rdds.shuffles import Shuffle
 
 __all__ = ["FactorPair", "rating_for"]

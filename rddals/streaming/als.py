@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from types import MethodType
 from typing import Any
 
 from pyspark import SparkContext
-from pyspark.sql import DataFrame
 
 from partitioners import HashPartitioner
 from rddals.config import StreamSettings
@@ -25,11 +22,12 @@ from rddals.rdds.placement import Placements
 from rddals.rdds.task_reports import TaskReports
 from rddals.streaming.batch import BatchLearned
 from rddals.streaming.checkpoint import Checkpoint
-from rddals.streaming.file_source import split_merged_batch
+from rddals.streaming.file_source import batches_of
 from rddals.streaming.history import all_ratings
 from rddals.streaming.levels import Levels
 from rddals.streaming.model import StreamingModel
 from rddals.streaming.state import StreamState
+from rddals.streaming.train_method import TrainMethod
 
 __all__ = ["StreamingALS"]
 
@@ -39,25 +37,6 @@ MUTABLE = ("exchange", "bad_ratings")
 ARGUMENT_NAMES = {"bias_lambda": "biasLambda"}
 #: Placement arguments. They are refused with a batch-trained model, which has a placement.
 PLACEMENT = ("userPartitioner", "productPartitioner", "userBlocks", "productBlocks")
-
-
-class _Train:
-    """``train``: returns a new model on the class, updates ``model`` on an instance."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-        self.__doc__ = function.__doc__
-
-    def __get__(self, als: StreamingALS | None, owner: type[StreamingALS]) -> Callable[..., Any]:
-        if als is None:
-            return MethodType(self._function, owner)
-
-        # DStream.foreachRDD counts arguments, and counts `self` of a bound method as one.
-        def train(ratings: Any) -> None:
-            als._train(ratings)
-
-        train.__doc__ = als._train.__doc__
-        return train
 
 
 class StreamingALS:
@@ -168,7 +147,7 @@ class StreamingALS:
         if checkpointLocation is not None:
             self._restore(checkpointLocation, seed is not None)
 
-    @_Train
+    @TrainMethod
     def train(
         cls: Any,
         ratings: Any,
@@ -297,7 +276,7 @@ class StreamingALS:
             )
         if batchId == self._batch_id:
             return []
-        with _batches(ratings, batchId) as batches:
+        with batches_of(ratings, batchId) as batches:
             return self._learn(batches, batchId)
 
     def _learn(self, batches: Iterable[Any], batch_id: int | None) -> list[BatchLearned]:
@@ -366,11 +345,3 @@ class StreamingALS:
             )
         self.model = StreamingModel(saved.state, self._settings, self._columns, None)
         self._batch_id = saved.batch_id
-
-
-def _batches(ratings: Any, batch_id: int) -> AbstractContextManager[Iterable[Any]]:
-    """Return the batches to learn under one number."""
-    if isinstance(ratings, DataFrame):
-        return split_merged_batch(ratings, batch_id)
-    several = isinstance(ratings, (list, tuple, Iterator))
-    return nullcontext(ratings if several else (ratings,))

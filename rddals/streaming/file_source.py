@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
@@ -24,7 +25,7 @@ from rddals.rdds.failures import cause
 from rddals.rdds.hadoop import located, names_in, text_of
 from rddals.rdds.query_lookup import query_checkpoint
 
-__all__ = ["FileSourceLog", "split_merged_batch"]
+__all__ = ["FileSourceLog", "batches_of"]
 
 #: Column for the file that a row was read from.
 FILE = "rddals_file"
@@ -109,6 +110,16 @@ class FileSourceLog:
                 f"{log}, which lists the files of the query, cannot be read ({cause(error)}); "
                 "restore it, or start both the query and the model again."
             ) from error
+
+
+@contextmanager
+def batches_of(ratings: Any, number: int) -> Iterator[Iterable[Any]]:
+    """Yield the batches to learn under one number: several, one, or the parts of a merged one."""
+    if isinstance(ratings, DataFrame):
+        with split_merged_batch(ratings, number) as parts:
+            yield parts
+    else:
+        yield ratings if isinstance(ratings, (list, tuple, Iterator)) else (ratings,)
 
 
 @contextmanager

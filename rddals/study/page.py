@@ -10,9 +10,10 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from rddals.exchange.choice import readable_bytes
-from rddals.study.figures import Figure, figures
+from rddals.study.figures import figures
 from rddals.study.findings import findings
 from rddals.study.record import atomic_write
+from rddals.study.style import Figure
 
 __all__ = ["write_report"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import ceil, floor, log2, log10
 from typing import Any
 
@@ -12,7 +13,18 @@ from rddals.exchange.choice import readable_bytes
 from rddals.study.grid import MLLIB
 from rddals.study.record import PARTS
 
-__all__ = ["COLOURS", "INK", "PART_COLOURS", "SYMBOLS", "apply_layout", "bytes_axis", "column_gap"]
+__all__ = [
+    "COLOURS",
+    "INK",
+    "PART_COLOURS",
+    "SYMBOLS",
+    "Figure",
+    "Run",
+    "apply_layout",
+    "bytes_axis",
+    "column_gap",
+    "distinct_values",
+]
 
 #: The Okabe-Ito palette, which is safe for colour-blind readers
 #: (https://jfly.uni-koeln.de/color/).
@@ -87,3 +99,21 @@ def apply_layout(plot: go.Figure, height: int, **layout: Any) -> None:
     plot.update_yaxes(title_font_size=12)
     plot.update_xaxes(automargin=True, gridcolor=GRID, zerolinecolor=GRID)
     plot.update_yaxes(automargin=True, gridcolor=GRID, zerolinecolor=GRID)
+
+
+Run = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A plot with its title and caption."""
+
+    name: str
+    title: str
+    about: str
+    plot: go.Figure
+
+
+def distinct_values(runs: Sequence[Run], name: str) -> list[Any]:
+    """Return the distinct values of a field in order of first occurrence."""
+    return list(dict.fromkeys(run[name] for run in runs))
