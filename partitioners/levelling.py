@@ -1,8 +1,7 @@
 """Load balancing: greedy placement, cuts at a common level, and a scrambling hash.
 
 R. L. Graham, "Bounds on multiprocessing timing anomalies", SIAM Journal on Applied Mathematics
-17(2), 1969, for `longest_first`. G. L. Steele, D. Lea and C. H. Flood, "Fast splittable
-pseudorandom number generators", OOPSLA 2014, for `scramble`.
+17(2), 1969, for `longest_first`.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ from heapq import heapreplace
 
 import numpy as np
 import numpy.typing as npt
+
+from partitioners.splitmix import mix
 
 
 def longest_first(
@@ -55,9 +56,7 @@ def level_cuts(
 
 
 def scramble(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Apply the finaliser of SplitMix64: a bijection, so distinct ids stay distinct."""
-    bits = ids.view(np.uint64)
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    scrambled: npt.NDArray[np.int64] = (bits ^ (bits >> np.uint64(31))).view(np.int64)
+    """Mix the bits of ids by a bijection, so distinct ids stay distinct."""
+    scrambled: npt.NDArray[np.int64] = ids.copy()
+    mix(scrambled.view(np.uint64))
     return scrambled

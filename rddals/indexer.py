@@ -62,13 +62,19 @@ def index_ratings(
 
 
 class IndexedRatings:
-    """Ratings with integer ids in place of keys, created by `index_ratings`."""
+    """Ratings with integer ids in place of keys, created by `index_ratings`.
+
+    Attributes
+    ----------
+    keys : KeyTable
+        The keys of both sides, which translate between keys and ids.
+    """
 
     def __init__(
         self, ratings: RDD[RatingBlock], keys: KeyTable, shuffles: Iterable[Shuffle]
     ) -> None:
         self._ratings = ratings
-        self._keys = keys.retain()
+        self.keys = keys.retain()
         self._shuffles = tuple(shuffles)
         self._released = False
 
@@ -81,12 +87,12 @@ class IndexedRatings:
     @property
     def users(self) -> int:
         """Number of users."""
-        return int(self._keys.firsts[USERS][-1])
+        return int(self.keys.firsts[USERS][-1])
 
     @property
     def products(self) -> int:
         """Number of products."""
-        return int(self._keys.firsts[PRODUCTS][-1])
+        return int(self.keys.firsts[PRODUCTS][-1])
 
     def keyed(self, model: MatrixFactorizationModel) -> KeyedModel:
         """Return a `KeyedModel` that answers queries by key.
@@ -110,12 +116,12 @@ class IndexedRatings:
             raise SettingError(
                 f"model must be a MatrixFactorizationModel of rddals but got {model!r}."
             )
-        if unknown := ids_without_key(model, self._keys):
+        if unknown := ids_without_key(model, self.keys):
             raise SettingError(
                 f"The model was trained on other ratings: {unknown}. Pass a model that was trained "
                 "on these indexed ratings."
             )
-        return KeyedModel(model, self._keys)
+        return KeyedModel(model, self.keys)
 
     def _check_alive(self) -> None:
         if self._released or is_stopped(self._ratings.context):
@@ -127,7 +133,7 @@ class IndexedRatings:
     def unpersist(self) -> None:
         """Release the ratings. Keys are released when no `KeyedModel` needs them."""
         if not self._released and not is_stopped(self._ratings.context):
-            self._keys.release()
+            self.keys.release()
             for shuffle in self._shuffles:
                 shuffle.release()
         self._released = True

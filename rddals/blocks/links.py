@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partitioners import Partitioner
+from partitioners.splitmix import GOLDEN_GAMMA, mix
 from rddals.blocks.codes import encode_ratings
 from rddals.blocks.ratings import RatingBlock
 
@@ -224,21 +225,17 @@ def link(block: int, own: RatingBlock, side: int, other_partitioner: Partitioner
 def ratings_digest(ratings: RatingBlock) -> int:
     """Return a 64-bit sum over the ratings, the same in any order and for any split.
 
-    Each rating is mixed by the finaliser of splitmix64 (Steele, Lea and Flood, 2014), so two
-    different multisets of ratings agree with probability 2^-64.
+    Each rating is mixed by the finaliser of SplitMix64, so two different multisets of ratings
+    agree with probability 2^-64.
     """
     total = 0
     for start in range(0, len(ratings), DIGEST_CHUNK):
         part = slice(start, start + DIGEST_CHUNK)
         mixed = ratings.users[part].astype(np.int64).view(np.uint64) << np.uint64(32)
         mixed |= ratings.products[part].view(np.uint32)
-        for word in (ratings.ratings[part].view(np.uint32), np.uint64(0x9E3779B97F4A7C15)):
+        for word in (ratings.ratings[part].view(np.uint32), GOLDEN_GAMMA):
             mixed += word
-            mixed ^= mixed >> np.uint64(30)
-            mixed *= np.uint64(0xBF58476D1CE4E5B9)
-            mixed ^= mixed >> np.uint64(27)
-            mixed *= np.uint64(0x94D049BB133111EB)
-            mixed ^= mixed >> np.uint64(31)
+            mix(mixed)
         total += int(mixed.sum(dtype=np.uint64))
     return total % 2**64
 

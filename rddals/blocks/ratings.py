@@ -5,21 +5,25 @@ After this module, no Python object is made per rating.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rddals.blocks.sides import ID_NAMES
 from rddals.errors import RatingError, RatingTypeError
 
-__all__ = ["INT32_MAX", "INT32_MIN", "RatingBlock"]
+__all__ = ["INT32_MAX", "INT32_MIN", "ROW_TYPES", "RatingBlock", "first_bad_row"]
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
-_ROW_TYPES = (tuple, list, np.ndarray)
-_ROW_REMEDY = "Pass Rating(user, product, rating) or a tuple/list of these three."
+ROW_TYPES = (tuple, list, np.ndarray)
+_ROW_REMEDY = (
+    "Pass Rating(user, product, rating) or a tuple/list of these three. Batches are a RatingBlock "
+    "or a tuple of three NumPy arrays."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +160,7 @@ class RatingBlock:
         if not rows:
             return cls.empty()
         try:
-            if not all(issubclass(kind, _ROW_TYPES) for kind in set(map(type, rows))):
+            if not all(issubclass(kind, ROW_TYPES) for kind in set(map(type, rows))):
                 raise TypeError
             if set(map(len, rows)) != {3}:
                 raise ValueError
@@ -169,7 +173,7 @@ class RatingBlock:
                 np.array(ratings, dtype=np.float64),
             )
         except (TypeError, ValueError, OverflowError):
-            raise _first_bad_row(rows, origin, first_row) from None
+            raise first_bad_row(rows, origin, first_row) from None
         return block
 
 
@@ -222,40 +226,61 @@ def _rating_error(value: Any) -> str:
     )
 
 
-def _first_bad_row(
-    rows: Sequence[Any], origin: str, first_row: int
+def first_bad_row(
+    rows: Sequence[Any],
+    origin: str,
+    first_row: int,
+    *,
+    find_id_error: Callable[[str, Any], str | None] | None = None,
+    remedy: str = _ROW_REMEDY,
 ) -> RatingError | RatingTypeError:
-    """Return the error for the first invalid row; at least one row is invalid."""
+    """Return the error for the first invalid row; at least one row is invalid.
+
+    Parameters
+    ----------
+    rows : sequence
+    origin : str
+        Origin of the rows, for the message.
+    first_row : int
+        Number of the first row.
+    find_id_error : callable, optional
+        Returns what is wrong with an id of a user or product; by default it must fit int32.
+    remedy : str
+        What to pass instead.
+    """
+    find_id_error = find_id_error or _find_id_error
     for number, row in enumerate(rows, start=first_row):
         position = f"{origin}, row {number}"
-        if not isinstance(row, _ROW_TYPES):
+        if not isinstance(row, ROW_TYPES):
             return RatingTypeError(
-                f"Expect a Rating or a tuple/list, but got {type(row)} ({position}). "
-                "Batches are a RatingBlock or a tuple of three NumPy arrays."
+                f"Expect a Rating or a tuple/list, but got {type(row)} ({position}): {row!r}. "
+                f"{remedy}"
             )
         try:
             user, product, rating = row
         except (TypeError, ValueError):
-            return RatingError(f"{position}: {row!r} is not a rating. {_ROW_REMEDY}")
-        for name, value in (("user", user), ("product", product)):
-            try:
-                id_ = int(value)
-            except (TypeError, ValueError, OverflowError):
-                return RatingError(
-                    f"{position}: {name} id {value!r} is not an integer. "
-                    "Map other keys to integers first."
-                )
-            if not INT32_MIN <= id_ <= INT32_MAX:
-                return RatingError(f"{position}: {_id_error(name, id_)}")
+            return RatingError(f"{position}: {row!r} is not a rating. {remedy}")
+        for name, id_ in zip(ID_NAMES, (user, product), strict=True):
+            id_error = find_id_error(name, id_)
+            if id_error is not None:
+                return RatingError(f"{position}: {id_error}")
         try:
             with np.errstate(over="ignore"):
                 finite = np.ndim(rating) == 0 and np.isfinite(np.float32(float(rating)))
         except OverflowError:
             finite = False
         except (TypeError, ValueError):
-            return RatingError(f"{position}: rating {rating!r} is not a number. {_ROW_REMEDY}")
+            return RatingError(f"{position}: rating {rating!r} is not a number. {remedy}")
         if np.ndim(rating) != 0:
-            return RatingError(f"{position}: rating {rating!r} is not a number. {_ROW_REMEDY}")
+            return RatingError(f"{position}: rating {rating!r} is not a number. {remedy}")
         if not finite:
             return RatingError(f"{position}: {_rating_error(rating)}")
-    return RatingError(f"{origin}: rows from row {first_row} on cannot be read. {_ROW_REMEDY}")
+    return RatingError(f"{origin}: rows from row {first_row} on cannot be read. {remedy}")
+
+
+def _find_id_error(name: str, value: Any) -> str | None:
+    try:
+        id_ = int(value)
+    except (TypeError, ValueError, OverflowError):
+        return f"{name} id {value!r} is not an integer. Map other keys to integers first."
+    return None if INT32_MIN <= id_ <= INT32_MAX else _id_error(name, id_)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark import RDD
 
+from partitioners.splitmix import GOLDEN_GAMMA, mix
 from rddals.blocks.ratings import RatingBlock
 from rddals.rdds.ingest import read_batches
 
@@ -63,8 +64,6 @@ def _select_part(
 
 
 def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Apply the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
-    words = words + np.uint64(0x9E3779B97F4A7C15)
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
+    mixed = words + GOLDEN_GAMMA
+    mix(mixed)
+    return mixed

@@ -6,9 +6,13 @@ Serialisation overhead is not included.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from math import ceil
+
+from rddals.blocks.sides import PRODUCTS, USERS
+from rddals.kernels.flops import flops_of_mean
 
 __all__ = [
     "Choice",
@@ -16,6 +20,7 @@ __all__ = [
     "Resources",
     "bytes_moved",
     "choose",
+    "half_step_sizes",
     "local_bytes",
     "readable_bytes",
     "seconds_per_iteration",
@@ -85,6 +90,38 @@ class Choice:
 
     exchange: str
     reason: str
+
+
+def half_step_sizes(
+    ids: Sequence[Sequence[int]],
+    ratings: Sequence[Sequence[int]],
+    rows: Sequence[int],
+    rank: int,
+    executors: int,
+) -> tuple[HalfStepSizes, HalfStepSizes]:
+    """Return the sizes of the half-steps in which users send, and in which products send.
+
+    Parameters
+    ----------
+    ids, ratings : pair of sequence of int
+        Ids and ratings of each block of users, and of products.
+    rows : pair of int
+        Rows that users, and products, send to the blocks that need them.
+    rank, executors : int
+    """
+    users, products = (
+        HalfStepSizes(
+            source_rows=sum(ids[side]),
+            needed_rows=rows[side],
+            ratings=sum(ratings[side]),
+            rank=rank,
+            executors=executors,
+            blocks=len(ids[1 - side]),
+            flops=sum(map(flops_of_mean, ids[1 - side], ratings[1 - side], repeat(rank))),
+        )
+        for side in (USERS, PRODUCTS)
+    )
+    return users, products
 
 
 def bytes_moved(sizes: HalfStepSizes) -> Mapping[str, int]:

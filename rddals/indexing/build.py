@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark import RDD
 
-from rddals.blocks.ratings import INT32_MAX, RatingBlock
+from rddals.blocks.ratings import INT32_MAX, ROW_TYPES, RatingBlock, first_bad_row
 from rddals.blocks.sides import ID_NAMES
-from rddals.errors import RatingError, RatingTypeError, RddalsError
+from rddals.errors import RatingError, RddalsError
 from rddals.indexing.key_table import KeyTable
 from rddals.indexing.keys import CodedRatings, Coder, Key, Keys, bucket_of, checked_key, mixed_types
 from rddals.rdds.factors import split_by_block
@@ -25,7 +25,6 @@ from rddals.rdds.worker_tuning import spark_task
 
 __all__ = ["Indexed", "index_source"]
 
-ROW_TYPES = (tuple, list, np.ndarray)
 #: Number of rows converted to columns at once.
 ROWS_PER_BATCH = 1 << 16
 REMEDY = "Pass (user key, product key, rating) with strings or integers as keys."
@@ -161,32 +160,20 @@ def _coded(
             if values.ndim != 1:
                 raise TypeError
         except (TypeError, ValueError, OverflowError):
-            raise _first_bad_row(rows, partition, row) from None
+            raise first_bad_row(
+                rows, f"partition {partition}", row, find_id_error=_find_key_error, remedy=REMEDY
+            ) from None
         origin = f"partition {partition} from row {row}"
         yield RatingBlock.from_columns(codes[0], codes[1], values, origin=origin)
         row += len(rows)
 
 
-def _first_bad_row(rows: list[Any], partition: int, first: int) -> RddalsError:
-    """Return the error for the first unreadable row. At least one row is unreadable."""
-    for number, row in enumerate(rows, start=first):
-        where = f"partition {partition}, row {number}"
-        if not isinstance(row, ROW_TYPES):
-            return RatingTypeError(f"{where}: {row!r} is not a rating. {REMEDY}")
-        if len(row) != 3:
-            return RatingError(f"{where}: {row!r} is not a rating. {REMEDY}")
-        try:
-            if np.ndim(row[2]):
-                raise TypeError
-            float(row[2])
-        except (TypeError, ValueError, OverflowError):
-            return RatingError(f"{where}: rating {row[2]!r} is not a number. {REMEDY}")
-        for name, key in zip(ID_NAMES, row[:2], strict=True):
-            try:
-                checked_key(key)
-            except ValueError as error:
-                return RatingError(f"{where}: {name} key {error}.")
-    return RatingError(f"partition {partition}: rows from {first} on cannot be read. {REMEDY}")
+def _find_key_error(name: str, key: Any) -> str | None:
+    try:
+        checked_key(key)
+    except ValueError as error:
+        return f"{name} key {error}."
+    return None
 
 
 @spark_task

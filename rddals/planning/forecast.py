@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 from partitioners import Partitioner
 from rddals.blocks.sides import SIDE_NAMES
 from rddals.errors import SettingError
-from rddals.exchange.choice import Choice, HalfStepSizes, bytes_moved
-from rddals.kernels.flops import flops_of_mean
+from rddals.exchange.choice import Choice, HalfStepSizes, bytes_moved, half_step_sizes
 from rddals.planning.footprint import Footprint
 from rddals.planning.message_size import JOIN_ENVELOPE, shuffled_bytes
 
@@ -27,10 +25,10 @@ __all__ = [
     "as_list",
     "checked_exchanges",
     "half_step",
-    "half_step_sizes",
     "half_steps",
     "link_bytes",
     "load_of",
+    "sizes_of_footprints",
 ]
 
 NAMES = ("shuffle", "broadcast", "join", "local")
@@ -224,23 +222,17 @@ def as_list(values: Any) -> list[Any]:
     return list(values)
 
 
-def half_step_sizes(
+def sizes_of_footprints(
     pair: tuple[Footprint, Footprint], rank: int, executors: int
 ) -> tuple[HalfStepSizes, HalfStepSizes]:
     """Return the sizes of the half-steps in which users, and products, send rows."""
-    users, products = (
-        HalfStepSizes(
-            source_rows=int(side.ids.sum()),
-            needed_rows=int(side.rows.sum()),
-            ratings=int(side.ratings.sum()),
-            rank=rank,
-            executors=executors,
-            blocks=len(other.ids),
-            flops=sum(map(flops_of_mean, other.ids, other.ratings, repeat(rank))),
-        )
-        for side, other in zip(pair, pair[::-1], strict=True)
+    return half_step_sizes(
+        [side.ids.tolist() for side in pair],
+        [side.ratings.tolist() for side in pair],
+        [int(side.rows.sum()) for side in pair],
+        rank,
+        executors,
     )
-    return users, products
 
 
 def half_steps(

@@ -21,9 +21,9 @@ from rddals.planning.forecast import (
     PlannedPlacement,
     as_list,
     checked_exchanges,
-    half_step_sizes,
     half_steps,
     load_of,
+    sizes_of_footprints,
 )
 from rddals.planning.statistics import LocalRatings, RatingStatistics, ShuffledRatings
 from rddals.rdds.degrees import Degrees
@@ -185,7 +185,7 @@ def _plan_placement(
     executors: int,
     resources: Resources | None,
 ) -> PlannedPlacement:
-    sizes = half_step_sizes(pair, rank, executors)
+    sizes = sizes_of_footprints(pair, rank, executors)
     speed = seconds_per_flop(rank)
     names = dict.fromkeys(placement.name for placement in requested)
     return PlannedPlacement(

@@ -29,7 +29,7 @@ from rddals.rdds.worker_tuning import spark_task
 from rddals.streaming.block_step import BatchReport, Means, lookup_step, update_step
 from rddals.streaming.history import IncrementalLinks, extended_history, incremental_links
 from rddals.streaming.state import StreamState
-from rddals.training.train import half_step_sizes
+from rddals.training.train import sizes_of_links
 
 __all__ = ["BatchLearned", "learn", "sweep"]
 
@@ -201,7 +201,7 @@ class _HalfUpdates:
         self.name = name
         self.choice = Choice(settings.exchange, "requested")
         if settings.exchange == "auto":
-            self.choice = choose(*half_step_sizes(self.links, settings.rank + 1))
+            self.choice = choose(*sizes_of_links(self.links, settings.rank + 1))
         self.runner = StepRunner(EXCHANGES[self.choice.exchange], self.links)
         self.new = [0, 0]
         self.squared_error = 0.0

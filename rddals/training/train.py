@@ -14,12 +14,12 @@ from pyspark import RDD
 from partitioners import Partitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.popularity import Popularity
-from rddals.blocks.sides import PRODUCTS, USERS
+from rddals.blocks.sides import USERS
 from rddals.config import Settings
 from rddals.exchange import Choice, HalfStepSizes, choose
+from rddals.exchange.choice import half_step_sizes
 from rddals.exchange.resources import resources_of
 from rddals.kernels import native
-from rddals.kernels.flops import flops_of_mean
 from rddals.rdds.context import executors_of, job_label
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.links import LinkedRatings, Links, build_links
@@ -27,7 +27,7 @@ from rddals.training.alternation import Alternation, ExchangedAlternation
 from rddals.training.events import HalfStepDone, LinksBuilt, Listener
 from rddals.training.local_alternation import LocalAlternation
 
-__all__ = ["Trained", "half_step_sizes", "train"]
+__all__ = ["Trained", "sizes_of_links", "train"]
 
 log = logging.getLogger("rddals")
 
@@ -94,7 +94,7 @@ def _links_built(links: LinkedRatings, settings: Settings, start_time: float) ->
     """Choose the exchange, and return the event."""
     users, products = links.users, links.products
     rank = settings.objective.rank
-    sizes = half_step_sizes((users, products), rank)
+    sizes = sizes_of_links((users, products), rank)
     choice = Choice(settings.exchange, "requested")
     if settings.exchange == "auto":
         choice = choose(*sizes, resources_of(users.rdd.context, rank))
@@ -117,21 +117,13 @@ def _log_kernels() -> None:
     log.log(level, "kernels: %s", native.describe())
 
 
-def half_step_sizes(links: tuple[Links, Links], rank: int) -> tuple[HalfStepSizes, HalfStepSizes]:
+def sizes_of_links(links: tuple[Links, Links], rank: int) -> tuple[HalfStepSizes, HalfStepSizes]:
     """Return the sizes of the half-steps in which users send, and in which products send."""
-    return (
-        _sizes(links[USERS], links[PRODUCTS], rank),
-        _sizes(links[PRODUCTS], links[USERS], rank),
-    )
-
-
-def _sizes(source: Links, destination: Links, rank: int) -> HalfStepSizes:
-    return HalfStepSizes(
-        source_rows=sum(s.ids for s in source.summaries),
-        needed_rows=sum(s.receives for s in destination.summaries),
-        ratings=sum(s.ratings for s in destination.summaries),
-        rank=rank,
-        executors=executors_of(source.rdd.context),
-        blocks=len(destination.summaries),
-        flops=sum(flops_of_mean(s.ids, s.ratings, rank) for s in destination.summaries),
+    summaries = [side.summaries for side in links]
+    return half_step_sizes(
+        [[s.ids for s in side] for side in summaries],
+        [[s.ratings for s in side] for side in summaries],
+        [sum(s.receives for s in other) for other in summaries[::-1]],
+        rank,
+        executors_of(links[USERS].rdd.context),
     )

@@ -29,7 +29,7 @@ from rddals.rdds.factors import FactorTable
 from rddals.rdds.links import build_links
 from rddals.rdds.shuffles import with_shuffle_serializer
 from rddals.training.start import start_from
-from rddals.training.train import half_step_sizes
+from rddals.training.train import sizes_of_links
 
 RANK, LAMBDA, ALPHA, SEED, ITERATIONS = 3, 0.1, 2.0, 11, 2
 
@@ -352,7 +352,7 @@ class ExchangeContract(ABC):
         group = f"{self.exchange} {uuid.uuid4()}"
         sc.setJobGroup(group, "")
         _, _, result = next(self.run_half_steps(linked, tmp_path, width=width))
-        sizes, _ = half_step_sizes((linked.users, linked.products), width)
+        sizes, _ = sizes_of_links((linked.users, linked.products), width)
         predicted = bytes_moved(sizes)[self.exchange]
         # Every needed row once: repeated rows of a message compress.
         least = min(predicted, bytes_moved(sizes)["shuffle"])

@@ -99,7 +99,7 @@ report["by name"] = named.recommendProducts("user 1", 3)
 unseen = named.recommendProductsForUsers(99, excludeSeen=frame.rdd.map(
     lambda row: (f"user {row[0]}", f"product {row[1]}", row[2])))
 report["unseen by name"] = unseen.map(lambda best: len(best[1])).sum()
-report["by id"] = named.model.recommendProducts(indexed._keys.ids_of(0, ["user 1"])[0], 3)
+report["by id"] = named.model.recommendProducts(indexed.keys.ids_of(0, ["user 1"])[0], 3)
 model.save(sc, f"file://{folder}/model")
 report["loaded"] = MatrixFactorizationModel.load(sc, f"file://{folder}/model").predict(1, 2)
 report["where"] = sc.parallelize(range(4), 4).mapPartitions(where).collect()
