@@ -8,8 +8,8 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.control import Control
-from rich.segment import ControlType
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.segment import ControlType, Segments
 
 from rddals.training.events import HalfStepDone, LinksBuilt, TrainingDone
 
@@ -69,21 +69,16 @@ class ProgressBar:
             self._drawn = False
 
     def _draw(self, half_steps: int, text: str) -> None:
-        total = max(2 * self._iterations, 1)
-        filled = WIDTH * half_steps // total if self._iterations else WIDTH
-        full, rest = ("━", "╺") if self._console.encoding.startswith("utf") else ("#", "-")
-        line = Text.assemble(
-            "iteration ",
-            (f"{(half_steps + 1) // 2:>{len(str(self._iterations))}}", "bold"),
-            f"/{self._iterations} ",
-            (full * filled, "cyan"),
-            (rest * (WIDTH - filled), "dim"),
-            "  ",
-            text,
-        )
-        line.truncate(max(self._console.width - 1, 1))
+        done, total = (half_steps + 1) // 2, self._iterations
+        count = f"iteration [bold]{done:>{len(str(total))}}[/]/{total}"
+        columns = TextColumn(count), BarColumn(WIDTH, complete_style="cyan"), TextColumn(text)
+        # Rendered without `Progress.start`, which hides the cursor and redirects stdout.
+        progress = Progress(*columns, console=self._console, auto_refresh=False)
+        progress.add_task("", total=2 * total or 1, completed=half_steps if total else 1)
+        options = self._console.options.update_width(max(self._console.width - 1, 1))
+        line, *_ = self._console.render_lines(progress, options, pad=False)
         self._console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
-        self._console.print(line, end="", soft_wrap=True)
+        self._console.print(Segments(line), end="")
         self._console.file.flush()
         self._drawn = True
         self._drawn_at = perf_counter()

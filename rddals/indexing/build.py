@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from rddals.indexing.key_table import KeyTable
 from rddals.indexing.keys import CodedRatings, Coder, Key, Keys, bucket_of, checked_key, mixed_types
 from rddals.rdds.factors import split_by_block
 from rddals.rdds.frames import ArrowColumns
-from rddals.rdds.lifetimes import cut_lineage, discard
+from rddals.rdds.lifetimes import cut_lineage, discard, undo_on_failure
 from rddals.rdds.shuffles import Shuffle, co_partitioned, with_shuffle_serializer
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
@@ -52,13 +53,12 @@ def index_source(source: RDD[Any]) -> Indexed:
     """
     sc = source.context
     partitions = max(1, source.getNumPartitions())
-    task_reports = TaskReports(sc)
-    shuffles: list[Shuffle] = []
-    keys: RDD[Keys] | None = None
-    try:
+    with undo_on_failure() as undo, ExitStack() as stack:
+        task_reports = TaskReports(sc)
+        stack.callback(task_reports.close)
         coded = source.mapPartitionsWithIndex(partial(_encode, partitions, task_reports))
         sent = Shuffle(coded, partitions)
-        shuffles.append(sent)
+        undo.callback(sent.release)
         sent.write()
         for error in task_reports.take("error"):
             raise error
@@ -68,22 +68,15 @@ def index_source(source: RDD[Any]) -> Indexed:
             )
         )
         cut_lineage(keys)
+        undo.callback(discard, keys)
         for error in task_reports.take("error"):
             raise error
         firsts = _firsts(task_reports.take("kinds"))
         requests = co_partitioned([keys, sent.rdd])
         replies = Shuffle(requests.mapPartitionsWithIndex(partial(_reply, firsts)), partitions)
-        shuffles.append(replies)
+        undo.callback(replies.release)
         replies.write()
         ratings = co_partitioned([sent.rdd, replies.rdd]).mapPartitions(_with_ids)
-    except BaseException:
-        for shuffle in shuffles:
-            shuffle.release()
-        if keys is not None:
-            discard(keys)
-        raise
-    finally:
-        task_reports.close()
     return Indexed(ratings, KeyTable(keys, firsts), (sent, replies))
 
 

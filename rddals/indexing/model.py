@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from rddals.model.files import check_free, check_location, written
 from rddals.model.matrix import MatrixFactorizationModel
 from rddals.model.query import TopNQuery
 from rddals.rdds.context import head
+from rddals.rdds.lifetimes import undo_on_failure
 
 __all__ = ["KeyedModel", "KeyedRating"]
 
@@ -171,21 +173,16 @@ class KeyedModel:
             If `path` does not contain a model with keys.
         """
         model = MatrixFactorizationModel.load(sc, path)
-        keys: KeyTable | None = None
-        try:
+        with undo_on_failure() as undo, ExitStack() as stack:
+            undo.callback(model.unpersist)
             keys = read_keys(sc, path).retain()
+            stack.callback(keys.release)
             if unknown := ids_without_key(model, keys):
                 raise ModelFormatError(
                     f"{path} holds keys and a model that do not belong together: {unknown}; load "
                     "the model without keys with MatrixFactorizationModel.load()."
                 )
             return cls(model, keys)
-        except BaseException:
-            model.unpersist()
-            raise
-        finally:
-            if keys is not None:
-                keys.release()
 
     def unpersist(self) -> None:
         """Release the model, and the keys unless ratings or other models need them."""

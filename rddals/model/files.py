@@ -28,7 +28,7 @@ from rddals.rdds.context import head, is_stopped
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.failures import cause
 from rddals.rdds.hadoop import located
-from rddals.rdds.lifetimes import storage_level
+from rddals.rdds.lifetimes import storage_level, undo_on_failure
 from rddals.rdds.shipping import ship
 from rddals.rdds.worker_tuning import spark_task
 
@@ -164,18 +164,15 @@ def read_model(sc: SparkContext, path: str) -> SavedModel:
         ) from error
     settings, popular = _rddals_entry(metadata.get(OWN_KEY), path)
     tables: list[FactorTable] = []
-    try:
+    with undo_on_failure() as undo:
         sides = [_read_side(_session(sc), data_path, rank) for data_path in data_paths]
         partitions = max(sc.defaultParallelism, *(rows.getNumPartitions() for rows in sides))
         partitioner = HashPartitioner(partitions)
         for rows in sides:
             table = FactorTable.from_rows(rows, partitioner, rank)
             table.blocks.persist(storage_level(sc))
+            undo.callback(table.discard)
             tables.append(table)
-    except BaseException:
-        for table in tables:
-            table.blocks.unpersist()
-        raise
     return SavedModel(rank, tables[0], tables[1], settings, popular)
 
 

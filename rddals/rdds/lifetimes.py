@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pyspark import RDD, SparkContext, StorageLevel
@@ -13,7 +15,7 @@ from rddals.rdds.shuffles import co_partitioned
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
-__all__ = ["Shared", "cut_lineage", "discard", "materialise", "storage_level"]
+__all__ = ["Shared", "cut_lineage", "discard", "materialise", "storage_level", "undo_on_failure"]
 
 
 def materialise(rdd: RDD[Any]) -> None:
@@ -76,6 +78,14 @@ def discard(rdd: RDD[Any]) -> None:
         files.delete(path, True)
 
 
+@contextmanager
+def undo_on_failure() -> Iterator[ExitStack]:
+    """Yield a stack whose callbacks run if the block raises, and only then."""
+    with ExitStack() as stack:
+        yield stack
+        stack.pop_all()
+
+
 class Shared:
     """Owner of a persisted RDD with a reference count; frees it when the count drops to zero."""
 
@@ -101,3 +111,7 @@ class Shared:
         self._references -= 1
         if self._references == 0 and not self._left_to_spark:
             discard(self._rdd)
+
+    def discard(self) -> None:
+        """Free the RDD unless somebody retains it."""
+        self.retain().release()

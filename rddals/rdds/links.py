@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -18,7 +19,7 @@ from rddals.blocks.links import LinkBlock, link
 from rddals.blocks.popularity import Popularity
 from rddals.blocks.sides import PRODUCTS, SIDE_NAMES, USERS
 from rddals.errors import InconsistentRatingsError, RatingError, RddalsError
-from rddals.rdds.lifetimes import materialise, storage_level
+from rddals.rdds.lifetimes import materialise, storage_level, undo_on_failure
 from rddals.rdds.scatter import Piece, own_ratings, scatter_ratings
 from rddals.rdds.shuffles import Shuffle, co_partitioned, with_shuffle_serializer
 from rddals.rdds.task_reports import TaskReports
@@ -174,10 +175,12 @@ def build_links(
     """
     sc = source.context
     partitioners = (user_partitioner, product_partitioner)
-    task_reports = TaskReports(sc)
-    shuffle = scatter_ratings(source, partitioners, task_reports)
     sides: list[Links] = []
-    try:
+    with undo_on_failure() as undo, ExitStack() as stack:
+        task_reports = TaskReports(sc)
+        stack.callback(task_reports.close)
+        shuffle = scatter_ratings(source, partitioners, task_reports)
+        undo.callback(shuffle.release)
         for side in (USERS, PRODUCTS):
             rdd = with_shuffle_serializer(
                 shuffle.rdd.mapPartitionsWithIndex(
@@ -185,6 +188,7 @@ def build_links(
                     preservesPartitioning=True,
                 )
             ).persist(storage_level(sc))
+            undo.callback(rdd.unpersist)
             sides.append(Links(side, partitioners[side], rdd, ()))
         materialise(co_partitioned([links.rdd for links in sides]))
         for error in task_reports.take("error"):
@@ -195,13 +199,6 @@ def build_links(
         if sum(s.ratings for s in sides[USERS].summaries) == 0:
             raise NoRatingsError("RDD is empty: there is nothing to train on.")
         same_ratings(*sides)
-    except BaseException:
-        for links in sides:
-            links.rdd.unpersist()
-        shuffle.release()
-        raise
-    finally:
-        task_reports.close()
     return LinkedRatings(sides[USERS], sides[PRODUCTS], shuffle)
 
 

@@ -335,7 +335,7 @@ class StreamingALS:
         ]
         if differing:
             for levels in saved.state.all_levels:
-                levels.retain().release()
+                levels.discard()
             values = ", ".join(
                 f"{ARGUMENT_NAMES.get(name, name)}={previous[name]!r}" for name in differing
             )

@@ -23,6 +23,7 @@ from rddals.config import StreamSettings
 from rddals.exchange import EXCHANGES, Choice, HalfStep, OwnRows, StepRunner, choose
 from rddals.rdds.context import job_label
 from rddals.rdds.ingest import read_batches, usable_batches
+from rddals.rdds.lifetimes import undo_on_failure
 from rddals.rdds.links import LinkedRatings, NoRatingsError, build_links
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
@@ -161,12 +162,10 @@ def _learn_linked(
             after = updates.run()
         finally:
             links.release()
-        try:
-            with job_label(sc, f"{name} history"):
-                history = extended_history(before.history, linked, after.ratings)
-        except BaseException:
-            _release_unheld(after)
-            raise
+        with undo_on_failure() as undo, job_label(sc, f"{name} history"):
+            for levels in after.all_levels:
+                undo.callback(levels.discard)
+            history = extended_history(before.history, linked, after.ratings)
         after = replace(after, history=history)
     return after, replace(
         learned,
@@ -175,12 +174,6 @@ def _learn_linked(
         rmse=(updates.squared_error / learned.ratings) ** 0.5 if before.ratings else None,
         exchange=updates.choice,
     )
-
-
-def _release_unheld(state: StreamState) -> None:
-    """Release the levels of a state that no model holds."""
-    for levels in state.all_levels:
-        levels.retain().release()
 
 
 class _HalfUpdates:
@@ -239,16 +232,13 @@ class _HalfUpdates:
         """Return the state with the new rows as levels and the new id counts."""
         ids = tuple(count + new for count, new in zip(self.state.ids, self.new, strict=True))
         sides = list(self.state.sides)
-        try:
+        with undo_on_failure() as undo:
             for side, links in enumerate(self.links):
                 rows = self.runner.take(side)
                 written = sum(summary.ids for summary in links.summaries)
                 with job_label(links.rdd.context, f"{self.name} levels"):
                     sides[side] = sides[side].with_level(rows, written, ids[side])
-        except BaseException:
-            if sides[USERS] is not self.state.sides[USERS]:
-                sides[USERS].retain().release()
-            raise
+                undo.callback(sides[side].discard)
         return replace(self.state, sides=(sides[USERS], sides[PRODUCTS]), ids=(ids[0], ids[1]))
 
 

@@ -32,7 +32,7 @@ from rddals.model.files import check_readable, written
 from rddals.rdds.factors import newest_rows, split_by_block
 from rddals.rdds.failures import cause
 from rddals.rdds.hadoop import located, names_in, text_of
-from rddals.rdds.lifetimes import cut_lineage
+from rddals.rdds.lifetimes import cut_lineage, undo_on_failure
 from rddals.rdds.shipping import ship
 from rddals.rdds.shuffles import Shuffle, with_shuffle_serializer
 from rddals.rdds.worker_tuning import spark_task
@@ -159,8 +159,7 @@ class Checkpoint:
         counts = {name: int(document[name]) for name in ("ratings", "batches")}
         total = Fraction(document["total"])
         parts: list[Levels] = []
-        created: list[Level] = []
-        try:
+        with undo_on_failure() as undo:
             for part, name in enumerate(PARTS[: len(document["levels"])]):
                 side = part % 2
                 read: Any = partial(_rows_by_block, partitioners[side])
@@ -170,7 +169,7 @@ class Checkpoint:
                 levels = []
                 for saved, rows in document["levels"][name]:
                     level = self._level(saved, int(rows), read, width, document["partitions"])
-                    created.append(level)
+                    undo.callback(level.discard)
                     levels.append(level)
                 merge = newest_rows if part < len(partitioners) else all_ratings
                 parts.append(Levels(partitioners[side], tuple(levels), merge))
@@ -181,10 +180,6 @@ class Checkpoint:
                 history=(parts[2], parts[3]) if len(parts) > 2 else None,
                 **counts,
             )
-        except BaseException:
-            for level in created:
-                level.retain().release()
-            raise
 
     def _level(self, saved: str, rows: int, read: Any, width: int, partitions: int) -> Level:
         records = self._sc.pickleFile(f"{self.location}/levels/{saved}")

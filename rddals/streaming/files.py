@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -38,10 +39,10 @@ from rddals.model.files import check_free, read_metadata, written
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
-from rddals.rdds.lifetimes import cut_lineage, discard
+from rddals.rdds.lifetimes import cut_lineage, undo_on_failure
 from rddals.rdds.scatter import Piece, own_ratings, scatter_ratings
 from rddals.rdds.shipping import ship
-from rddals.rdds.shuffles import Shuffle, with_shuffle_serializer
+from rddals.rdds.shuffles import with_shuffle_serializer
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 from rddals.streaming.history import all_ratings
@@ -135,21 +136,13 @@ def read_stream(sc: SparkContext, path: str) -> tuple[StreamState, StreamSetting
             f"{path}/metadata cannot be read ({error}): {metadata!r}."
         ) from error
     sides: list[Levels] = []
-    try:
+    history = None
+    with undo_on_failure() as undo:
         for name, ids in zip(ID_NAMES, (users, products), strict=True):
             sides.append(_read_side(sc, f"{path}/data/{name}", settings.rank, ids))
-    except BaseException:
-        for side in sides:
-            discard(side.rdds[0])
-        raise
-    history = None
-    if settings.update == "als":
-        try:
+            undo.callback(sides[-1].discard)
+        if settings.update == "als":
             history = _read_ratings(sc, f"{path}/data/rating", sides, ratings)
-        except BaseException:
-            for side in sides:
-                discard(side.rdds[0])
-            raise
     state = StreamState((sides[0], sides[1]), (users, products), total, ratings, batches, history)
     return state, settings, columns
 
@@ -158,35 +151,31 @@ def _read_ratings(
     sc: SparkContext, path: str, sides: list[Levels], ratings: int
 ) -> tuple[Levels, Levels]:
     users, products = (side.partitioner for side in sides)
-    task_reports = TaskReports(sc)
-    shuffle: Shuffle | None = None
     histories: list[Levels] = []
     try:
-        frame = SparkSession(sc).read.schema(RATING_SCHEMA).parquet(path)
-        shuffle = scatter_ratings(rating_source(frame), (users, products), task_reports)
-        for side, partitioner in ((USERS, users), (PRODUCTS, products)):
-            blocks = with_shuffle_serializer(
-                shuffle.rdd.mapPartitions(partial(_own_ratings, side), preservesPartitioning=True)
-            )
-            cut_lineage(blocks)
-            histories.append(Levels(partitioner, (Level(blocks, ratings),), all_ratings))
-        for error in task_reports.take("error"):
-            raise error
-        count = sum(histories[USERS].rdds[0].map(len).collect())
-        if count != ratings:
-            raise RatingError(f"expected {ratings} ratings but found {count}")
-    except BaseException as error:
-        for levels in histories:
-            levels.retain().release()
-        if isinstance(error, (AnalysisException, Py4JJavaError, PySparkException, RatingError)):
-            raise ModelFormatError(
-                f"{path} cannot be read: a file in it is missing or damaged."
-            ) from error
-        raise
-    finally:
-        task_reports.close()
-        if shuffle is not None:
-            shuffle.release()
+        with undo_on_failure() as undo, ExitStack() as stack:
+            task_reports = TaskReports(sc)
+            stack.callback(task_reports.close)
+            frame = SparkSession(sc).read.schema(RATING_SCHEMA).parquet(path)
+            shuffle = scatter_ratings(rating_source(frame), (users, products), task_reports)
+            stack.callback(shuffle.release)
+            for side, partitioner in ((USERS, users), (PRODUCTS, products)):
+                task = partial(_own_ratings, side)
+                blocks = with_shuffle_serializer(
+                    shuffle.rdd.mapPartitions(task, preservesPartitioning=True)
+                )
+                cut_lineage(blocks)
+                histories.append(Levels(partitioner, (Level(blocks, ratings),), all_ratings))
+                undo.callback(histories[-1].discard)
+            for error in task_reports.take("error"):
+                raise error
+            count = sum(histories[USERS].rdds[0].map(len).collect())
+            if count != ratings:
+                raise RatingError(f"expected {ratings} ratings but found {count}")
+    except (AnalysisException, Py4JJavaError, PySparkException, RatingError) as error:
+        raise ModelFormatError(
+            f"{path} cannot be read: a file in it is missing or damaged."
+        ) from error
     return histories[USERS], histories[PRODUCTS]
 
 

@@ -8,6 +8,7 @@ from its own ratings what it solves and what it sends, as in training.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -21,7 +22,7 @@ from partitioners import Partitioner
 from rddals.blocks.links import LinkBlock
 from rddals.blocks.ratings import RatingBlock
 from rddals.blocks.sides import PRODUCTS, USERS
-from rddals.rdds.lifetimes import cut_lineage, materialise, storage_level
+from rddals.rdds.lifetimes import cut_lineage, materialise, storage_level, undo_on_failure
 from rddals.rdds.links import LinkedRatings, Links, LinkSummary, one_per_block
 from rddals.rdds.shuffles import co_partitioned, with_shuffle_serializer
 from rddals.rdds.task_reports import TaskReports
@@ -58,7 +59,7 @@ def extended_history(
 ) -> tuple[Levels, Levels]:
     """Add a batch's ratings to the history; `ratings` is the new total."""
     sides: list[Levels] = []
-    try:
+    with undo_on_failure() as undo:
         for side, side_links in enumerate((links.users, links.products)):
             newer = with_shuffle_serializer(
                 side_links.rdd.mapPartitions(partial(_ratings_of, side), preservesPartitioning=True)
@@ -66,10 +67,7 @@ def extended_history(
             cut_lineage(newer)
             count = sum(summary.ratings for summary in side_links.summaries)
             sides.append(history[side].with_level(newer, count, ratings))
-    except BaseException:
-        for levels in sides:
-            levels.retain().release()
-        raise
+            undo.callback(sides[-1].discard)
     return sides[USERS], sides[PRODUCTS]
 
 
@@ -90,31 +88,24 @@ def incremental_links(
         touched = _touched_ids(batch.users), _touched_ids(batch.products)
     partitioners = (history[USERS].partitioner, history[PRODUCTS].partitioner)
     created: list[Links] = []
-    task_reports: TaskReports | None = None
-    try:
+    with undo_on_failure() as undo, ExitStack() as stack:
         for side in (USERS, PRODUCTS):
             records: list[RDD[Any]] = [*history[side].rdds]
             if batch is not None:
                 records.append((batch.users, batch.products)[side].rdd)
             sc = records[0].context
-            task_reports = task_reports or TaskReports(sc)
+            task_reports = TaskReports(sc)
+            stack.callback(task_reports.close)
             rdd = with_shuffle_serializer(
                 co_partitioned(records).mapPartitionsWithIndex(
                     partial(_incremental_block, side, partitioners, touched, task_reports),
                     preservesPartitioning=True,
                 )
             ).persist(storage_level(sc))
-            created.append(Links(side, partitioners[side], rdd, ()))
+            undo.callback(rdd.unpersist)
             materialise(rdd)
             summaries = one_per_block(task_reports.take(side), partitioners[side])
-            created[side] = Links(side, partitioners[side], rdd, summaries)
-    except BaseException:
-        for links in created:
-            links.rdd.unpersist()
-        raise
-    finally:
-        if task_reports is not None:
-            task_reports.close()
+            created.append(Links(side, partitioners[side], rdd, summaries))
     return IncrementalLinks(*created)
 
 

@@ -125,6 +125,11 @@ class Levels:
         for level in self.levels:
             level.release()
 
+    def discard(self) -> None:
+        """Free the levels that nobody retains."""
+        for level in self.levels:
+            level.discard()
+
 
 @spark_task
 def _mapped(

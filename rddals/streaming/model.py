@@ -23,7 +23,7 @@ from rddals.rdds.context import is_stopped
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
-from rddals.rdds.lifetimes import cut_lineage, discard
+from rddals.rdds.lifetimes import cut_lineage, undo_on_failure
 from rddals.streaming.batch import BatchLearned, learn, sweep
 from rddals.streaming.files import read_stream, write_stream
 from rddals.streaming.levels import Levels
@@ -219,15 +219,10 @@ class StreamingModel:
         dot product is this model's prediction.
         """
         tables = self._tables()
-        stored: list[FactorTable] = []
-        try:
+        with undo_on_failure() as undo:
             for table in tables:
                 cut_lineage(table.blocks)
-                stored.append(table)
-        except BaseException:
-            for table in stored:
-                discard(table.blocks)
-            raise
+                undo.callback(table.discard)
         return MatrixFactorizationModel(self.rank + 2, *tables)
 
     def save(self, sc: SparkContext, path: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.sides import USERS
 from rddals.rdds.factors import FactorTable
-from rddals.rdds.lifetimes import cut_lineage
+from rddals.rdds.lifetimes import cut_lineage, undo_on_failure
 from rddals.streaming.levels import Level, Levels
 from rddals.streaming.rows import centred_rows
 
@@ -70,7 +70,7 @@ class StreamState:
         means = [table.mean(rank).astype(np.float64) for table in sides]
         levels: list[Levels] = []
         ids: list[int] = []
-        try:
+        with undo_on_failure() as undo:
             for side, table in enumerate(sides):
                 centred = partial(
                     centred_rows,
@@ -82,10 +82,7 @@ class StreamState:
                 blocks = Levels(table.partitioner, (Level(table.blocks, 0),)).view(centred).blocks
                 cut_lineage(blocks)
                 levels.append(Levels(table.partitioner, (Level(blocks, ids[side]),)))
-        except BaseException:
-            for side_levels in levels:
-                side_levels.retain().release()
-            raise
+                undo.callback(levels[-1].discard)
         ratings = ASSUMED_RATINGS * ids[USERS]
         return cls(
             sides=(levels[0], levels[1]),
