@@ -117,7 +117,7 @@ def loss(block: RatingBlock, model: StreamingModel) -> float:
     """Compute the loss that ``update="als"`` minimises, with its default penalties."""
     total = 0.0
     rows = []
-    for side, bias_lambda in zip(model._state.sides, DEFAULT_BIAS_LAMBDA, strict=True):
+    for side, bias_lambda in zip(model.state.sides, DEFAULT_BIAS_LAMBDA, strict=True):
         table = side.table().collect(model.rank + 2)
         wide = table.rows.astype(np.float64)
         total += DEFAULT_LAMBDA["als"] * np.sum(wide[:, :-2] ** 2) + bias_lambda * np.sum(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from partitioners.base import Partitioner
 from partitioners.checks import is_integer
 
-_TOKENS: WeakKeyDictionary[Callable[..., Any], str] = WeakKeyDictionary()
+TOKENS: WeakKeyDictionary[Callable[..., Any], str] = WeakKeyDictionary()
 """Token of each function in use, pickled with the partitioner to identify the function."""
 
 
@@ -141,7 +141,7 @@ class FunctionPartitioner(Partitioner):
 def _token_of(function: Callable[..., Any], token: str) -> str:
     """Assign `token` to `function` if it has no token; return the token of `function`."""
     try:
-        return _TOKENS.setdefault(function, token)
+        return TOKENS.setdefault(function, token)
     except TypeError:
         raise TypeError(
             f"function must be hashable and weakly referenceable, got {short(function)}: "

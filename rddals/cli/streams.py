@@ -14,22 +14,22 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 
 from rddals import BatchLearned, StreamingALS
+from rddals.cli.batch_files import BatchFiles
 from rddals.cli.failures import InputError
 from rddals.cli.files import check_stream, save_streamed, stream_folder, stream_lock
 from rddals.cli.options import Common, Files, Learning, column_names
 from rddals.cli.output import Output
 from rddals.rdds.hadoop import exists, qualified
 from rddals.sources.faults import Ratings
-from rddals.sources.paths import escaped, path_of, plain
+from rddals.sources.paths import escaped, plain
 from rddals.sources.readers import read_batch
-from rddals.streaming.file_source import FileSourceLog
 
 __all__ = ["stream"]
 
 #: Seconds between two checks for a signal.
 POLL_SECONDS = 0.2
 
-#: Schema of the binary file source. The query only lists files and never reads their content.
+#: Schema of the binary file source. The query selects no content, so none is read.
 FILE_SCHEMA = "path string, modificationTime timestamp, length long, content binary"
 #: By default Spark silently skips files a week older than the newest one.
 MAX_FILE_AGE = "36500d"
@@ -43,9 +43,7 @@ def stream(
         check_stream(spark, folder, out)
         stack.enter_context(stream_lock(spark, out))
         als = _create_als(learning, out)
-        checkpoint = f"{stream_folder(out)}/files"
-        log = FileSourceLog(spark.sparkContext, checkpoint)
-        _check_state(spark, folder, out, als, log)
+        _check_state(spark, folder, out, als)
         output.fact("reading", folder + ("" if source.once else ", until Ctrl-C"))
         if als.model is not None:
             output.fact(
@@ -53,8 +51,8 @@ def stream(
                 f"after {als.model.batches:,} batches of {als.model.ratings:,} ratings",
             )
         start = perf_counter()
-        learner = _Learner(spark, output, folder, source, log, als)
-        learner.run(checkpoint, stop)
+        learner = _Learner(spark, output, folder, source, out, als)
+        learner.run(stop)
         if als.model is None:
             output.fact("saved", "nothing; no ratings were read")
         else:
@@ -87,27 +85,32 @@ def _create_als(learning: Learning, out: str) -> StreamingALS:
     return StreamingALS(**learning.arguments(), checkpointLocation=location)
 
 
-def _check_state(
-    spark: SparkSession, folder: str, out: str, als: StreamingALS, log: FileSourceLog
-) -> None:
+def _record(out: str) -> str:
+    """Return the path of the record of the last batch's files."""
+    return f"{stream_folder(out)}/batch.json"
+
+
+def _check_state(spark: SparkSession, folder: str, out: str, als: StreamingALS) -> None:
     """Reject a stream with missing state, or one that has read another folder."""
-    last = log.last_batch
-    state_folder = stream_folder(out)
+    state = stream_folder(out)
+    logs = (f"{state}/files/{name}" for name in ("offsets", "sources"))
     missing = None
-    if als.model is not None and last is None:
-        missing = f"{state_folder}/files, the log of learned files,"
-    if als.model is None and last is not None and exists(spark, f"{out}/metadata"):
-        missing = f"{state_folder}/state, the state of the model,"
+    if als.model is not None and not all(exists(spark, log) for log in logs):
+        missing = f"{state}/files, the log of learned files,"
+    if als.model is None and exists(spark, f"{out}/metadata"):
+        missing = f"{state}/state, the state of the model,"
     if missing is not None:
         raise InputError(f"{missing} is missing; restore it, or start again with another --out")
-    if last is not None:
-        *_, files = log.of_batch(last)
-        file, folder_url = path_of(spark, files[-1]), qualified(spark, folder).rstrip("/") + "/"
-        if not file.startswith(folder_url):
-            raise InputError(
-                f"{folder}: the stream at {out} has read {plain(file)}, which is outside it; "
-                "pass the same folder as before, under the same name, or another --out"
-            )
+    last = BatchFiles.load(spark, _record(out))
+    if last is not None and not last.folder.startswith(_url(spark, folder)):
+        raise InputError(
+            f"{folder}: the stream at {out} has read {plain(last.folder)}, which is outside it; "
+            "pass the same folder as before, under the same name, or another --out"
+        )
+
+
+def _url(spark: SparkSession, folder: str) -> str:
+    return qualified(spark, folder).rstrip("/") + "/"
 
 
 class Stop:
@@ -160,7 +163,7 @@ class _Learner:
         output: Output,
         folder: str,
         source: Files,
-        log: FileSourceLog,
+        out: str,
         als: StreamingALS,
     ) -> None:
         self.learned = Learned()
@@ -170,20 +173,21 @@ class _Learner:
         self._source = source
         self._columns = column_names(source.columns)
         self._form = None if source.form is None else source.form.value
-        self._log = log
+        self._out = out
         self._als = als
         self._in_batch = threading.Lock()
         self._stopping = False
         self._error: Exception | None = None
 
-    def run(self, checkpoint: str, stop: Stop) -> None:
+    def run(self, stop: Stop) -> None:
         """Learn until a signal arrives or, with ``once``, until all files are learned."""
         source = self._source
         reader = self._spark.readStream.format("binaryFile").schema(FILE_SCHEMA)
         if source.per_batch is not None:
             reader = reader.option("maxFilesPerTrigger", source.per_batch)
         reader = reader.options(recursiveFileLookup="true", maxFileAge=MAX_FILE_AGE)
-        files = reader.load(escaped(self._folder))
+        files = reader.load(escaped(self._folder)).select("path", "modificationTime")
+        checkpoint = f"{stream_folder(self._out)}/files"
         writer = files.writeStream.option("checkpointLocation", checkpoint).foreachBatch(self.learn)
         if source.once:
             writer = writer.trigger(availableNow=True)
@@ -216,24 +220,32 @@ class _Learner:
             if self._stopping:
                 raise _Ended
             try:
-                self._learn_files(batch)
+                self._learn_files(self._batch_files(files, batch))
             except Exception as error:
                 self._error = error
                 raise
 
-    def _learn_files(self, batch: int) -> None:
+    def _batch_files(self, frame: DataFrame, batch: int) -> BatchFiles:
+        """Return the files of a batch, with those deleted since it was first begun."""
+        files = BatchFiles.listed(frame, _url(self._spark, self._folder), batch)
+        begun = BatchFiles.load(self._spark, _record(self._out))
+        if begun is not None and begun.batch == batch:
+            files = begun.with_files(files.files)
+        files.save(self._spark, _record(self._out))
+        return files
+
+    def _learn_files(self, files: BatchFiles) -> None:
         read: list[Ratings] = []
 
         def batches() -> Iterator[DataFrame]:
-            for urls in self._log.of_batch(batch):
-                paths = [path_of(self._spark, url) for url in urls]
+            for paths in files.split(self._source.per_batch):
                 ratings = read_batch(self._spark, paths, self._columns, self._form)
                 if ratings is not None:
                     read.append(ratings)
                     yield ratings.frame
 
         try:
-            learned = self._als.updateBatch(batches(), batch)
+            learned = self._als.updateBatch(batches(), files.batch)
         except Exception:
             with read[-1].locating_faults() if read else nullcontext():
                 raise

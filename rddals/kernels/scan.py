@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rddals.kernels.items import Excluded, ItemIndex
 
-__all__ = ["NOTHING", "key_scores", "scan"]
+__all__ = ["NOTHING", "key_scores", "merge", "scan"]
 
 _GROUP = 32  # Maximum items per peak. More makes a hit more expensive, fewer the search for hits.
 _SCORES = 1 << 18  # Minimum scores per tile, if there are enough items: 1 MiB.
@@ -95,7 +95,7 @@ def scan(
         hit, member = np.divmod(np.flatnonzero(hits > bars[column, None]), group)
         if hit.size:
             keys = _pack(hits[hit, member], start + block[hit] * group + member)
-            _merge(best, thresholds, live[column[hit]], keys)
+            merge(best, thresholds, live[column[hit]], keys)
         start += len(rows)
     return best
 
@@ -153,7 +153,7 @@ def _count_with_norm(items: ItemIndex, smallest: float) -> int:
     return len(items.ids) - int(np.searchsorted(items.norms[::-1], smallest, side="left"))
 
 
-def _merge(
+def merge(
     best: NDArray[np.int64],
     thresholds: NDArray[np.float32],
     owners: NDArray[np.intp],

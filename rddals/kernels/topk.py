@@ -17,11 +17,11 @@ from rddals.kernels.items import Excluded, ItemIndex, check_array, norms_of
 from rddals.kernels.native.scan import native_scan
 from rddals.kernels.scan import NOTHING, key_scores, scan
 
-__all__ = ["pair_scores", "top_k"]
+__all__ = ["pair_scores", "rescan", "top_k"]
 
 _F32 = np.finfo(np.float32)
 _SPARE = 2  # Candidates beyond k. A near-tie at the k-th place rarely spans three items.
-_RESCORE = 1 << 18  # Gathered float32 values per rescoring step: 1 MiB.
+RESCORE = 1 << 18  # Gathered float32 values per rescoring step: 1 MiB.
 
 
 def pair_scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -123,7 +123,7 @@ def top_k(
             doubtful = (key_scores(keys[:, 0]) >= floors) & (keys[:, 0] != NOTHING)
             for row in np.flatnonzero(doubtful).tolist():
                 query, own = queries[start + row], out.places[out.queries == row]
-                ids[start + row], scores[start + row] = _rescan(query, floors[row], items, k, own)
+                ids[start + row], scores[start + row] = rescan(query, floors[row], items, k, own)
     return ids, scores
 
 
@@ -133,7 +133,7 @@ def _rescore(
     """Return the ids and float64 scores of the `k` best candidates in `keys`, best first."""
     places = keys & 0xFFFFFFFF
     scores = np.empty(keys.shape, np.float64)
-    step = max(1, _RESCORE // (keys.shape[1] * max(1, queries.shape[1])))
+    step = max(1, RESCORE // (keys.shape[1] * max(1, queries.shape[1])))
     for start in range(0, len(queries), step):
         part = slice(start, start + step)
         scores[part] = pair_scores(queries[part, None], items.rows[places[part]])
@@ -143,7 +143,7 @@ def _rescore(
     return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
 
 
-def _rescan(
+def rescan(
     query: NDArray[np.float32],
     floor: float,
     items: ItemIndex,

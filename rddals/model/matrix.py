@@ -236,7 +236,6 @@ class MatrixFactorizationModel:
         Returns
         -------
         MatrixFactorizationModel
-            The extended model.
 
         Raises
         ------
@@ -348,5 +347,4 @@ class MatrixFactorizationModel:
 
     def id_bounds(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return the smallest and largest id of the users and of the products."""
-        users, products = self.factors.tables
-        return users.bounds(), products.bounds()
+        return self.factors.tables[USERS].bounds(), self.factors.tables[PRODUCTS].bounds()

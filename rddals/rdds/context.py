@@ -37,7 +37,7 @@ def executors_of(sc: SparkContext) -> int:
     otherwise.
     """
     registered = sc._jsc.sc().getExecutorMemoryStatus().size()
-    return max(1, registered - (0 if (sc.master or "").startswith("local") else 1))
+    return max(1, registered - (0 if is_local(sc) else 1))
 
 
 #: Most elements that `head` reads after the first.

@@ -8,7 +8,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
-__all__ = ["exists", "located", "names_in", "qualified", "text_of"]
+__all__ = ["exists", "located", "names_in", "qualified", "text_of", "write_text"]
 
 
 def located(sc: SparkContext, path: str) -> tuple[Any, Any]:
@@ -34,6 +34,16 @@ def text_of(sc: SparkContext, path: str) -> str:
     stream = files.open(location)
     try:
         return str(sc._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+    finally:
+        stream.close()
+
+
+def write_text(sc: SparkContext, path: str, text: str) -> None:
+    """Write a small file, replacing an older one."""
+    files, location = located(sc, path)
+    stream = files.create(location, True)
+    try:
+        stream.write(bytearray(text.encode()))
     finally:
         stream.close()
 

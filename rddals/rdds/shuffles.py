@@ -24,7 +24,15 @@ def block_index(block: int) -> int:
 
 
 class Shuffle:
-    """An RDD of ``(block, value)`` pairs, shuffled to partition ``block``."""
+    """An RDD of ``(block, value)`` pairs, shuffled to partition ``block``.
+
+    Attributes
+    ----------
+    rdd : RDD
+        The shuffled pairs.
+    dependency : ShuffleDependency
+        Spark's object for the shuffle, in the driver's JVM.
+    """
 
     def __init__(self, pairs: RDD[Any], partitions: int) -> None:
         # If `pairs` still had the partitioner of their parent, Spark would consider them shuffled
@@ -34,12 +42,12 @@ class Shuffle:
         values = self.rdd._jrdd.rdd()
         shuffled = values.dependencies().apply(0).rdd()
         with _one_file_per_task(pairs.context):
-            self._dependency = shuffled.dependencies().apply(0)
+            self.dependency = shuffled.dependencies().apply(0)
 
     def write(self) -> None:
         """Run the map side as a job of its own, which reads nothing back."""
-        if self._dependency.rdd().getNumPartitions():  # Spark rejects an empty map side
-            self.rdd.context._jsc.sc().submitMapStage(self._dependency).get()
+        if self.dependency.rdd().getNumPartitions():  # Spark rejects an empty map side
+            self.rdd.context._jsc.sc().submitMapStage(self.dependency).get()
 
     def release(self) -> None:
         """Delete the shuffle's files now.
@@ -52,7 +60,7 @@ class Shuffle:
         the scheduler of PySpark 3.5 dies if a task writes to a deleted shuffle. So this waits for
         the job up to `RELEASE_TIMEOUT`, and after that leaves the files to Spark.
         """
-        context, number = self.rdd.context._jsc.sc(), self._dependency.shuffleId()
+        context, number = self.rdd.context._jsc.sc(), self.dependency.shuffleId()
         cleaner, scheduler = context.cleaner(), context.dagScheduler()
         if scheduler is None or not cleaner.isDefined():
             return

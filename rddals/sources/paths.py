@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -12,9 +11,9 @@ from pyspark.sql import SparkSession
 
 from rddals.errors import SourceError
 from rddals.rdds.failures import summary
-from rddals.rdds.hadoop import located, qualified
+from rddals.rdds.hadoop import located
 
-__all__ = ["escaped", "first_line", "path_of", "plain", "quoted"]
+__all__ = ["escaped", "first_line", "plain", "quoted"]
 
 
 def first_line(spark: SparkSession, path: str) -> str | None:
@@ -52,11 +51,6 @@ def first_line(spark: SparkSession, path: str) -> str | None:
 def plain(path: str) -> str:
     """Return a path without the scheme of local files."""
     return re.sub("^file:/+", "/", path)
-
-
-def path_of(spark: SparkSession, url: str) -> str:
-    """Return the path, with its scheme, of a URL in Spark's logs."""
-    return qualified(spark, unquote(url))
 
 
 def escaped(path: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,7 +22,6 @@ from rddals.rdds.placement import Placements
 from rddals.rdds.task_reports import TaskReports
 from rddals.streaming.batch import BatchLearned
 from rddals.streaming.checkpoint import Checkpoint
-from rddals.streaming.file_source import batches_of
 from rddals.streaming.history import all_ratings
 from rddals.streaming.levels import Levels
 from rddals.streaming.model import StreamingModel
@@ -246,8 +245,8 @@ class StreamingALS:
         """Learn a numbered batch, for ``writeStream.foreachBatch``.
 
         After a crash Spark repeats the last batch under the same number; it is not learned again
-        if the checkpoint already has it. A crash can also make Spark merge files that it found
-        one after another into one batch; they are learned as separate batches.
+        if the checkpoint already has it. A crash can also make Spark merge two batches of files
+        into one.
 
         Parameters
         ----------
@@ -276,8 +275,8 @@ class StreamingALS:
             )
         if batchId == self._batch_id:
             return []
-        with batches_of(ratings, batchId) as batches:
-            return self._learn(batches, batchId)
+        several = isinstance(ratings, (list, tuple, Iterator))
+        return self._learn(ratings if several else (ratings,), batchId)
 
     def _learn(self, batches: Iterable[Any], batch_id: int | None) -> list[BatchLearned]:
         """Learn batches one after another and save the state once; change nothing on errors."""
@@ -288,7 +287,7 @@ class StreamingALS:
             results.append(updated.learned)
             model = updated if updated.ratings else None
         if model is not None and self._checkpoint is not None:
-            self._checkpoint.save(model._usable_state(), model._settings, batch_id)
+            self._checkpoint.save(model._usable_state(), model.settings, batch_id)
         self.model, self._batch_id = model, batch_id
         if results:
             self.learned = results[-1]

@@ -118,15 +118,15 @@ class Checkpoint:
                 },
             }
             number = max(self._numbers(), default=0) + 1
-            temporary = self._path(f"states/{number}.beginning")
-            stream = self._files.create(temporary, True)
+            temporary = f"states/{number}.beginning"
+            stream = self._files.create(self._path(temporary), True)
             try:
                 stream.write(bytearray(json.dumps(document).encode()))
             finally:
                 stream.close()
-            if not self._files.rename(temporary, self._path(f"states/{number}.json")):
+            if not self.rename(temporary, f"states/{number}.json"):
                 raise RddalsError(f"{self.location}/states/{number}.json cannot be written.")
-            self._delete_unused(number, document)
+            self.delete_unused(number, document)
 
     def load(self) -> SavedState | None:
         """Return the last complete state, or None without one.
@@ -152,6 +152,26 @@ class Checkpoint:
                 f"{path} or a level it names cannot be read ({cause(error)}); restore the location "
                 "from a copy, or start the stream again at another one."
             ) from error
+
+    def rename(self, name: str, new_name: str) -> bool:
+        """Rename a file of the location; return False if the file system refuses."""
+        return bool(self._files.rename(self._path(name), self._path(new_name)))
+
+    def delete_unused(self, number: int, document: dict[str, Any]) -> None:
+        """Delete the levels and states that state `number` does not name.
+
+        Parameters
+        ----------
+        number : int
+            Number of the newest state.
+        document : dict
+            Content of its file.
+        """
+        level_names = {saved for levels in document["levels"].values() for saved, _ in levels}
+        for folder, needed in (("levels", level_names), ("states", {f"{number}.json"})):
+            for name in names_in(self._sc, f"{self.location}/{folder}"):
+                if name not in needed:
+                    self._files.delete(self._path(f"{folder}/{name}"), True)
 
     def _state(self, document: dict[str, Any], settings: StreamSettings) -> StreamState:
         partitioners = [_unpacked(packed) for packed in document["partitioners"]]
@@ -194,14 +214,6 @@ class Checkpoint:
         level = Level(blocks, rows)
         level.saved = saved
         return level
-
-    def _delete_unused(self, number: int, document: dict[str, Any]) -> None:
-        """Delete the levels and states that state `number` does not name."""
-        level_names = {saved for levels in document["levels"].values() for saved, _ in levels}
-        for folder, needed in (("levels", level_names), ("states", {f"{number}.json"})):
-            for name in names_in(self._sc, f"{self.location}/{folder}"):
-                if name not in needed:
-                    self._files.delete(self._path(f"{folder}/{name}"), True)
 
     def _numbers(self) -> list[int]:
         names = names_in(self._sc, f"{self.location}/states")

@@ -54,6 +54,10 @@ class StreamingModel:
         Result of the last batch; None for a loaded model.
     seed : int
         Seed of the products' starting factors.
+    settings : StreamSettings
+        Settings that batches are learned with.
+    state : StreamState
+        Rows of users and products, counts, and stored ratings.
     """
 
     def __init__(
@@ -64,9 +68,9 @@ class StreamingModel:
         learned: BatchLearned | None,
     ) -> None:
         self.learned = learned
-        self._settings = settings
+        self.settings = settings
+        self.state = state
         self._columns = columns
-        self._state = state
         #: Inputs of recommendations for all ids, which are computed later.
         self._retained_view: FactorPair | None = None
         for levels in state.all_levels:
@@ -78,37 +82,37 @@ class StreamingModel:
     @property
     def rank(self) -> int:
         """Length of a factor."""
-        return self._settings.rank
+        return self.settings.rank
 
     @property
     def seed(self) -> int:
         """Seed of the products' starting factors."""
-        return self._settings.seed
+        return self.settings.seed
 
     @property
     def mean(self) -> float:
         """Mean of all ratings so far."""
-        return self._state.mean
+        return self.state.mean
 
     @property
     def ratings(self) -> int:
         """Number of ratings so far."""
-        return self._state.ratings
+        return self.state.ratings
 
     @property
     def users(self) -> int:
         """Number of users with a row."""
-        return self._state.ids[USERS]
+        return self.state.ids[USERS]
 
     @property
     def products(self) -> int:
         """Number of products with a row."""
-        return self._state.ids[PRODUCTS]
+        return self.state.ids[PRODUCTS]
 
     @property
     def batches(self) -> int:
         """Number of batches so far, including empty ones."""
-        return self._state.batches
+        return self.state.batches
 
     def train(self, ratings: Any) -> StreamingModel:
         """Return a new model that has also learned a batch; this one stays unchanged.
@@ -124,8 +128,8 @@ class StreamingModel:
             As for `rddals.StreamingALS.train`.
         """
         state = self._usable_state()
-        updated, learned = learn(rating_source(ratings, self._columns), state, self._settings)
-        return StreamingModel(updated, self._settings, self._columns, learned)
+        updated, learned = learn(rating_source(ratings, self._columns), state, self.settings)
+        return StreamingModel(updated, self.settings, self._columns, learned)
 
     def sweep(self, iterations: int = 1) -> StreamingModel:
         """Return a new model with all users and products solved again; this one stays unchanged.
@@ -147,9 +151,9 @@ class StreamingModel:
             raise SettingError(
                 "A model of update='sgd' stores no ratings to sweep over; train with update='als'."
             )
-        document = self._settings.document() | {"iterations": iterations}
+        document = self.settings.document() | {"iterations": iterations}
         swept = sweep(state, StreamSettings.checked(**document))
-        return StreamingModel(swept, self._settings, self._columns, self.learned)
+        return StreamingModel(swept, self.settings, self._columns, self.learned)
 
     # ------------------------------------------------------------------ predictions
 
@@ -235,7 +239,7 @@ class StreamingModel:
         """
         check_location(sc, path)
         state = self._usable_state()
-        write_stream(sc, path, state, self._settings, self._columns)
+        write_stream(sc, path, state, self.settings, self._columns)
 
     @classmethod
     def load(cls, sc: SparkContext, path: str) -> StreamingModel:
@@ -269,12 +273,12 @@ class StreamingModel:
             raise ModelReleasedError(
                 "unpersist() has released this model; use the latest model instead."
             )
-        if any(is_stopped(rdd.context) for rdd in self._state.sides[USERS].rdds):
+        if any(is_stopped(rdd.context) for rdd in self.state.sides[USERS].rdds):
             raise ModelReleasedError(
                 "The SparkContext of this model is stopped; save() a model before stopping it, and "
                 "load the model in a running one."
             )
-        return self._state
+        return self.state
 
     def _tables(self) -> tuple[FactorTable, FactorTable]:
         """Return both sides as views in the layout of `toMatrixFactorizationModel`."""
@@ -303,7 +307,7 @@ class StreamingModel:
 
     def _leave_to_spark(self) -> None:
         """Let Spark free this model's levels, since its results may be computed later."""
-        for side in self._state.sides:
+        for side in self.state.sides:
             for level in side.levels:
                 level.leave_to_spark()
 

@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -219,14 +220,16 @@ def test_plan_without_ratings(rddals):
     assert re.search(r"^hash +2,000  shuffle +\d\d\.\d TiB", output, re.MULTILINE)
 
 
-def test_measure(rddals, sc, tmp_path):
-    log = tmp_path / "log"
+def test_measure(rddals, sc, tmp_path, monkeypatch):
+    log, temporary = tmp_path / "log", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     with ShuffleMeter(sc) as meter:
         source = sc.parallelize([(1, 2, 3.0), (2, 2, 1.0), (2, 3, 4.0)], 2)
         ALS.train(source, 2, 1, blocks=2, exchange="shuffle", listeners=()).unpersist()
         assert meter.measured.steps
         # Clean-up events of Spark come later, so the test reads the copy and not the meter.
-        shutil.copy(*meter._folder.iterdir(), log)
+        shutil.copy(*temporary.glob("rddals-meter-*/*"), log)
     found = json.loads(json.dumps(read_event_log(log).document()))
     document = json.loads(stdout_of(rddals("measure", str(log), "--json")))
     assert documented("measure", document)

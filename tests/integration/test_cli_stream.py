@@ -22,8 +22,6 @@ import pytest
 
 from cli_runs import error_of, run_in_process, stdout_of
 from rddals import MatrixFactorizationModel, Rating, StreamingALS
-from rddals.sources.paths import path_of
-from rddals.streaming.file_source import FileSourceLog
 
 RDDALS = str(Path(sys.executable).with_name("rddals"))
 OPTIONS = ("--rank", "3", "--seed", "5", "--blocks", "2")
@@ -149,7 +147,13 @@ def test_once_learns_all_files_and_resumes(rddals, sc, folder, out, batches, exp
     (listed,) = re.findall(r"^\| `stream` \| (`.*) \|$", page, re.MULTILINE)
     assert all(f"`{name}`" in listed for name in (*document, *document["learned"]))
     assert load_factors(sc, out) == expected_factors[2]
-    assert {path.name for path in (out / "stream").iterdir()} == {"files", "lock", "state"}
+    assert {path.name for path in (out / "stream").iterdir()} == {
+        ".batch.json.crc",
+        "batch.json",
+        "files",
+        "lock",
+        "state",
+    }
 
 
 def test_signal_stops_the_stream_after_the_batch(
@@ -372,7 +376,7 @@ def test_incomplete_stream_folder_exits_with_2(rddals, sc, folder, out):
     for part, message in {
         "stream/state": "stream/state, the state of the model, is missing",
         "stream/files": "stream/files, the log of learned files, is missing",
-        "stream/files/sources": "files/sources/0/0, which lists the files of the query, cannot be",
+        "stream/files/sources": "stream/files, the log of learned files, is missing",
         "stream/files/offsets": "stream/files, the log of learned files, is missing",
         "stream": "stores no stream",
     }.items():
@@ -407,7 +411,7 @@ def test_stream_rejects_another_folder(rddals, folder, out):
     other = folder.with_name("other")
     other.symlink_to(folder)
     line = error_of(2, rddals("stream", other, "--out", out, "--once"))
-    assert f"has read {folder}/0.csv, which is outside it" in line
+    assert f"has read {folder}/, which is outside it" in line
     stdout_of(rddals("stream", f"{folder.parent}/./in/", "--out", out, "--once"))
 
 
@@ -417,21 +421,13 @@ def test_file_name_with_a_colon_is_rejected(rddals, folder, out):
     assert f"{folder}/10:00.csv cannot be read" in line and "rename it" in line
 
 
-@pytest.mark.long
-def test_file_source_log_after_compaction(rddals, spark, folder, out):
-    files = []
-    for number in range(12):
+def test_files_of_a_batch_are_named_exactly(rddals, folder, out):
+    for number in range(3):
         put(folder, f"{number:02} [a] 100%", f"{number},2,3\n")
-        files.append(f"file:{folder}/{number:02} [a] 100%.csv")
     stdout_of(rddals("stream", folder, "--out", out, *ONE_BY_ONE, *OPTIONS))
-    logs = out / "stream/files/sources/0"
-    for number in range(9):  # as Spark does later: 9.compact contains them all
-        (logs / f"{number}").unlink()
-    log = FileSourceLog(spark.sparkContext, str(out / "stream/files"))
-    assert log.last_batch == 11
-    for number, file in enumerate(files):
-        ((url,),) = log.of_batch(number)
-        assert path_of(spark, url) == file
+    record = json.loads((out / "stream/batch.json").read_text())
+    files = [f"file:{folder}/02 [a] 100%.csv"]
+    assert record == {"folder": f"file:{folder}/", "batch": 2, "files": files}
 
 
 def test_changed_settings_are_rejected(rddals, folder, out):

@@ -17,7 +17,6 @@ from pyspark import RDD, StorageLevel, accumulators
 from rddals.rdds.context import head
 from rddals.rdds.frames import arrow_batches
 from rddals.rdds.lifetimes import cut_lineage, discard, materialise, storage_level
-from rddals.rdds.query_lookup import query_checkpoint
 from rddals.rdds.shuffles import (
     BYPASS_THRESHOLD,
     Shuffle,
@@ -348,23 +347,6 @@ def test_task_reports_share_one_accumulator(sc):
     assert accumulators._accumulatorRegistry == before
 
 
-def test_batch_gives_the_checkpoint_of_its_query(spark, tmp_path):
-    assert query_checkpoint(spark.range(1)) is None
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in/some").write_text("text")
-    locations, location = [], tmp_path / "check%20 point"
-    query = (
-        spark.readStream.text(str(tmp_path / "in"))
-        .writeStream.foreachBatch(lambda frame, _: locations.append(query_checkpoint(frame)))
-        .option("checkpointLocation", str(location))
-        .trigger(availableNow=True)
-        .start()
-    )
-    query.awaitTermination()
-    assert locations == [f"file:{location}"]
-    assert (location / "offsets/0").exists()
-
-
 def test_arrow_batches_hold_the_rows_of_a_frame(spark):
     ipc = pytest.importorskip("pyarrow").ipc
     from pyspark.sql.pandas.types import to_arrow_schema
@@ -388,7 +370,7 @@ def test_shuffle_task_writes_one_file(sc, partitions, writer):
     other._jrdd.rdd().dependencies()  # registers another shuffle first
     shuffle = Shuffle(pairs, partitions)
     try:
-        handle = shuffle._dependency.shuffleHandle().getClass().getSimpleName()
+        handle = shuffle.dependency.shuffleHandle().getClass().getSimpleName()
         assert handle == f"{writer}ShuffleHandle"
         assert sorted(shuffle.rdd.values().collect()) == list(range(20))
     finally:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from rddals import ModelFormatError, RatingBlock, SettingError, StreamingALS, StreamingModel
+from rddals import ModelFormatError, SettingError, StreamingALS, StreamingModel
 from rddals.blocks.start import id_start
+from stream_models import collected, row_bytes, stored_ratings
 from stream_reference import ReferenceALSStream
 
 RANK, SEED = 2, 11
@@ -24,34 +25,11 @@ def reference(batches, **settings):
     return stream
 
 
-def collected(model):
-    """Return both sides' stored rows by id."""
-    blocks = (side.table().collect(model.rank + 2) for side in model._state.sides)
-    return [dict(zip(block.ids.tolist(), block.rows, strict=True)) for block in blocks]
-
-
-def row_bytes(model):
-    return [{id_: row.tobytes() for id_, row in side.items()} for side in collected(model)]
-
-
 def assert_rows(model, expected, tolerance=2e-5):
     for rows, side in zip(collected(model), (expected.users, expected.products), strict=True):
         assert rows.keys() == side.keys()
         for id_, row in rows.items():
             np.testing.assert_allclose(row[:-1], side[id_], atol=tolerance)
-
-
-def history(model):
-    """Return a model's stored ratings, by user and by product."""
-    ratings_by_side = []
-    for side in model._state.history:
-        blocks = [block for rdd in side.rdds for block in rdd.collect()]
-        columns = RatingBlock.concatenate(blocks)
-        rows = zip(
-            columns.users.tolist(), columns.products.tolist(), columns.ratings.tolist(), strict=True
-        )
-        ratings_by_side.append(sorted(rows))
-    return ratings_by_side
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +90,7 @@ def test_rows_match_the_reference(batches, models):
 def test_ratings_are_stored_by_user_and_by_product(batches, models):
     for number, model in enumerate(models, 1):
         everything = sorted(rating for batch in batches[:number] for rating in batch)
-        assert history(model) == [everything, everything]
+        assert stored_ratings(model) == [everything, everything]
 
 
 def test_ids_without_new_ratings_keep_their_rows(batches, models):
@@ -172,7 +150,7 @@ def test_saved_and_loaded_model_is_equal(sc, rdds, models, tmp_path):
     models[1].save(sc, path)
     loaded = StreamingModel.load(sc, path)
     assert row_bytes(loaded) == row_bytes(models[1])
-    assert history(loaded) == history(models[1])
+    assert stored_ratings(loaded) == stored_ratings(models[1])
     after = loaded.train(rdds[2])
     for own, others in zip(collected(after), collected(models[2]), strict=True):
         for id_, row in own.items():
@@ -195,7 +173,7 @@ def test_only_the_last_model_stays_persisted(footprint, rdds):
     als = StreamingALS(blocks=2, **SETTINGS)
     for rdd in (*rdds, rdds[0], rdds[1]):
         als.train(rdd)
-    level_count = sum(len(levels.levels) for levels in als.model._state.all_levels)
+    level_count = sum(len(levels.levels) for levels in als.model.state.all_levels)
     assert [kind for kind, _ in footprint.remaining()] == ["persisted RDD"] * level_count
     als.model = als.model.sweep()
     als.model = None

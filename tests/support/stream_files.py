@@ -7,6 +7,9 @@ from fractions import Fraction
 
 import numpy as np
 
+#: Columns of a query that `split_by_file` needs.
+FILE_COLUMNS = ("_metadata.file_path", "_metadata.file_modification_time")
+
 
 def write_batch(path, batch, number):
     """Write a batch to a file that appears whole; later batches are newer."""
@@ -21,6 +24,13 @@ def write_batches(folder, batches):
     for number, batch in enumerate(batches):
         write_batch(folder / f"{number}.csv", batch, number)
     return folder
+
+
+def split_by_file(batch):
+    """Return the part of each file of a query's batch, the oldest file first."""
+    found = batch.select("file_path", "file_modification_time").distinct().collect()
+    files = [path for path, _ in sorted(found, key=lambda row: (row[1], row[0]))]
+    return [batch.filter(batch.file_path == path) for path in files]
 
 
 def mean_of(batches):

@@ -9,7 +9,8 @@ import sys
 from pyspark.sql import SparkSession
 
 from rddals import StreamingALS
-from rddals.streaming.history import all_ratings
+from stream_files import FILE_COLUMNS, split_by_file
+from stream_models import stored_ratings
 
 source, checkpoints, output, update = sys.argv[1:]
 spark = (
@@ -30,7 +31,8 @@ print("restored", als.model and als.model.batches, flush=True)
 
 def learn(batch, batch_id):
     before = als.model.batches if als.model else 0
-    als.updateBatch(batch, batch_id)
+    als.updateBatch(split_by_file(batch.persist()), batch_id)
+    batch.unpersist()
     if als.model.batches > before + 1:  # after a kill Spark merged the files of batches
         print("merged", als.model.batches - before, file=sys.stderr)
     print("batch", batch_id, als.model.batches, als.model.ratings, flush=True)
@@ -40,6 +42,7 @@ files = (
     spark.readStream.schema("user int, item int, rating float")
     .option("maxFilesPerTrigger", 1)
     .csv(source)
+    .select("*", *FILE_COLUMNS)
 )
 (
     files.writeStream.foreachBatch(learn)
@@ -50,23 +53,14 @@ files = (
 )
 
 model = als.model
-sides = [side.table().collect(model.rank + 2) for side in model._state.sides]
+sides = [side.table().collect(model.rank + 2) for side in model.state.sides]
 learned = {
     "batches": model.batches,
     "ratings": model.ratings,
     "mean": model.mean.hex(),
     "ids": [side.ids.tolist() for side in sides],
     "rows": [side.rows.tobytes().hex() for side in sides],
-    "history": [
-        sorted(
-            [user, product, rating]
-            for block in all_ratings(levels.rdds).collect()
-            for user, product, rating in zip(
-                block.users.tolist(), block.products.tolist(), block.ratings.tolist(), strict=True
-            )
-        )
-        for levels in model._state.history or ()
-    ],
+    "history": stored_ratings(model),
 }
 with open(output, "w") as file:
     json.dump(learned, file)

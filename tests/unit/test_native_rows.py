@@ -111,7 +111,8 @@ def test_requested_kernels_run():
     block, rows = problem(users=3)
     assert half_step(block, rows, Objective(7, 0.1), kernels="numpy").kernels == "numpy"
     assert chosen_kernels("numpy") == "numpy"
-    with mock.patch.object(native, "_loaded", lambda: (None, "no library was built")):
+    no_library = {"library": lambda: None, "unavailable": lambda: "no library was built"}
+    with mock.patch.multiple(native, **no_library):
         assert chosen_kernels("auto") == "numpy"
         assert half_step(block, rows, Objective(7, 0.1)).kernels == "numpy"
         with pytest.raises(SettingError, match=r"kernels='native' but .* no library was built"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import re
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from partitioners import FunctionPartitioner
-from partitioners.function import _TOKENS
+from partitioners.function import TOKENS
 
 
 def is_odd(id_):
@@ -163,29 +164,32 @@ def test_equal_callables_make_equal_partitioners():
 
 def test_pickled_copies_are_equal_to_the_original():
     cloudpickle = pytest.importorskip("pyspark.cloudpickle")
-    original = FunctionPartitioner(2, lambda id_: id_ % 2)
-    sent = cloudpickle.dumps(original)
-    copies = [pickle.loads(sent), pickle.loads(sent)]
-    copies.append(pickle.loads(cloudpickle.dumps(copies[0])))
-    copies.append(FunctionPartitioner(2, copies[1]._function))
+    function = lambda id_: id_ % 2  # noqa: E731 - pickled by value
+    original = FunctionPartitioner(2, function)
+    sent = cloudpickle.dumps((original, function))  # unpickled, a copy and the function it holds
+    pairs = [pickle.loads(sent), pickle.loads(sent)]
+    pairs.append(pickle.loads(cloudpickle.dumps(pairs[0])))
+    copies, functions = map(list, zip(*pairs, strict=True))
+    copies.append(FunctionPartitioner(2, functions[1]))
     assert len({original, *copies}) == 1
-    assert all(copy._function is not original._function for copy in copies)
+    assert all(copied is not function for copied in functions)
 
 
 def test_function_imported_by_name_has_one_token():
     local = FunctionPartitioner(2, is_odd)
-    foreign = pickle.dumps(local).replace(local._token.encode(), b"0" * 32)
+    foreign, tokens = re.subn(rb"[0-9a-f]{32}", b"0" * 32, pickle.dumps(local))
+    assert tokens == 1
     assert pickle.loads(foreign) == local
 
 
 def test_functions_are_not_kept_alive():
     gc.collect()  # free functions of earlier tests
-    before = len(_TOKENS)
+    before = len(TOKENS)
     partitioner = FunctionPartitioner(2, lambda id_: 0)
-    assert len(_TOKENS) == before + 1
+    assert len(TOKENS) == before + 1
     del partitioner
     gc.collect()
-    assert len(_TOKENS) == before
+    assert len(TOKENS) == before
 
 
 @pytest.mark.parametrize(

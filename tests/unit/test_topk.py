@@ -173,7 +173,7 @@ def test_products_near_float32_underflow():
 
 
 def test_rescoring_in_several_steps(monkeypatch):
-    monkeypatch.setattr(topk, "_RESCORE", 100)
+    monkeypatch.setattr(topk, "RESCORE", 100)
     check(normal((20, 4)), np.arange(90, dtype=np.int32), normal((90, 4), seed=1), 5)
 
 
@@ -181,13 +181,13 @@ def test_few_candidates_are_merged(monkeypatch):
     """Of scores in random order, about k (1 + ln(tiles)) pass current thresholds."""
     if native.library() is not None:
         pytest.skip("the library merges them one by one")
-    merged, merge = [], scan._merge
+    merged, merge = [], scan.merge
 
     def spy(best, thresholds, owners, keys):
         merged.append(len(keys))
         merge(best, thresholds, owners, keys)
 
-    monkeypatch.setattr(scan, "_merge", spy)
+    monkeypatch.setattr(scan, "merge", spy)
     rows = normal((20_000, 8))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     index = ItemIndex.build(np.arange(20_000, dtype=np.int32), rows)
@@ -200,7 +200,7 @@ def test_well_separated_scores_are_computed_once(monkeypatch):
     def never(*_):
         raise AssertionError("rescanned a query whose top k was clear")
 
-    monkeypatch.setattr(topk, "_rescan", never)
+    monkeypatch.setattr(topk, "rescan", never)
     rows = as_rows([[i] for i in range(1000)])
     check(as_rows([[1], [2]]), np.arange(1000, dtype=np.int32), rows, 10, item_tile=64)
 
