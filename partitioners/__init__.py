@@ -4,7 +4,7 @@
 `HashPartitioner`               the remainder of the id, as in Spark's MLlib
 `RangePartitioner`              contiguous ranges of ids, with equal numbers of ids
 `DegreeBalancedPartitioner`     equal numbers of ratings per block
-`LocalityPartitioner`           ids rated together in one block: few blocks need a row
+`LocalityPartitioner`           keeps ids that are rated together in one block
 `FunctionPartitioner`           a user-defined function
 `Partitioner`                   the base class for user-defined partitioners
 ==============================  ================================================================

@@ -15,7 +15,7 @@ from rddals.errors import SettingError
 __all__ = [
     "BAD_RATINGS",
     "DUPLICATES",
-    "EXCHANGES",
+    "EXCHANGE_NAMES",
     "INITS",
     "KERNELS",
     "PRECISIONS",
@@ -32,7 +32,7 @@ BadRatings = Literal["raise", "skip"]
 Update = Literal["sgd", "als"]
 Kernels = Literal["auto", "native", "numpy"]
 
-EXCHANGES: tuple[str, ...] = get_args(Exchange)
+EXCHANGE_NAMES: tuple[str, ...] = get_args(Exchange)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 INITS: tuple[str, ...] = get_args(Init)
 DUPLICATES: tuple[str, ...] = get_args(Duplicates)
@@ -40,7 +40,7 @@ BAD_RATINGS: tuple[str, ...] = get_args(BadRatings)
 UPDATES: tuple[str, ...] = get_args(Update)
 KERNELS: tuple[str, ...] = get_args(Kernels)
 
-#: Stream penalty: per rating of a batch for "sgd", per id for "als".
+#: Default penalty of a stream. "sgd" applies it to each rating of a batch, "als" to each id.
 DEFAULT_LAMBDA = {"sgd": 0.05, "als": 8.0}
 DEFAULT_GAMMA = 0.5
 #: Penalties of the user biases and of the product biases.
@@ -148,7 +148,7 @@ class Settings:
             ),
             iterations=iterations,
             seed=_seed(seed),
-            exchange=_choice("exchange", exchange, EXCHANGES),
+            exchange=_choice("exchange", exchange, EXCHANGE_NAMES),
             init=_choice("init", init, INITS),
             duplicates=_choice("duplicates", duplicates, DUPLICATES),
             checkpoint_interval=10 if checkpoint_interval == -1 else checkpoint_interval,
@@ -227,7 +227,7 @@ class StreamSettings:
             bias_lambda=_bias_lambda(bias_lambda),
             update=update,
             seed=_seed(seed),
-            exchange=_choice("exchange", exchange, EXCHANGES),
+            exchange=_choice("exchange", exchange, EXCHANGE_NAMES),
             bad_ratings=_choice("badRatings", bad_ratings, BAD_RATINGS),
         )
 

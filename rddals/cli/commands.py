@@ -28,7 +28,7 @@ from rddals.cli.report import (
 from rddals.cli.split import split
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.shipping import write_package
-from rddals.sources.faults import Ratings
+from rddals.sources.ratings import Ratings
 from rddals.sources.readers import read_ratings
 from rddals.training.events import Listener
 

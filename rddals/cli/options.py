@@ -171,7 +171,7 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Settings of an evaluation; with `implicit`, recommendations are ranked."""
+    """Settings of an evaluation: of the predictions or, with `implicit`, of the recommendations."""
 
     implicit: Annotated[
         bool, typer.Option("--implicit", help="Evaluate the ranking: NDCG and precision.")

@@ -13,9 +13,9 @@ from rddals.exchange.choice import readable_bytes
 from rddals.measure import Measured, Traffic, read_event_log
 from rddals.planning.expectation import expected_plan
 from rddals.planning.forecast import Plan, PlannedPlacement, PlannedSide
-from rddals.sources.faults import Ratings
 from rddals.sources.local_reader import LocalFileRatings, read_local_ratings
 from rddals.sources.paths import quoted
+from rddals.sources.ratings import Ratings
 from rddals.sources.readers import read_ratings
 from rddals.study.grid import Grid
 

@@ -20,8 +20,8 @@ from rddals.cli.files import check_stream, save_streamed, stream_folder, stream_
 from rddals.cli.options import Common, Files, Learning, column_names
 from rddals.cli.output import Output
 from rddals.rdds.hadoop import exists, qualified
-from rddals.sources.faults import Ratings
 from rddals.sources.paths import escaped, plain
+from rddals.sources.ratings import Ratings
 from rddals.sources.readers import read_batch
 
 __all__ = ["stream"]

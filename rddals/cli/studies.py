@@ -17,7 +17,7 @@ from rddals.exchange.choice import readable_bytes
 from rddals.rdds.degrees import count_degrees, digest_of
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.links import NoRatingsError
-from rddals.sources.faults import Ratings
+from rddals.sources.ratings import Ratings
 from rddals.sources.readers import read_ratings
 from rddals.study.findings import findings
 from rddals.study.grid import Combination, Grid

@@ -33,7 +33,7 @@ RATING = 12
 
 @dataclass(frozen=True, slots=True)
 class HalfStepSizes:
-    """Sizes of one half-step, from the point of view of the sending side.
+    """Sizes of one half-step. The source side sends rows; the destination side is solved.
 
     Attributes
     ----------
@@ -99,14 +99,15 @@ def half_step_sizes(
     rank: int,
     executors: int,
 ) -> tuple[HalfStepSizes, HalfStepSizes]:
-    """Return the sizes of the half-steps in which users send, and in which products send.
+    """Return the sizes of the half-step that solves products, and of the one that solves users.
 
     Parameters
     ----------
     ids, ratings : pair of sequence of int
         Ids and ratings of each block of users, and of products.
     rows : pair of int
-        Rows that users, and products, send to the blocks that need them.
+        Rows that the users send, and rows that the products send. A row counts once for each
+        block that needs it.
     rank, executors : int
     """
     users, products = (
@@ -151,9 +152,10 @@ WORKER_BYTES = 160 << 20
 LINK_BYTES = 8
 #: Copies of a link block: pickled, unpickled, and merged with the others.
 LINK_COPIES = 3
-#: Bytes of an id in the links: id, order, pointer and count, on its own side and on the other.
+#: Bytes per id in the links: its id, order, pointer and count in its own block, and its id in the
+#: blocks of the other side.
 ID_BYTES = 24
-#: Rows per group in the buffers of a thread: the equations, twice, and their inputs.
+#: Systems that a thread solves together. Its buffers hold their equations, a copy, and the inputs.
 LANES = 16
 #: Spark overhead of a half-step, and of each of its tasks.
 JOB_SECONDS, TASK_SECONDS = 0.02, 0.005
@@ -199,13 +201,14 @@ def choose(
 ) -> Choice:
     """Choose the exchange to train with.
 
-    The local exchange is chosen if its task has the memory and is the fastest. Otherwise, the
-    choice is the exchange that moves the fewest bytes per iteration within the driver's memory.
+    The local exchange is chosen if its task has the memory and is the fastest. Otherwise shuffle or
+    broadcast is chosen, whichever moves fewer bytes per iteration; a broadcast must fit into the
+    driver's memory. Join is never chosen.
 
     Parameters
     ----------
     users, products : HalfStepSizes
-        Sizes of the half-steps in which users, and products, send.
+        Sizes of the half-step in which users send, and of the one in which products send.
     resources : Resources, optional
         Available resources; without them the local exchange is not considered.
     """

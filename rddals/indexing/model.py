@@ -20,7 +20,7 @@ from rddals.indexing.keys import Key
 from rddals.indexing.translation import KeyTranslator, errors_by_key, ids_without_key, swapped
 from rddals.model.files import check_free, check_location, written
 from rddals.model.matrix import MatrixFactorizationModel
-from rddals.model.query import TopNQuery
+from rddals.model.top_n_query import TopNQuery
 from rddals.rdds.context import head
 from rddals.rdds.lifetimes import undo_on_failure
 

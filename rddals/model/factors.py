@@ -17,8 +17,14 @@ from rddals.blocks.ratings import INT32_MAX, INT32_MIN
 from rddals.blocks.sides import ID_NAMES, PRODUCTS, USERS
 from rddals.errors import ModelReleasedError
 from rddals.kernels.topk import pair_scores
-from rddals.model.query import TopNQuery, checked_id, popular_then_best, unknown_id, uses_fallback
 from rddals.model.top_n import seen_pairs, top_n, top_n_for_all
+from rddals.model.top_n_query import (
+    TopNQuery,
+    checked_id,
+    popular_then_best,
+    unknown_id,
+    uses_fallback,
+)
 from rddals.rdds.context import head, is_stopped
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.ingest import rating_source

@@ -14,7 +14,13 @@ from rddals.blocks.popularity import Popularity
 from rddals.kernels import native
 from rddals.kernels.items import Excluded, ItemIndex
 from rddals.kernels.topk import pair_scores, top_k
-from rddals.model.query import TopNQuery, checked_id, popular_then_best, unknown_id, uses_fallback
+from rddals.model.top_n_query import (
+    TopNQuery,
+    checked_id,
+    popular_then_best,
+    unknown_id,
+    uses_fallback,
+)
 
 __all__ = ["LocalModel"]
 

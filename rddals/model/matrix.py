@@ -16,7 +16,7 @@ from rddals.errors import SettingError
 from rddals.model.factors import FactorPair
 from rddals.model.files import check_location, read_model, write_model
 from rddals.model.local import LocalModel
-from rddals.model.query import TopNQuery
+from rddals.model.top_n_query import TopNQuery
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source

@@ -14,7 +14,7 @@ from rddals.blocks.factors import FactorBlock
 from rddals.errors import RddalsError
 from rddals.kernels.items import Excluded, ItemIndex
 from rddals.kernels.topk import top_k
-from rddals.model.query import TopNQuery
+from rddals.model.top_n_query import TopNQuery
 from rddals.rdds.factors import FactorTable, block_and_columns, find_blocks, split_by_block
 from rddals.rdds.ingest import read_batches
 from rddals.rdds.shuffles import Shuffle, co_partitioned, with_shuffle_serializer

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partitioners import Partitioner
-from rddals.blocks.checked_placement import checked_blocks
+from rddals.blocks.checked_blocks import checked_blocks
 from rddals.blocks.links import distinct, needed_rows
 from rddals.kernels.flops import flops
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyspark import RDD
 
 from partitioners import Partitioner
-from rddals.blocks.checked_placement import checked_blocks
+from rddals.blocks.checked_blocks import checked_blocks
 from rddals.blocks.links import LinkBlock, link
 from rddals.blocks.popularity import Popularity
 from rddals.blocks.sides import PRODUCTS, SIDE_NAMES, USERS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,30 @@ from rddals.rdds.degrees import Degrees, collect_pairs, count_degrees
 
 __all__ = ["PARTITIONERS", "Placement", "Placements", "checked_placement"]
 
-#: Names of partitioners; all except "hash" are fitted to the ratings.
-PARTITIONERS = ("hash", "range", "balanced", "locality")
+#: Data that a partitioner is fitted to: the number of ratings of each id, or all pairs of ids.
+DEGREES, PAIRS = "degrees", "pairs"
+
+
+def _range(degrees: Degrees, blocks: int) -> Partitioner:
+    return RangePartitioner.fit(degrees.ids, blocks)
+
+
+def _balanced(degrees: Degrees, blocks: int) -> Partitioner:
+    return DegreeBalancedPartitioner.fit(degrees.ids, degrees.counts, blocks)
+
+
+def _locality(pairs: tuple[NDArray[np.int32], NDArray[np.int32]], blocks: int) -> Partitioner:
+    return LocalityPartitioner.fit(*pairs, blocks)
+
+
+#: Names of the partitioners that are fitted to the ratings: the data they need, and the fit.
+FITTED: dict[str, tuple[str, Callable[[Any, int], Partitioner]]] = {
+    "range": (DEGREES, _range),
+    "balanced": (DEGREES, _balanced),
+    "locality": (PAIRS, _locality),
+}
+#: Names of all partitioners.
+PARTITIONERS = ("hash", *FITTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +68,20 @@ class Placement:
     @property
     def needs_degrees(self) -> bool:
         """Whether the partitioner is fitted to the number of ratings of each id."""
-        return isinstance(self.requested, str) and self.requested in ("range", "balanced")
+        return self._needs == DEGREES
 
     @property
     def needs_pairs(self) -> bool:
         """Whether the partitioner is fitted to the pairs of user and product."""
-        return isinstance(self.requested, str) and self.requested == "locality"
+        return self._needs == PAIRS
+
+    @property
+    def _needs(self) -> str | None:
+        return FITTED[self.requested][0] if self._is_fitted else None
+
+    @property
+    def _is_fitted(self) -> bool:
+        return isinstance(self.requested, str) and self.requested in FITTED
 
     @property
     def name(self) -> str:
@@ -68,7 +98,7 @@ class Placement:
         degrees: Degrees | None = None,
         pairs: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None,
     ) -> Partitioner:
-        """Return the partitioner, fitted to the ratings if it needs to be.
+        """Return the partitioner; those in `FITTED` are fitted to the ratings.
 
         Parameters
         ----------
@@ -82,17 +112,14 @@ class Placement:
         blocks = self.blocks or default
         if isinstance(self.requested, Partitioner):
             return self.requested
-        if self.requested == "hash":
-            return HashPartitioner(blocks)
         if callable(self.requested):
             return FunctionPartitioner(blocks, self.requested)
-        if self.requested == "locality":
-            assert pairs is not None
-            return LocalityPartitioner.fit(*pairs, blocks)
-        assert degrees is not None
-        if self.requested == "range":
-            return RangePartitioner.fit(degrees.ids, blocks)
-        return DegreeBalancedPartitioner.fit(degrees.ids, degrees.counts, blocks)
+        if not self._is_fitted:
+            return HashPartitioner(blocks)
+        needs, fit = FITTED[self.requested]
+        data = degrees if needs == DEGREES else pairs
+        assert data is not None
+        return fit(data, blocks)
 
 
 def checked_placement(name: str, requested: Any, blocks: int | None, blocks_name: str) -> Placement:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyspark import RDD
 
 from partitioners import Partitioner
-from rddals.blocks.checked_placement import checked_blocks
+from rddals.blocks.checked_blocks import checked_blocks
 from rddals.blocks.packed import PackedRatings
 from rddals.blocks.ratings import RatingBlock
 from rddals.blocks.sides import PRODUCTS, USERS

@@ -32,7 +32,7 @@ MAX_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class LocalFileRatings:
-    """Ratings in memory and their files, described as in `rddals.sources.faults.Ratings`."""
+    """Ratings in memory and their files, described as in `rddals.sources.ratings.Ratings`."""
 
     paths: tuple[str, ...]
     description: str

@@ -17,9 +17,9 @@ from rddals.errors import SourceError
 from rddals.rdds.failures import summary
 from rddals.rdds.hadoop import exists
 from rddals.sources.columns import ROLES, pick_columns
-from rddals.sources.faults import Ratings
 from rddals.sources.layout import PARQUET, PUBLISHED, Layout, detect
 from rddals.sources.paths import escaped, first_line, plain, quoted
+from rddals.sources.ratings import Ratings
 
 __all__ = ["read_batch", "read_ratings"]
 
@@ -80,7 +80,7 @@ def read_batch(
     Raises
     ------
     SourceError
-        If a file is missing, is not a file of ratings, or has another layout than the rest.
+        If a file is missing, has no ratings, or has other columns than the rest.
     """
     layouts: dict[str, Layout | None] = {}
     for file in files:

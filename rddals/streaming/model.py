@@ -18,7 +18,7 @@ from rddals.errors import ModelReleasedError, SettingError
 from rddals.model.factors import FactorPair
 from rddals.model.files import check_location
 from rddals.model.matrix import MatrixFactorizationModel
-from rddals.model.query import TopNQuery
+from rddals.model.top_n_query import TopNQuery
 from rddals.rdds.context import is_stopped
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns

@@ -92,7 +92,7 @@ def _bytes(runs: Sequence[Run]) -> Figure:
         "Bytes moved per iteration, on a logarithmic scale. A broadcast sends all rows to every "
         "executor, for any number of blocks. A shuffle grows with the number of blocks, and "
         "shrinks if the placement puts neighbours in the same block. A join moves one row for "
-        "every rating.",
+        "every rating. The local exchange moves nothing, so it has no point.",
         plot,
     )
 

@@ -71,13 +71,16 @@ def _largest(runs: Sequence[Run]) -> list[Run]:
 
 def _extremes(runs: Sequence[Run]) -> str | None:
     runs = _largest(runs)
-    least, most = min(runs, key=_bytes), max(runs, key=_bytes)
-    if _bytes(least) == _bytes(most):
+    moving = [run for run in runs if _bytes(run)]
+    least, most = min(moving, key=_bytes, default=None), max(moving, key=_bytes, default=None)
+    if least is None or most is None or _bytes(least) == _bytes(most):
         return None
+    still = dict.fromkeys(run["exchange"] for run in runs if not _bytes(run))
     return (
         f"At rank {least['rank']} with {least['blocks']} blocks, {_how(least)} moves the fewest "
         f"bytes per iteration ({readable_bytes(_bytes(least))}) and {_how(most)} the most "
-        f"({readable_bytes(_bytes(most))}, {_times(_bytes(most), _bytes(least))} as many)."
+        f"({readable_bytes(_bytes(most))}, {_times(_bytes(most), _bytes(least))} as many)"
+        + (f", and {' and '.join(still)} none." if still else ".")
     )
 
 
@@ -204,10 +207,12 @@ def _fastest(runs: Sequence[Run]) -> str | None:
     fastest, least = min(runs, key=_seconds), min(runs, key=_bytes)
     sentence = (
         f"At rank {fastest['rank']} with {fastest['blocks']} blocks, the fastest iteration "
-        f"({_seconds(fastest):.2f} s) is {_how(fastest)}"
+        f"({_seconds(fastest):.3f} s) is {_how(fastest)}"
     )
     if _bytes(fastest) == _bytes(least):
         return f"{sentence}, which also moves the fewest bytes."
+    if not _bytes(least):
+        return f"{sentence}, which moves {readable_bytes(_bytes(fastest))}."
     return f"{sentence}, which moves {_times(_bytes(fastest), _bytes(least))} the minimum bytes."
 
 
@@ -269,7 +274,5 @@ def _how(run: Run) -> str:
 
 
 def _times(more: float, fewer: float) -> str:
-    if not fewer:
-        return "infinitely many times"
     ratio = more / fewer
     return f"{ratio:.2f} times" if ratio < 10 else f"{ratio:,.0f} times"

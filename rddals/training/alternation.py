@@ -1,7 +1,7 @@
 """The alternation: iterations of a product half-step and a user half-step.
 
-An alternation releases everything that it persists, except the factors. It sends events to its
-listeners and depends on none of them.
+An alternation releases everything that it persists, except the factors. It sends events to
+listeners and does not know what they do.
 """
 
 from __future__ import annotations
@@ -35,6 +35,18 @@ FactorTables = tuple[FactorTable, FactorTable]
 
 class Alternation(ABC):
     """Iterations over the links of both sides.
+
+    Parameters
+    ----------
+    links : pair of Links
+        Links of users and of products.
+    settings : Settings
+    listeners : sequence of callable
+        Each is called with every event.
+    known : pair of FactorTable, or None
+        Factors to start from; ids without one get a random start.
+    built : LinksBuilt
+        Event of the links, which names the exchange.
 
     Attributes
     ----------
@@ -98,7 +110,7 @@ class Alternation(ABC):
 
 
 class ExchangedAlternation(Alternation):
-    """Half-steps with one task per block, between which an exchange moves rows."""
+    """Iterations of half-steps. An exchange moves rows between them; each block is one task."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

@@ -1,4 +1,4 @@
-"""Steps that run in the task of one block: the first rows, and a half-step."""
+"""Steps that run in the task of one block: its starting factors, and a half-step."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ def first_step(
     own: Sequence[FactorBlock],
     received: None,
 ) -> BlockResult:
-    """Return the first rows of a block: its own rows, and `make` for the ids without one."""
+    """Return the starting factors of a block.
+
+    `own` has known factors, as of a model to continue from; `make` draws those of all other ids.
+    """
     in_block = block.in_block
     if own:
         rows, known = FactorBlock.latest(own, in_block.ids, objective.rank)

@@ -6,7 +6,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from rddals.config import EXCHANGES, INITS, KERNELS, PRECISIONS, Objective, Settings, block_count
+from rddals.config import (
+    EXCHANGE_NAMES,
+    INITS,
+    KERNELS,
+    PRECISIONS,
+    Objective,
+    Settings,
+    block_count,
+)
 from rddals.errors import SettingError
 
 GIVEN = {"rank": 10, "iterations": 5, "lambda_": 0.01, "nonnegative": False, "seed": 1}
@@ -190,11 +198,11 @@ def test_minus_one_is_the_default_checkpoint_interval():
 
 
 def test_choices():
-    assert EXCHANGES == ("auto", "broadcast", "shuffle", "join", "local")
+    assert EXCHANGE_NAMES == ("auto", "broadcast", "shuffle", "join", "local")
     assert KERNELS == ("auto", "native", "numpy")
     assert PRECISIONS == ("double", "single")
     assert "id" in INITS
-    for exchange in EXCHANGES:
+    for exchange in EXCHANGE_NAMES:
         assert checked(exchange=exchange).exchange == exchange
 
 

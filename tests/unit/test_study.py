@@ -184,7 +184,7 @@ def test_findings():
         "With hash placement, 4 blocks shuffle 2.00 times as many bytes as 2: a row goes to 2.0 "
         "blocks on average instead of 1.0.",
         "The largest of 4 blocks has 2.00 (hash), 1.00 (locality) times the mean number",
-        "At rank 2 with 4 blocks, the fastest iteration (0.50 s) is join with hash placement, "
+        "At rank 2 with 4 blocks, the fastest iteration (0.500 s) is join with hash placement, "
         "which moves 6.00 times the minimum bytes.",
         "compute 25%, serialisation 25%, shuffle 25%, rest 25%.",
         'In 2 of 2 cases, the choice of exchange="auto" moved the fewest bytes',
@@ -192,6 +192,16 @@ def test_findings():
         "2.00 times as long per iteration.",
     ):
         assert sentence in sentences
+
+
+def test_findings_with_an_exchange_that_moves_nothing():
+    runs = [run(moved=1024), run("join", moved=2048, seconds=0.4), run("local", moved=0)]
+    sentences = " ".join(findings(study(runs, [placement()])))
+    assert (
+        "shuffle with hash placement moves the fewest bytes per iteration (1.0 KiB) and join with "
+        "hash placement the most (2.0 KiB, 2.00 times as many), and local none." in sentences
+    )
+    assert "(0.400 s) is join with hash placement, which moves 2.0 KiB." in sentences
 
 
 def test_finding_on_the_cost_of_placing():

@@ -13,7 +13,7 @@ from rddals.errors import SettingError, UnknownIdError
 
 __all__ = ["TopNQuery", "checked_id", "popular_then_best", "unknown_id", "uses_fallback"]
 
-#: Ids that the model may not know.
+#: Ids from the caller, which the model need not know.
 Ids = NDArray[np.int64]
 
 
@@ -51,7 +51,9 @@ def popular_then_best(
     scores_of: Callable[[NDArray[np.int32]], NDArray[np.float64]],
     best: Callable[[TopNQuery], list[tuple[int, float]]],
 ) -> list[tuple[int, float]]:
-    """Return popular ids with their scores, followed by the best other ids up to ``query.num``.
+    """Return popular ids with their scores, then the best of the other ids.
+
+    The result has at most ``query.num`` ids.
 
     Parameters
     ----------
