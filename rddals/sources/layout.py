@@ -10,14 +10,9 @@ from dataclasses import dataclass
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN
 from rddals.errors import SourceError
 from rddals.sources.columns import ROLES, pick_columns
+from rddals.sources.published import PUBLISHED
 
-__all__ = ["PARQUET", "PUBLISHED", "Layout", "complaint", "detect", "split_line"]
-
-#: Separator and number of fields of the published MovieLens files, which have no header.
-PUBLISHED = {"u.data": ("\t", 4), "ratings.dat": ("::", 4)}
-
-#: Suffixes of Parquet files.
-PARQUET = (".parquet", ".parq")
+__all__ = ["Layout", "complaint", "detect", "split_line"]
 
 SEPARATORS = {"::": "'::' separated", "\t": "tab separated", ",": "comma separated"}
 SEPARATORS |= {";": "semicolon separated", "|": "'|' separated"}

@@ -7,6 +7,7 @@ names the faulty lines.
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, SourceError
 from rddals.planning.statistics import cores
 from rddals.sources.columns import pick_columns
-from rddals.sources.layout import PARQUET, PUBLISHED, Layout, detect
+from rddals.sources.layout import Layout, detect
+from rddals.sources.parquet import is_parquet
+from rddals.sources.published import ratings_inside
 
 __all__ = ["LocalFileRatings", "read_local_ratings"]
 
@@ -56,13 +59,15 @@ def read_local_ratings(
         return None
     if any(map(_NOT_A_FILE.search, paths)):
         return None
-    paths = tuple(map(_published, paths))
+    paths = tuple(ratings_inside(path, os.path.exists) for path in paths)
     try:
         files = [file for path in paths for file in _files(Path(path))]
         size = sum(file.stat().st_size + BYTES_PER_FILE for file in files)
         if not files or size > min(BYTES_PER_CORE * cores(), MAX_BYTES):
             return None
-        read = _from_parquet if _is_parquet(files[0]) else _from_text
+        with files[0].open("rb") as stream:
+            start = stream.read(4).decode("latin-1")
+        read = _from_parquet if is_parquet(files[0].name, start) else _from_text
         description, tables = read(files, columns)
         block = RatingBlock.concatenate([_block(table) for table in tables])
     except (OSError, EOFError, ValueError, pa.ArrowException, SourceError, RatingError):
@@ -70,25 +75,11 @@ def read_local_ratings(
     return LocalFileRatings(paths, description, block) if len(block) else None
 
 
-def _published(path: str) -> str:
-    """Return the path of the ratings in a MovieLens directory, else the path itself."""
-    for name in (*PUBLISHED, "ratings.csv"):
-        inside = f"{path.rstrip('/')}/{name}"
-        if not path.endswith(name) and Path(inside).exists():
-            return inside
-    return path
-
-
 def _files(path: Path) -> list[Path]:
     """Return a file, or the files of a directory that are not hidden."""
     if not path.is_dir():
         return [path]
     return [file for file in sorted(path.iterdir()) if file.name[0] not in "._"]
-
-
-def _is_parquet(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return file.name.endswith(PARQUET) or stream.read(4) == b"PAR1"
 
 
 def _from_parquet(files: Sequence[Path], columns: Sequence[str] | None) -> tuple[str, list[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,15 +12,17 @@ from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
 
+from rddals.blocks.ratings import INT32_MAX, INT32_MIN
 from rddals.errors import RatingError, SourceError
 from rddals.rdds.failures import summary
 from rddals.sources.columns import ROLES
 from rddals.sources.layout import Layout, complaint
 from rddals.sources.paths import plain, quoted
 
-__all__ = ["Ratings"]
+__all__ = ["Ratings", "is_faulty", "named"]
 
 #: Texts in errors of Spark about a file that cannot be read to its end.
 _UNREADABLE = re.compile(
@@ -91,6 +93,23 @@ class Ratings:
         place = file if number is None else f"{file}, line {number}"
         quoted_line = repr(line if len(line) <= 80 else line[:77] + "...")
         return f"{place}: {self.layout.complaint(line)}; the line is {quoted_line}"
+
+
+def named(values: Sequence[Column]) -> list[Column]:
+    """Name the columns of user, product and rating."""
+    return [
+        value.alias(name) for value, name in zip(values, ("user", "product", "rating"), strict=True)
+    ]
+
+
+def is_faulty() -> Column:
+    """Return a condition, never null, that a row is not a valid rating."""
+    rating = F.col("rating").cast("float")
+    faulty = rating.isNull() | F.isnan(rating) | (F.abs(rating) == float("inf"))
+    for name in ("user", "product"):
+        id_ = F.col(name)
+        faulty = faulty | id_.isNull() | ~id_.between(INT32_MIN, INT32_MAX)
+    return faulty
 
 
 def _line_number(spark: SparkSession, file: str, line: str) -> int | None:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType, NumericType
 
-from rddals.blocks.ratings import INT32_MAX, INT32_MIN
 from rddals.errors import SourceError
 from rddals.rdds.failures import summary
 from rddals.rdds.hadoop import exists
-from rddals.sources.columns import ROLES, pick_columns
-from rddals.sources.layout import PARQUET, PUBLISHED, Layout, detect
+from rddals.sources.layout import Layout, detect
+from rddals.sources.parquet import is_parquet, read_parquet
 from rddals.sources.paths import escaped, first_line, plain, quoted
+from rddals.sources.published import ratings_inside
 from rddals.sources.ratings import Ratings
+from rddals.sources.text import not_blank, read_text
 
 __all__ = ["read_batch", "read_ratings"]
 
@@ -46,17 +47,17 @@ def read_ratings(
     for path in paths:
         if path in ("-", "/dev/stdin"):
             raise SourceError(f"{path}: Spark cannot read standard input; pass a file")
-    paths = tuple(_published(spark, path) for path in paths)
+    paths = tuple(ratings_inside(path, partial(exists, spark)) for path in paths)
     name = paths[0].rstrip("/").rpartition("/")[2].removesuffix(".gz")
     with _naming_files(paths):
-        if name.endswith(PARQUET):
-            return _from_parquet(spark, paths, columns)
-        first = spark.read.text(list(paths)).filter(_not_blank(F.col("value"))).first()
+        if is_parquet(name):
+            return read_parquet(spark, paths, columns)
+        first = spark.read.text(list(paths)).filter(not_blank(F.col("value"))).first()
         if first is None:
             raise SourceError("the file is empty; pass one with a rating per line")
-        if first["value"].startswith("PAR1"):
-            return _from_parquet(spark, paths, columns)
-        return _from_text(spark, paths, detect(first["value"], name, columns))
+        if is_parquet(name, first["value"]):
+            return read_parquet(spark, paths, columns)
+        return read_text(spark, paths, detect(first["value"], name, columns))
 
 
 def read_batch(
@@ -93,8 +94,7 @@ def read_batch(
         if line is None:
             continue
         name = file.rpartition("/")[2].removesuffix(".gz")
-        is_parquet = name.endswith(PARQUET) or line.startswith("PAR1")
-        if form == "parquet" or (form is None and is_parquet):
+        if form == "parquet" or (form is None and is_parquet(name, line)):
             layouts[file] = None
         else:
             with _naming_files((file,)):
@@ -112,8 +112,8 @@ def read_batch(
     paths = tuple(map(escaped, layouts))
     with _naming_files(paths):
         if layout is None:
-            return _from_parquet(spark, paths, columns)
-        return _from_text(spark, paths, layout)
+            return read_parquet(spark, paths, columns)
+        return read_text(spark, paths, layout)
 
 
 def _describe(layout: Layout | None) -> str:
@@ -138,91 +138,3 @@ def _naming_files(paths: tuple[str, ...]) -> Iterator[None]:
             f"{quoted(paths)} cannot be read: {summary(error)}; "
             "check that it is complete and that its name matches its format"
         ) from error
-
-
-def _from_text(spark: SparkSession, paths: tuple[str, ...], layout: Layout) -> Ratings:
-    lines = spark.read.text(list(paths)).filter(_not_blank(F.col("value")))
-    if layout.header is not None:  # every file has a header
-        lines = lines.filter(F.col("value") != layout.header)
-    kinds = dict(zip(layout.columns, ("int", "int", "float"), strict=True))
-    schema = [f"c{field} {kinds.get(field, 'string')}" for field in range(layout.fields)]
-    # Text is split into lines before fields, so that an error can quote a line that cannot be
-    # parsed.
-    parsed = F.from_csv(
-        F.col("value"),
-        ", ".join([*schema, "malformed string"]),
-        {
-            "sep": layout.separator,
-            "columnNameOfCorruptRecord": "malformed",
-            "ignoreLeadingWhiteSpace": "true",
-            "ignoreTrailingWhiteSpace": "true",
-            "escape": '"',
-        },
-    )
-    values = [F.col(f"parsed.c{column}") for column in layout.columns]
-    # With too many or too few fields, the position of a value is unknown.
-    valid_values = [F.when(F.col("parsed.malformed").isNull(), value) for value in values]
-    rows = lines.withColumn("file", F.col("_metadata.file_path")).withColumn("parsed", parsed)
-    return Ratings(
-        paths=paths,
-        description=layout.describe(),
-        frame=lines.withColumn("parsed", parsed).select(*_named(valid_values)),
-        faulty=rows.select("file", F.col("value").alias("line"), *_named(valid_values))
-        .filter(_is_faulty())
-        .select("file", "line"),
-        layout=layout,
-    )
-
-
-def _from_parquet(
-    spark: SparkSession, paths: tuple[str, ...], columns: Sequence[str] | None
-) -> Ratings:
-    if paths[0].endswith(".gz"):
-        raise SourceError("the file is gzipped Parquet; gunzip it, Parquet compresses itself")
-    frame = spark.read.parquet(*paths)
-    names = [frame.columns[position] for position in pick_columns(frame.columns, columns)]
-    for role, name in zip(ROLES, names, strict=True):
-        kind = frame.schema[name].dataType
-        if not isinstance(kind, (NumericType, BooleanType)):
-            raise SourceError(
-                f"column {name!r} has type {kind.simpleString()}; "
-                f"convert {'ratings to numbers' if role == 'rating' else 'ids to integers'}"
-            )
-    values = [frame[f"`{name.replace('`', '``')}`"] for name in names]
-    rows = frame.select(F.col("_metadata.file_path").alias("file"), *_named(values))
-    faulty = rows.filter(_is_faulty())
-    return Ratings(
-        paths=paths,
-        description=f"Parquet, columns {', '.join(names)}",
-        frame=frame.select(*_named(values)),
-        faulty=faulty.withColumnRenamed("product", "item"),
-        layout=None,
-    )
-
-
-def _named(values: Sequence[Column]) -> list[Column]:
-    return [
-        value.alias(name) for value, name in zip(values, ("user", "product", "rating"), strict=True)
-    ]
-
-
-def _is_faulty() -> Column:
-    """Return a condition, never null, that a row is not a valid rating."""
-    rating = F.col("rating").cast("float")
-    faulty = rating.isNull() | F.isnan(rating) | (F.abs(rating) == float("inf"))
-    for name in ("user", "product"):
-        id_ = F.col(name)
-        faulty = faulty | id_.isNull() | ~id_.between(INT32_MIN, INT32_MAX)
-    return faulty
-
-
-def _not_blank(value: Column) -> Column:
-    return F.length(F.trim(value)) > 0
-
-
-def _published(spark: SparkSession, path: str) -> str:
-    """Return the path of the ratings in a MovieLens directory, else the path itself."""
-    for name in (*PUBLISHED, "ratings.csv"):
-        if not path.endswith(name) and exists(spark, f"{path.rstrip('/')}/{name}"):
-            return f"{path.rstrip('/')}/{name}"
-    return path

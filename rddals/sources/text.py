@@ -1,0 +1,51 @@
+"""Read delimited text with Spark."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, SparkSession
+from pyspark.sql import functions as F
+
+from rddals.sources.layout import Layout
+from rddals.sources.ratings import Ratings, is_faulty, named
+
+__all__ = ["not_blank", "read_text"]
+
+
+def read_text(spark: SparkSession, paths: tuple[str, ...], layout: Layout) -> Ratings:
+    """Read ratings of one layout. Lines that cannot be parsed become rows of nulls."""
+    lines = spark.read.text(list(paths)).filter(not_blank(F.col("value")))
+    if layout.header is not None:  # every file has a header
+        lines = lines.filter(F.col("value") != layout.header)
+    kinds = dict(zip(layout.columns, ("int", "int", "float"), strict=True))
+    schema = [f"c{field} {kinds.get(field, 'string')}" for field in range(layout.fields)]
+    # Text is split into lines before fields, so that an error can quote a line that cannot be
+    # parsed.
+    parsed = F.from_csv(
+        F.col("value"),
+        ", ".join([*schema, "malformed string"]),
+        {
+            "sep": layout.separator,
+            "columnNameOfCorruptRecord": "malformed",
+            "ignoreLeadingWhiteSpace": "true",
+            "ignoreTrailingWhiteSpace": "true",
+            "escape": '"',
+        },
+    )
+    values = [F.col(f"parsed.c{column}") for column in layout.columns]
+    # With too many or too few fields, the position of a value is unknown.
+    valid_values = [F.when(F.col("parsed.malformed").isNull(), value) for value in values]
+    rows = lines.withColumn("file", F.col("_metadata.file_path")).withColumn("parsed", parsed)
+    return Ratings(
+        paths=paths,
+        description=layout.describe(),
+        frame=lines.withColumn("parsed", parsed).select(*named(valid_values)),
+        faulty=rows.select("file", F.col("value").alias("line"), *named(valid_values))
+        .filter(is_faulty())
+        .select("file", "line"),
+        layout=layout,
+    )
+
+
+def not_blank(value: Column) -> Column:
+    """Return a condition that a line has a character."""
+    return F.length(F.trim(value)) > 0
