@@ -19,12 +19,12 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     Typer reads the fields' annotations and defaults. The command receives instances, whose
     ``__post_init__`` may reject values. Errors become a line on stderr and an exit code.
     """
-    hints = get_type_hints(command, include_extras=True)
     parameters: list[Parameter] = []
     common: list[Parameter] = []  # shown last by --help
     groups: dict[str, tuple[type, list[str]]] = {}
-    for name, parameter in signature(command).parameters.items():
-        kind = hints[name]
+    # Python 3.10's get_type_hints would wrap the annotation of a default None in Optional.
+    for name, parameter in signature(command, eval_str=True).parameters.items():
+        kind = parameter.annotation
         if is_dataclass(kind) and isinstance(kind, type):
             field_hints = get_type_hints(kind, include_extras=True)
             groups[name] = kind, [field.name for field in fields(kind)]
@@ -38,7 +38,7 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
                 for field in fields(kind)
             )
         else:
-            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=kind))
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
 
     @wraps(command)
     def run(**values: Any) -> None:
