@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 
+from rddals.cli.failures import InputError
 from rddals.rdds.hadoop import exists, located, text_of, write_text
 
 __all__ = ["BatchFiles"]
@@ -25,7 +28,7 @@ class BatchFiles:
     folder : str
         URL of the folder that the stream reads.
     batch : int
-        Number of the batch in Spark's query.
+        Number of the batch in Spark's query; -1 before the first.
     files : list of str
         URLs of the files, the oldest first.
     """
@@ -42,10 +45,24 @@ class BatchFiles:
 
     @classmethod
     def load(cls, spark: SparkSession, path: str) -> BatchFiles | None:
-        """Return the record at `path`, or None if there is none."""
-        if not exists(spark, path):
+        """Return the record at `path`, or None if there is none.
+
+        Raises
+        ------
+        InputError
+            If the record is damaged.
+        """
+        # After a kill during `save` only the new record may exist.
+        found = next(filter(partial(exists, spark), (path, f"{path}.beginning")), None)
+        if found is None:
             return None
-        return cls(**json.loads(text_of(spark.sparkContext, path)))
+        try:
+            return cls(**json.loads(text_of(spark.sparkContext, found)))
+        except (Py4JJavaError, ValueError, TypeError) as error:
+            raise InputError(
+                f"{found} is damaged; restore it, or delete it to continue without checks for "
+                "another folder and for deleted files"
+            ) from error
 
     def with_files(self, files: list[str]) -> BatchFiles:
         """Return the batch with more files, except those that it has."""
@@ -53,7 +70,7 @@ class BatchFiles:
         return replace(self, files=self.files + [file for file in files if file not in known])
 
     def save(self, spark: SparkSession, path: str) -> None:
-        """Replace the record at `path`, which is complete at any time."""
+        """Replace the record at `path`."""
         write_text(spark.sparkContext, f"{path}.beginning", json.dumps(asdict(self)))
         files, location = located(spark.sparkContext, path)
         files.delete(location, False)

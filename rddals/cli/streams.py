@@ -91,7 +91,10 @@ def _record(out: str) -> str:
 
 
 def _check_state(spark: SparkSession, folder: str, out: str, als: StreamingALS) -> None:
-    """Reject a stream with missing state, or one that has read another folder."""
+    """Reject a stream with missing state, or one that has read another folder.
+
+    A new stream records its folder.
+    """
     state = stream_folder(out)
     logs = (f"{state}/files/{name}" for name in ("offsets", "sources"))
     missing = None
@@ -107,6 +110,8 @@ def _check_state(spark: SparkSession, folder: str, out: str, als: StreamingALS) 
             f"{folder}: the stream at {out} has read {plain(last.folder)}, which is outside it; "
             "pass the same folder as before, under the same name, or another --out"
         )
+    if last is None:
+        BatchFiles(_url(spark, folder), -1, []).save(spark, _record(out))
 
 
 def _url(spark: SparkSession, folder: str) -> str:

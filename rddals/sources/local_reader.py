@@ -1,12 +1,11 @@
 """Read ratings from local files without Spark, whose start takes longer than the reading.
 
-Only files that Arrow reads without any fault are read here. All others are left to Spark, which
-names the faulty lines.
+Only files that Arrow and Spark read alike are read here. All others are left to Spark, which also
+names faulty lines.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Sequence
@@ -29,6 +28,12 @@ __all__ = ["LocalFileRatings", "read_local_ratings"]
 BYTES_PER_CORE, BYTES_PER_FILE = 128 << 20, 4 << 20
 #: Paths that Spark treats as patterns, and the names of standard input.
 _NOT_A_FILE = re.compile(r"[*?\[\]{}\\]|^-?$|^/dev/")
+#: Names of files that Spark ignores, may ignore or cannot open, and formats that differ.
+_UNUSUAL_NAME = re.compile(r"^[._]|:|\._COPYING_$|\.(lz4|snappy|deflate)$")
+#: Spark accepts neither hexadecimal numbers nor NUL; a quoted field may hide a line break.
+_UNUSUAL_TEXT = (b"0x", b"0X", b"\0")
+#: Bytes in which the first line is searched.
+_MAX_LINE = 1 << 16
 #: Maximum size of the files in the memory of this process.
 MAX_BYTES = 1 << 30
 
@@ -67,46 +72,57 @@ def read_local_ratings(
             return None
         with files[0].open("rb") as stream:
             start = stream.read(4).decode("latin-1")
-        read = _from_parquet if is_parquet(files[0].name, start) else _from_text
+        read = _from_parquet if is_parquet(paths[0].rstrip("/"), start) else _from_text
         description, tables = read(files, columns)
         block = RatingBlock.concatenate([_block(table) for table in tables])
-    except (OSError, EOFError, ValueError, pa.ArrowException, SourceError, RatingError):
+    except (OSError, EOFError, KeyError, ValueError, pa.ArrowException, SourceError, RatingError):
         return None
     return LocalFileRatings(paths, description, block) if len(block) else None
 
 
 def _files(path: Path) -> list[Path]:
     """Return a file, or the files of a directory that are not hidden."""
-    if not path.is_dir():
-        return [path]
-    return [file for file in sorted(path.iterdir()) if file.name[0] not in "._"]
+    files = [path]
+    if path.is_dir():
+        files = [each for each in sorted(path.iterdir()) if not _is_hidden(each.name)]
+    if any(_UNUSUAL_NAME.search(file.name) or not file.is_file() for file in files):
+        raise SourceError("Spark may read other files")
+    return files
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "_SUCCESS"
 
 
 def _from_parquet(files: Sequence[Path], columns: Sequence[str] | None) -> tuple[str, list[Any]]:
     from pyarrow import parquet
 
-    known = parquet.read_schema(files[0]).names
-    names = [known[position] for position in pick_columns(known, columns)]
+    schema, *others = map(parquet.read_schema, files)
+    if not all(other.equals(schema) for other in others):
+        raise SourceError("the files have different columns")
+    names = [schema.names[position] for position in pick_columns(schema.names, columns)]
     tables = [parquet.ParquetFile(file).read(columns=names).select(names) for file in files]
     return f"Parquet, columns {', '.join(names)}", tables
 
 
 def _from_text(files: Sequence[Path], columns: Sequence[str] | None) -> tuple[str, list[Any]]:
-    name = files[0].name.removesuffix(".gz")
-    layout, *others = [detect(_first_line(file), name, columns) for file in files]
-    if any(other != layout for other in others):
-        raise SourceError("the files have different columns")
-    return layout.describe(), [_parsed(file, layout) for file in files]
-
-
-def _first_line(file: Path) -> str:
     import pyarrow as pa
 
-    with pa.input_stream(file) as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
-        return text.readline().rstrip("\r\n")
+    name = files[0].name.removesuffix(".gz")
+    layouts, tables = [], []
+    for file in files:
+        with pa.input_stream(file) as stream:
+            content = stream.read()
+        line = (content[:_MAX_LINE].splitlines() or [b""])[0]
+        layouts.append(detect(line.decode("utf-8-sig"), name, columns))
+        unusual = any(text in content for text in _UNUSUAL_TEXT)
+        if unusual or b'"' in content[len(line) :] or layouts[-1] != layouts[0]:
+            raise SourceError("Spark may read other values")
+        tables.append(_parsed(content, layouts[-1]))
+    return layouts[0].describe(), tables
 
 
-def _parsed(file: Path, layout: Layout) -> Any:
+def _parsed(content: bytes, layout: Layout) -> Any:
     import pyarrow as pa
     from pyarrow import csv
 
@@ -117,11 +133,11 @@ def _parsed(file: Path, layout: Layout) -> Any:
     types = {users: pa.int32(), products: pa.int32(), ratings: pa.float32()}
     empty = {name: pa.null() for position, name in enumerate(names) if position % step}
     table = csv.read_csv(
-        file,
+        pa.py_buffer(content),
         read_options=csv.ReadOptions(column_names=names, skip_rows=int(layout.header is not None)),
         parse_options=csv.ParseOptions(delimiter=layout.separator[0]),
         convert_options=csv.ConvertOptions(
-            column_types=types | empty, include_columns=[*types, *empty]
+            column_types=types | empty, include_columns=[*types, *empty], null_values=[""]
         ),
     )
     return table.select([users, products, ratings])
@@ -132,7 +148,8 @@ def _block(table: Any) -> RatingBlock:
 
     users, products, ratings = table.columns
     integer_ids = all(types.is_integer(ids.type) for ids in (users, products))
-    numeric = types.is_integer(ratings.type) or types.is_floating(ratings.type)
+    kind = ratings.type
+    numeric = types.is_integer(kind) or types.is_float32(kind) or types.is_float64(kind)
     if not (integer_ids and numeric) or any(column.null_count for column in table.columns):
         raise RatingError("an id is not an integer, or a rating is not a number")
     return RatingBlock.from_columns(*(column.to_numpy() for column in table.columns))

@@ -11,6 +11,7 @@ from typing import Any
 from pyspark import SparkContext
 
 from partitioners import HashPartitioner
+from partitioners.checks import is_integer
 from rddals.config import StreamSettings
 from rddals.errors import RatingError, SettingError
 from rddals.model.files import check_location
@@ -245,8 +246,7 @@ class StreamingALS:
         """Learn a numbered batch, for ``writeStream.foreachBatch``.
 
         After a crash Spark repeats the last batch under the same number; it is not learned again
-        if the checkpoint already has it. A crash can also make Spark merge two batches of files
-        into one.
+        if the checkpoint already has it. Spark may also merge two batches of files into one.
 
         Parameters
         ----------
@@ -263,10 +263,14 @@ class StreamingALS:
         Raises
         ------
         SettingError
-            If a batch with a higher number was already learned.
+            If the number is invalid, or lower than that of the last batch.
         RddalsError
             As for `train`.
         """
+        if not is_integer(batchId) or batchId < 0:
+            raise SettingError(
+                f"batchId must be a nonnegative integer but got {batchId!r}. Pass foreachBatch's."
+            )
         if self._batch_id is not None and batchId < self._batch_id:
             raise SettingError(
                 f"Batch {batchId} arrived after batch {self._batch_id} was already learned: the "

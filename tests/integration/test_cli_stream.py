@@ -430,6 +430,33 @@ def test_files_of_a_batch_are_named_exactly(rddals, folder, out):
     assert record == {"folder": f"file:{folder}/", "batch": 2, "files": files}
 
 
+def test_folder_is_recorded_before_the_first_batch(rddals, folder, out):
+    stdout_of(rddals("stream", folder, "--out", out, "--once"))  # no files: no batch
+    other = folder.with_name("other")
+    other.mkdir()
+    assert "which is outside it" in error_of(2, rddals("stream", other, "--out", out, "--once"))
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"folder": "file:/in/"}', "{"])
+def test_damaged_record_of_files_exits_with_2(rddals, folder, out, text):
+    put(folder, 0, "1,2,3\n")
+    stdout_of(rddals("stream", folder, "--out", out, "--once"))
+    (out / "stream/.batch.json.crc").unlink()
+    (out / "stream/batch.json").write_text(text)
+    error = error_of(2, rddals("stream", folder, "--out", out, "--once"))
+    assert f"{out}/stream/batch.json is damaged; restore it, or delete it" in error
+
+
+def test_record_of_files_survives_a_kill_during_its_replacement(rddals, folder, out):
+    put(folder, 0, "1,x,3\n")
+    error_of(2, rddals("stream", folder, "--out", out, "--once"))
+    for name in ("batch.json", ".batch.json.crc"):
+        (out / "stream" / name).rename(out / "stream" / name.replace(".json", ".json.beginning"))
+    (folder / "0.csv").unlink()
+    error = error_of(2, rddals("stream", folder, "--out", out, "--once"))
+    assert f"{folder}/0.csv is missing and has not been learned" in error
+
+
 def test_changed_settings_are_rejected(rddals, folder, out):
     put(folder, 0, "1,2,3\n")
     stdout_of(rddals("stream", folder, "--out", out, "--once"))

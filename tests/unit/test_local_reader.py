@@ -6,6 +6,7 @@ That Spark reads the same ratings is tested in tests/integration/test_cli_reader
 from __future__ import annotations
 
 import gzip
+import os
 import sys
 
 import numpy as np
@@ -75,6 +76,8 @@ def test_movielens_as_published(tmp_path):
         "3000000000,4,1",
         '3,4,"1',
         "3,4,\x001",
+        "0x10,4,1",
+        '"3",4,1',
         "user,item,rating",
         "  ",
         "3,4,NA",
@@ -88,6 +91,14 @@ def test_doubtful_lines_are_left_to_spark(tmp_path, line):
     ("name", "content"),
     [
         ("empty.csv", ""),
+        ("x.csv._COPYING_", PLAIN),
+        ("_x.csv", TEXT),
+        ("a:b.csv", TEXT),
+        ("x.csv.lz4", TEXT),
+        ("quoted.csv", 'user,item,rating,title\n1,2,3,"a\n4,5,3,b"\n'),
+        ("open.csv", 'user,item,rating,title\n1,2,3,"a\n4,5,3,b\n'),
+        ("colons.dat", "1::2::3::4\n1:NA:2::3::4\n"),
+        ("d/a.csv._COPYING_", TEXT),
         ("blank.csv", "\n \n"),
         ("header.csv", "user,item,rating\n"),
         ("latin.csv", "user,item,rating,caf\xe9\n".encode("latin-1")),
@@ -118,11 +129,27 @@ def test_files_left_to_spark(tmp_path, name, content):
         {"user": [1, 2], "item": [1, 2], "rating": ["1", "2"]},
         {"user": [1, 2], "item": [1, 2], "rating": [1.0, 2.0], "USER": [1, 2]},
         {"user": [1, 2], "thing": [1, 2], "rating": [1.0, 2.0]},
+        {"user": [1, 2], "item": [1, 2], "rating": np.array([1.0, 2.0], np.float16)},
     ],
 )
 def test_parquet_left_to_spark(tmp_path, columns):
     parquet.write_table(pa.table(columns), tmp_path / "x")
     assert read_local_ratings([str(tmp_path / "x")]) is None
+
+
+@pytest.mark.parametrize("other", [{"user": pa.array([1], pa.int64())}, {"User": [1]}])
+def test_differing_parquet_files_are_left_to_spark(tmp_path, other):
+    first = {"user": pa.array([1], pa.int32())}
+    for name, users in (("a", first), ("b", other)):
+        parquet.write_table(pa.table({**users, "item": [1], "rating": [1.0]}), tmp_path / name)
+    paths = [str(tmp_path / name) for name in "ab"]
+    assert read_local_ratings(paths) is None
+    assert read_local_ratings(paths[:1] * 2) is not None
+
+
+def test_named_pipes_are_left_to_spark(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert read_local_ratings([str(tmp_path / "pipe.csv")]) is None
 
 
 def test_differing_text_files_are_left_to_spark(tmp_path):

@@ -88,6 +88,14 @@ def test_merged_batches_are_saved_together(location, rdds, expected_states, upda
     assert state_of(als.model) == expected_states[update][3]
 
 
+@pytest.mark.parametrize("number", [None, 1.5, -1, "x", True])
+def test_invalid_batch_numbers_raise(rdds, number):
+    als = StreamingALS(rank=2, seed=1)
+    with pytest.raises(SettingError, match="batchId must be a nonnegative integer but got"):
+        als.updateBatch(rdds[0], number)
+    assert als.model is None
+
+
 @pytest.mark.long
 def test_batch_numbers_survive_other_training(location, rdds, expected_states):
     als = stream_at(location)
