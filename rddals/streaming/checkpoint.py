@@ -31,7 +31,7 @@ from rddals.errors import ModelFormatError, RddalsError
 from rddals.model.files import check_readable, written
 from rddals.rdds.factors import newest_rows, split_by_block
 from rddals.rdds.failures import cause
-from rddals.rdds.hadoop import located, names_in, text_of
+from rddals.rdds.hadoop import located, names_in, text_of, write_text
 from rddals.rdds.lifetimes import cut_lineage, undo_on_failure
 from rddals.rdds.shipping import ship
 from rddals.rdds.shuffles import Shuffle, with_shuffle_serializer
@@ -119,11 +119,7 @@ class Checkpoint:
             }
             number = max(self._numbers(), default=0) + 1
             temporary = f"states/{number}.beginning"
-            stream = self._files.create(self._path(temporary), True)
-            try:
-                stream.write(bytearray(json.dumps(document).encode()))
-            finally:
-                stream.close()
+            write_text(self._sc, f"{self.location}/{temporary}", json.dumps(document))
             if not self.rename(temporary, f"states/{number}.json"):
                 raise RddalsError(f"{self.location}/states/{number}.json cannot be written.")
             self.delete_unused(number, document)

@@ -309,7 +309,8 @@ def test_settings_are_checked_before_spark_starts(trained, csv, folder):
 
 
 def test_invalid_setting_exits_with_2(folder, csv):
-    error_of(2, run_process("train", csv, "--out", str(folder / "new"), "--holdout", "1"))
+    ran = run_process("train", csv, "--out", str(folder / "new"), "--holdout", "1")
+    assert "--holdout must be from 0 to below 1 but got 1.0" in error_of(2, ran)
 
 
 @pytest.mark.parametrize(
