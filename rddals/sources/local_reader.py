@@ -34,8 +34,10 @@ _UNUSUAL_NAME = re.compile(r"^[._]|:|\._COPYING_$|\.(lz4|snappy|deflate)$")
 _UNUSUAL_TEXT = (b"0x", b"0X", b"\0")
 #: Bytes in which the first line is searched.
 _MAX_LINE = 1 << 16
-#: Maximum size of the files in the memory of this process.
+#: Maximum size of the uncompressed files in the memory of this process.
 MAX_BYTES = 1 << 30
+#: Memory of a row read from Parquet.
+BYTES_PER_ROW = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def read_local_ratings(
     try:
         files = [file for path in paths for file in _files(Path(path))]
         size = sum(file.stat().st_size + BYTES_PER_FILE for file in files)
-        if not files or size > min(BYTES_PER_CORE * cores(), MAX_BYTES):
+        if not files or size > BYTES_PER_CORE * cores():
             return None
         with files[0].open("rb") as stream:
             start = stream.read(4).decode("latin-1")
@@ -97,11 +99,14 @@ def _is_hidden(name: str) -> bool:
 def _from_parquet(files: Sequence[Path], columns: Sequence[str] | None) -> tuple[str, list[Any]]:
     from pyarrow import parquet
 
-    schema, *others = map(parquet.read_schema, files)
-    if not all(other.equals(schema) for other in others):
+    opened = [parquet.ParquetFile(file) for file in files]
+    if sum(file.metadata.num_rows for file in opened) * BYTES_PER_ROW > MAX_BYTES:
+        raise SourceError("the files are too large")
+    schema = opened[0].schema_arrow
+    if not all(file.schema_arrow.equals(schema) for file in opened):
         raise SourceError("the files have different columns")
     names = [schema.names[position] for position in pick_columns(schema.names, columns)]
-    tables = [parquet.ParquetFile(file).read(columns=names).select(names) for file in files]
+    tables = [file.read(columns=names).select(names) for file in opened]
     return f"Parquet, columns {', '.join(names)}", tables
 
 
@@ -109,10 +114,13 @@ def _from_text(files: Sequence[Path], columns: Sequence[str] | None) -> tuple[st
     import pyarrow as pa
 
     name = files[0].name.removesuffix(".gz")
-    layouts, tables = [], []
+    layouts, tables, free_bytes = [], [], MAX_BYTES
     for file in files:
         with pa.input_stream(file) as stream:
-            content = stream.read()
+            content = stream.read(free_bytes + 1)
+        free_bytes -= len(content)
+        if free_bytes < 0:
+            raise SourceError("the files are too large")
         line = (content[:_MAX_LINE].splitlines() or [b""])[0]
         layouts.append(detect(line.decode("utf-8-sig"), name, columns))
         unusual = any(text in content for text in _UNUSUAL_TEXT)
