@@ -211,13 +211,12 @@ VALID_ROWS = [(1, [0.1, 0.2, 0.3]), (2, [1.0, 2.0, 3.0])]
         ([(1, "1 2 3")], "id int, features string", "features of type string"),
     ],
 )
-def test_invalid_factors_raise(sc, spark, saved, tmp_path, rows, columns, words):
+def test_invalid_factors_raise(sc, spark, footprint, saved, tmp_path, rows, columns, words):
     path = shutil.copytree(saved, tmp_path / "model")
     rewrite(spark, path, "product", rows, *filter(None, [columns]))
-    before = set(sc._jsc.getPersistentRDDs())
     with pytest.raises(ModelFormatError, match=words):
         MatrixFactorizationModel.load(sc, str(path))
-    assert set(sc._jsc.getPersistentRDDs()) == before
+    assert not footprint.remaining("persisted RDD")
 
 
 def test_damaged_file_raises(sc, saved, tmp_path):
