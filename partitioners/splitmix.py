@@ -8,8 +8,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["GOLDEN_GAMMA", "mix"]
-
 #: The increment of SplitMix64: the golden ratio as a fraction of 2^64, made odd.
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 

@@ -19,8 +19,6 @@ from rddals.rdds.placement import Placements
 from rddals.training.events import Listener
 from rddals.training.train import train
 
-__all__ = ["ALS"]
-
 
 class ALS:
     """Alternating least squares (ALS) matrix factorisation.

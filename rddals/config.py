@@ -12,18 +12,6 @@ import numpy as np
 
 from rddals.errors import SettingError
 
-__all__ = [
-    "BAD_RATINGS",
-    "DUPLICATES",
-    "EXCHANGE_NAMES",
-    "INITS",
-    "KERNELS",
-    "PRECISIONS",
-    "Objective",
-    "Settings",
-    "StreamSettings",
-]
-
 Exchange = Literal["auto", "broadcast", "shuffle", "join", "local"]
 Precision = Literal["double", "single"]
 Init = Literal["mllib", "id"]

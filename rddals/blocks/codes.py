@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_CODES", "encode_ratings"]
-
 #: Most distinct values that one byte can encode.
 MAX_CODES = 256
 #: Ratings sampled for new values in each pass.

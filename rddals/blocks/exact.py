@@ -7,8 +7,6 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["exact_sum"]
-
 #: Bits of a float32's significand.
 SIGNIFICAND = 24
 #: Exponent e such that every float32 is an integer times 2^e.

@@ -15,8 +15,6 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import Group, InBlock
 from rddals.errors import InconsistentRatingsError
 
-__all__ = ["JoinedLinks", "joined_in_block"]
-
 
 @dataclass(frozen=True, slots=True)
 class JoinedLinks:

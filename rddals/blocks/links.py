@@ -22,17 +22,6 @@ from partitioners.splitmix import GOLDEN_GAMMA, mix
 from rddals.blocks.codes import encode_ratings
 from rddals.blocks.ratings import RatingBlock
 
-__all__ = [
-    "Group",
-    "InBlock",
-    "LinkBlock",
-    "OutBlock",
-    "distinct",
-    "link",
-    "needed_rows",
-    "ratings_digest",
-]
-
 #: Largest relative difference between the degrees of a padded batch.
 PADDING = 0.04
 #: Ratings hashed at a time, so that they fit the CPU cache.

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from rddals.blocks.codes import encode_ratings
 from rddals.blocks.ratings import RatingBlock
 
-__all__ = ["PackedRatings"]
-
 
 @dataclass(frozen=True, slots=True)
 class PackedRatings:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_POPULAR", "Popularity"]
-
 #: Most ids stored per side.
 MAX_POPULAR = 1000
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from rddals.blocks.sides import ID_NAMES
 from rddals.errors import RatingError, RatingTypeError
 
-__all__ = ["INT32_MAX", "INT32_MIN", "ROW_TYPES", "RatingBlock", "first_bad_row"]
-
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 ROW_TYPES = (tuple, list, np.ndarray)

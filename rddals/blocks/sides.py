@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["ID_NAMES", "PRODUCTS", "SIDE_NAMES", "USERS"]
-
 USERS, PRODUCTS = 0, 1
 #: Name of each side.
 SIDE_NAMES = ("users", "products")

@@ -14,8 +14,6 @@ from partitioners import HashPartitioner
 from rddals.blocks.philox import philox4x32
 from rddals.blocks.xorshift import byteswap64, gaussians, longs
 
-__all__ = ["id_start", "mllib_start"]
-
 
 def id_start(ids: NDArray[np.int32], *, rank: int, seed: int, side: int) -> NDArray[np.float32]:
     """Return initial factors that depend only on the seed, the side and each id.

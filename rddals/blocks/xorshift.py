@@ -19,8 +19,6 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["byteswap64", "gaussians", "hash_seed", "longs"]
-
 U64 = NDArray[np.uint64]
 
 MASK32, MASK64 = (1 << 32) - 1, (1 << 64) - 1

@@ -29,8 +29,6 @@ from rddals.cli.parameters import (
 from rddals.kernels import native
 from rddals.study.runs import Settings
 
-__all__ = ["app"]
-
 #: Help panel of the options that replace RATINGS.
 SIZES_PANEL = "Without RATINGS"
 

@@ -16,8 +16,6 @@ from pyspark.sql import DataFrame, SparkSession
 from rddals.cli.failures import InputError
 from rddals.rdds.hadoop import exists, located, text_of, write_text
 
-__all__ = ["BatchFiles"]
-
 
 @dataclass(frozen=True, slots=True)
 class BatchFiles:

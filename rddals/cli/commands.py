@@ -32,13 +32,6 @@ from rddals.sources.ratings import Ratings
 from rddals.sources.readers import read_ratings
 from rddals.training.events import Listener
 
-__all__ = [
-    "evaluate",
-    "fit",
-    "recommend",
-    "train",
-]
-
 #: Recommendations per user when held-out ratings are ranked.
 TOP = 10
 

@@ -26,8 +26,6 @@ from rddals.cli.failures import FAILED, describe
 from rddals.errors import RddalsError
 from rddals.rdds.failures import summary
 
-__all__ = ["RunError", "spark_is_configured", "spark_session"]
-
 
 class RunError(RddalsError, RuntimeError):
     """Failure of Spark; the message names the log file."""

@@ -28,8 +28,6 @@ from rddals.exchange.choice import bytes_moved, readable_bytes
 from rddals.rdds.ingest import rating_source, read_batches
 from rddals.sources.readers import read_ratings
 
-__all__ = ["run"]
-
 TRAINING = Training(rank=8, iterations=10, lambda_=0.1, blocks=4, holdout=0.2, seed=1)
 #: Width of the longest bar, in characters.
 BAR_WIDTH = 40

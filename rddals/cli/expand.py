@@ -10,8 +10,6 @@ from typing import Any, get_type_hints
 
 from rddals.cli.failures import exit_codes
 
-__all__ = ["expanded"]
-
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:
     """Replace each parameter that is a dataclass by an option for each of its fields.

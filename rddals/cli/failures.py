@@ -23,8 +23,6 @@ from rddals.errors import (
 )
 from rddals.rdds.failures import summary
 
-__all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "InputError", "describe", "exit_codes"]
-
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 

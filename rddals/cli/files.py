@@ -19,16 +19,6 @@ from rddals.model.matrix import MatrixFactorizationModel
 from rddals.rdds.failures import summary
 from rddals.rdds.hadoop import exists, located, qualified
 
-__all__ = [
-    "check_destination",
-    "check_stream",
-    "load_model",
-    "save_model",
-    "save_streamed",
-    "stream_folder",
-    "stream_lock",
-]
-
 
 def check_destination(spark: SparkSession, path: str, overwrite: bool) -> None:
     """Check before the training that a model can be saved at `path`.

@@ -10,8 +10,6 @@ from rddals.planning.forecast import NAMES
 from rddals.rdds.placement import PARTITIONERS
 from rddals.study.grid import Grid
 
-__all__ = ["numbers", "parsed_grid", "whole", "words"]
-
 
 def parsed_grid(
     exchanges: str,

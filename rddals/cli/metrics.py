@@ -24,8 +24,6 @@ from rddals.errors import RddalsError
 from rddals.kernels.topk import pair_scores
 from rddals.rdds.ingest import read_batches
 
-__all__ = ["PredictionErrors", "Quality", "measure"]
-
 
 @dataclass(frozen=True, slots=True)
 class PredictionErrors:

@@ -34,16 +34,6 @@ from rddals.cli.parameters import (
     Verbose,
 )
 
-__all__ = [
-    "Common",
-    "Evaluation",
-    "Files",
-    "Learning",
-    "Training",
-    "column_names",
-    "require_implicit",
-]
-
 #: Maximum of seconds between two scans for files: a week.
 MAX_INTERVAL = 604_800
 

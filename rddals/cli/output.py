@@ -28,8 +28,6 @@ from rich.text import Text
 from rddals.progress import ProgressBar, amount
 from rddals.training.events import HalfStepDone, Listener
 
-__all__ = ["Output"]
-
 #: Width of the column of labels, in characters.
 LABEL_WIDTH = 15
 

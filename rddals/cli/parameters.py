@@ -7,30 +7,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = [
-    "BadRatings",
-    "Columns",
-    "Conf",
-    "Exchange",
-    "Exchanges",
-    "Format",
-    "Json",
-    "Kernels",
-    "Master",
-    "ModelPath",
-    "OneExchange",
-    "OneKernels",
-    "OnePartitioner",
-    "OnePrecision",
-    "Partitioner",
-    "Partitioners",
-    "Precision",
-    "Rank",
-    "RatingsPaths",
-    "Update",
-    "Verbose",
-]
-
 
 class Exchange(Enum):
     auto = "auto"

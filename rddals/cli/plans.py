@@ -19,8 +19,6 @@ from rddals.sources.ratings import Ratings
 from rddals.sources.readers import read_ratings
 from rddals.study.grid import Grid
 
-__all__ = ["measure", "plan", "plan_from_sizes", "reject_sizes"]
-
 
 def plan(
     common: Common,

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.ratings import RatingBlock
 
-__all__ = ["RankingSums", "rank_block"]
-
 #: Number of users scored at a time.
 TILE = 128
 

@@ -10,17 +10,6 @@ from rddals.cli.metrics import Quality
 from rddals.cli.output import Output
 from rddals.exchange.choice import bytes_moved
 
-__all__ = [
-    "history_document",
-    "kernels_document",
-    "links_document",
-    "number",
-    "print_kernels",
-    "print_links",
-    "print_quality",
-    "quality_document",
-]
-
 
 def print_links(output: Output, links: LinksBuilt) -> None:
     """Print the size of the ratings and the chosen exchange."""

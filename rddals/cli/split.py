@@ -14,8 +14,6 @@ from partitioners.splitmix import GOLDEN_GAMMA, mix
 from rddals.blocks.ratings import RatingBlock
 from rddals.rdds.ingest import read_batches
 
-__all__ = ["held_out", "select", "split"]
-
 
 def held_out(
     users: NDArray[np.int32], products: NDArray[np.int32], fraction: float, seed: int

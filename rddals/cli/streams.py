@@ -24,8 +24,6 @@ from rddals.sources.paths import escaped, plain
 from rddals.sources.ratings import Ratings
 from rddals.sources.readers import read_batch
 
-__all__ = ["stream"]
-
 #: Seconds between two checks for a signal.
 POLL_SECONDS = 0.2
 

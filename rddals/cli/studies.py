@@ -24,8 +24,6 @@ from rddals.study.grid import Combination, Grid
 from rddals.study.record import Record, check_folder
 from rddals.study.runs import Settings, Study
 
-__all__ = ["study"]
-
 #: Without compression, measured bytes are the bytes sent.
 UNCOMPRESSED = {"spark.shuffle.compress": "false", "spark.broadcast.compress": "false"}
 

@@ -19,18 +19,6 @@ from rddals.rdds.links import Links, check_digest, one_per_block
 from rddals.rdds.shuffles import Shuffle
 from rddals.rdds.task_reports import TaskReports
 
-__all__ = [
-    "BlockResult",
-    "BlockTask",
-    "Delivery",
-    "Exchange",
-    "HalfStep",
-    "OwnRows",
-    "Step",
-    "StepReport",
-    "StepResult",
-]
-
 Rows = NDArray[np.float32]
 
 

@@ -26,8 +26,6 @@ from rddals.rdds.shuffles import Shuffle, co_partitioned
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["BroadcastExchange"]
-
 
 class BroadcastRows(Delivery):
     """Rows of one side in a broadcast variable."""

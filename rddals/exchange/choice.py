@@ -14,18 +14,6 @@ from math import ceil
 from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.kernels.flops import flops_of_mean
 
-__all__ = [
-    "Choice",
-    "HalfStepSizes",
-    "Resources",
-    "bytes_moved",
-    "choose",
-    "half_step_sizes",
-    "local_bytes",
-    "readable_bytes",
-    "seconds_per_iteration",
-]
-
 FLOAT = 4
 #: Bytes of a moved rating: user id, product id and value.
 RATING = 12

@@ -20,8 +20,6 @@ from rddals.exchange.base import Rows
 from rddals.exchange.shuffle import BlockToBlock
 from rddals.rdds.links import REMEDY, Links
 
-__all__ = ["JoinExchange"]
-
 #: Sending id, solved id, value and the sender's row of every rating.
 Joined = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32], Rows]
 

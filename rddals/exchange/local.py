@@ -30,8 +30,6 @@ from rddals.rdds.shuffles import Shuffle
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["LocalExchange"]
-
 
 class StepOutput(NamedTuple):
     """Output of a step on one block: rows to keep and to send, if requested."""

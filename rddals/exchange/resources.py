@@ -12,8 +12,6 @@ from rddals.kernels.calibration import seconds_per_flop
 from rddals.rdds.context import is_local
 from rddals.rdds.one_task import cores_of_a_task
 
-__all__ = ["resources_here", "resources_of"]
-
 MIB = 1 << 20
 #: Spark's default memory overhead of an executor: fraction of its memory, and minimum in MiB.
 OVERHEAD, MIN_OVERHEAD = 0.1, 384

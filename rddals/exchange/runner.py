@@ -10,8 +10,6 @@ from rddals.rdds.context import job_label
 from rddals.rdds.lifetimes import discard
 from rddals.rdds.links import Links
 
-__all__ = ["StepRunner"]
-
 
 class StepRunner:
     """Runs half-steps and holds their newest results; release it with `close`.

@@ -29,8 +29,6 @@ from rddals.rdds.shuffles import Shuffle, co_partitioned, identity, with_shuffle
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["BlockToBlock", "MessageFormat", "ShuffleExchange"]
-
 
 class Messages(Delivery):
     """Messages in the shuffle files of the half-step that sent them."""

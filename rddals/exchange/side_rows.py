@@ -17,8 +17,6 @@ from rddals.errors import InconsistentRatingsError
 from rddals.exchange.base import Rows
 from rddals.rdds.links import REMEDY
 
-__all__ = ["SideRows"]
-
 
 @dataclass(frozen=True)
 class SideRows:

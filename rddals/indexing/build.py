@@ -24,8 +24,6 @@ from rddals.rdds.shuffles import Shuffle, co_partitioned, with_shuffle_serialize
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["Indexed", "index_source"]
-
 #: Number of rows converted to columns at once.
 ROWS_PER_BATCH = 1 << 16
 REMEDY = "Pass (user key, product key, rating) with strings or integers as keys."

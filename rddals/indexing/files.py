@@ -34,8 +34,6 @@ from rddals.rdds.shuffles import Shuffle
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["read_keys", "write_keys"]
-
 
 def write_keys(sc: SparkContext, path: str, keys: KeyTable) -> None:
     """Save the keys of the model at `path`, which must not contain keys."""

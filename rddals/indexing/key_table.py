@@ -18,8 +18,6 @@ from rddals.rdds.lifetimes import Shared
 from rddals.rdds.shuffles import Shuffle, co_partitioned, with_shuffle_serializer
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["KeyTable", "is_key_pair", "split_by_bucket"]
-
 #: Number of pairs routed at once.
 PAIRS_PER_BATCH = 1 << 16
 

@@ -19,17 +19,6 @@ from numpy.typing import NDArray
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError
 
-__all__ = [
-    "CodedRatings",
-    "Coder",
-    "Key",
-    "Keys",
-    "bucket_of",
-    "checked_key",
-    "in_id_order",
-    "mixed_types",
-]
-
 Key = str | int
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 

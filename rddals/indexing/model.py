@@ -24,8 +24,6 @@ from rddals.model.top_n_query import TopNQuery
 from rddals.rdds.context import head
 from rddals.rdds.lifetimes import undo_on_failure
 
-__all__ = ["KeyedModel", "KeyedRating"]
-
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 

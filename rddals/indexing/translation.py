@@ -21,8 +21,6 @@ from rddals.rdds.ingest import prepare
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["KeyTranslator", "errors_by_key", "ids_without_key", "swapped"]
-
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 

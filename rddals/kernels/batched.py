@@ -19,8 +19,6 @@ from rddals.kernels.flops import DUAL_SHARE
 from rddals.kernels.solvers import solve_nonnegative, solve_spd
 from rddals.kernels.system import System
 
-__all__ = ["BatchedRows"]
-
 Array = NDArray[Any]
 
 #: Bytes of gathered rows processed at a time: few calls, and they fit in the cache.

@@ -14,8 +14,6 @@ from rddals.config import Objective
 from rddals.kernels.flops import flops
 from rddals.kernels.half_step import half_step
 
-__all__ = ["seconds_per_flop"]
-
 
 @cache
 def seconds_per_flop(rank: int) -> float:

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DUAL_SHARE", "flops", "flops_of_mean"]
-
 #: The dual form is cheaper below this fraction of the rank, in ratings per row.
 DUAL_SHARE = 0.9
 

@@ -49,8 +49,6 @@ from rddals.kernels.flops import flops
 from rddals.kernels.native.rows import NativeRows
 from rddals.kernels.system import System, penalty_counts
 
-__all__ = ["Solution", "chosen_kernels", "gram", "half_step", "penalty"]
-
 Array = NDArray[Any]
 
 #: Operations per task of a thread: some tenths of a millisecond.

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Excluded", "ItemIndex", "check_array", "norms_of"]
-
 
 @dataclass(frozen=True, eq=False)
 class ItemIndex:

@@ -18,8 +18,6 @@ from rddals.blocks.links import InBlock
 from rddals.config import Objective
 from rddals.kernels.half_step import half_step
 
-__all__ = ["ridge_solve"]
-
 Rows = NDArray[np.float32]
 
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from rddals.kernels.items import Excluded, ItemIndex
 
-__all__ = ["NOTHING", "key_scores", "merge", "scan"]
-
 _GROUP = 32  # Maximum items per peak. More makes a hit more expensive, fewer the search for hits.
 _SCORES = 1 << 18  # Minimum scores per tile, if there are enough items: 1 MiB.
 

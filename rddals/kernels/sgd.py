@@ -25,8 +25,6 @@ from numpy.typing import NDArray
 
 from rddals.blocks.links import InBlock
 
-__all__ = ["sgd_step", "squared_error"]
-
 Rows = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 

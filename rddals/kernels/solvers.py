@@ -12,8 +12,6 @@ try:
 except ImportError:  # workers may have NumPy alone
     lapack = None
 
-__all__ = ["solve_nonnegative", "solve_spd"]
-
 Array = NDArray[Any]
 
 #: Largest order, by item size in bytes, at which a Cholesky factorisation vectorised across the

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from rddals.blocks.links import InBlock
 from rddals.config import Objective
 
-__all__ = ["System", "penalty_counts"]
-
 Array = NDArray[Any]
 
 

@@ -17,8 +17,6 @@ from rddals.kernels.items import Excluded, ItemIndex, check_array, norms_of
 from rddals.kernels.native.scan import native_scan
 from rddals.kernels.scan import NOTHING, key_scores, scan
 
-__all__ = ["pair_scores", "rescan", "top_k"]
-
 _F32 = np.finfo(np.float32)
 _SPARE = 2  # Candidates beyond k. A near-tie at the k-th place rarely spans three items.
 RESCORE = 1 << 18  # Gathered float32 values per rescoring step: 1 MiB.

@@ -17,8 +17,6 @@ from rddals.errors import EventLogError
 from rddals.measure.measures import Measured
 from rddals.measure.stages import summarise
 
-__all__ = ["read_event_log"]
-
 #: Prefix of the directories that ``spark.eventLog.rolling.enabled`` writes.
 ROLLED_PREFIX = "eventlog_v2_"
 PIECE_NAME = re.compile(r"events_(\d+)_")

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from typing import Any
 
-__all__ = ["Measured", "StageMeasure", "StepMeasure", "Traffic"]
-
 
 @dataclass(frozen=True, slots=True)
 class Traffic:

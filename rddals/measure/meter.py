@@ -18,8 +18,6 @@ from rddals.rdds.context import is_stopped
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
-__all__ = ["ShuffleMeter"]
-
 
 #: Event log settings: one plain file, with the block updates that broadcasts are counted from.
 SETTINGS = {

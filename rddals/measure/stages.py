@@ -14,8 +14,6 @@ from rddals.errors import EventLogError
 from rddals.measure.measures import Measured, StageMeasure, Traffic
 from rddals.rdds.context import STEP
 
-__all__ = ["summarise"]
-
 #: Events that are parsed. All others are skipped.
 PARSED_EVENTS = frozenset(
     "SparkListener" + name

@@ -31,8 +31,6 @@ from rddals.rdds.ingest import rating_source
 from rddals.rdds.predictions import is_pair, predict_pairs
 from rddals.rdds.shuffles import Shuffle
 
-__all__ = ["FactorPair", "rating_for"]
-
 Row = NDArray[np.float32]
 
 

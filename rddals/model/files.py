@@ -32,16 +32,6 @@ from rddals.rdds.lifetimes import storage_level, undo_on_failure
 from rddals.rdds.shipping import ship
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = [
-    "SavedModel",
-    "check_free",
-    "check_location",
-    "read_metadata",
-    "read_model",
-    "write_model",
-    "written",
-]
-
 CLASS = "org.apache.spark.mllib.recommendation.MatrixFactorizationModel"
 VERSION = "1.0"
 #: Metadata entry for settings that MLlib's format does not store.

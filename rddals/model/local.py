@@ -22,8 +22,6 @@ from rddals.model.top_n_query import (
     uses_fallback,
 )
 
-__all__ = ["LocalModel"]
-
 #: Number of products scored before the search first bounds the remaining ones.
 _FIRST_TILE = 8192
 

@@ -22,8 +22,6 @@ from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
 from rddals.training.fold_in import fold_in, fold_settings
 
-__all__ = ["MatrixFactorizationModel"]
-
 
 class MatrixFactorizationModel:
     """Trained matrix factorisation. Predicted ratings are dot products of factors.

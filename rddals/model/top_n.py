@@ -21,8 +21,6 @@ from rddals.rdds.shuffles import Shuffle, co_partitioned, with_shuffle_serialize
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["seen_pairs", "top_n", "top_n_for_all"]
-
 
 def top_n(
     table: FactorTable,

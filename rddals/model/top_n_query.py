@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from rddals.errors import SettingError, UnknownIdError
 
-__all__ = ["TopNQuery", "checked_id", "popular_then_best", "unknown_id", "uses_fallback"]
-
 #: Ids from the caller, which the model need not know.
 Ids = NDArray[np.int64]
 

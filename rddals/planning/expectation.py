@@ -36,14 +36,6 @@ from rddals.planning.forecast import (
 )
 from rddals.planning.message_size import shuffled_bytes
 
-__all__ = [
-    "ExpectedSide",
-    "degree_quantiles",
-    "expected_half_steps",
-    "expected_load",
-    "expected_plan",
-]
-
 #: Quantiles that represent a distribution of degrees, all equally likely.
 QUANTILES = (np.arange(10_000) + 0.5) / 10_000
 

@@ -14,8 +14,6 @@ from rddals.blocks.checked_blocks import checked_blocks
 from rddals.blocks.links import distinct, needed_rows
 from rddals.kernels.flops import flops
 
-__all__ = ["Footprint", "footprints"]
-
 
 @dataclass(frozen=True, slots=True)
 class Footprint:

@@ -16,21 +16,6 @@ from rddals.exchange.choice import Choice, HalfStepSizes, bytes_moved, half_step
 from rddals.planning.footprint import Footprint
 from rddals.planning.message_size import JOIN_ENVELOPE, shuffled_bytes
 
-__all__ = [
-    "Load",
-    "Plan",
-    "PlannedHalfStep",
-    "PlannedPlacement",
-    "PlannedSide",
-    "as_list",
-    "checked_exchanges",
-    "half_step",
-    "half_steps",
-    "link_bytes",
-    "load_of",
-    "sizes_of_footprints",
-]
-
 NAMES = ("shuffle", "broadcast", "join", "local")
 FLOAT = 4
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["JOIN_ENVELOPE", "shuffled_bytes"]
-
 FLOAT = 4
 #: Bytes that pickling adds to a message of at most 255 bytes and at most 255 rows.
 PICKLE_OVERHEAD = 30

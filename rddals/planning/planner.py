@@ -31,8 +31,6 @@ from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
 from rddals.rdds.placement import Placement, checked_placement
 
-__all__ = ["plan"]
-
 
 def plan(
     ratings: Any,

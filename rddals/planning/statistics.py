@@ -26,8 +26,6 @@ from rddals.rdds.shuffles import Shuffle
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["LocalRatings", "RatingStatistics", "ShuffledRatings", "cores"]
-
 Pairs = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 #: CPU quota of the control group of this process.

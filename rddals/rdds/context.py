@@ -10,8 +10,6 @@ from typing import Any
 
 from pyspark import RDD, SparkContext
 
-__all__ = ["STEP", "executors_of", "head", "is_local", "is_stopped", "job_label"]
-
 
 def is_stopped(sc: SparkContext) -> bool:
     """Return whether `sc` is stopped.

@@ -15,8 +15,6 @@ from rddals.rdds.ingest import read_batches
 from rddals.rdds.links import NoRatingsError
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["Degrees", "collect_pairs", "count_degrees", "digest_of", "merged_degrees"]
-
 
 class Degrees(NamedTuple):
     """Distinct ids in ascending order, and the number of ratings of each."""

@@ -19,15 +19,6 @@ from rddals.rdds.lifetimes import Shared, cut_lineage
 from rddals.rdds.shuffles import Shuffle, co_partitioned, with_shuffle_serializer
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = [
-    "FactorTable",
-    "block_and_columns",
-    "find_blocks",
-    "newest_rows",
-    "split_by_block",
-    "without_block_numbers",
-]
-
 #: Pairs converted to columns at a time.
 PAIRS_PER_BATCH = 1 << 16
 #: Block number of an id that the partitioner does not place.

@@ -9,8 +9,6 @@ from pyspark.errors import PySparkException
 
 from rddals.errors import RddalsError
 
-__all__ = ["cause", "summary"]
-
 
 def summary(error: BaseException) -> str:
     """Return an error's message, without stack traces.

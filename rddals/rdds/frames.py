@@ -17,8 +17,6 @@ from rddals.errors import RatingError, RatingTypeError, SettingError
 from rddals.rdds.context import is_local
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["ArrowColumns", "Columns", "columns_of", "key_rows", "keys_of"]
-
 #: Function from a list of keys to their numbers.
 Code = Callable[[list[Any]], NDArray[np.int32]]
 

@@ -8,8 +8,6 @@ from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
-__all__ = ["exists", "located", "names_in", "qualified", "text_of", "write_text"]
-
 
 def located(sc: SparkContext, path: str) -> tuple[Any, Any]:
     """Return the Hadoop file system of a path, and its Hadoop ``Path``."""

@@ -19,8 +19,6 @@ from rddals.rdds.shipping import ship
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import gc_paused
 
-__all__ = ["prepare", "rating_source", "read_batches", "usable_batches"]
-
 #: Rows converted to columns at a time.
 ROWS_PER_BATCH = 1 << 16
 #: Ratings gathered before they are split by block, so that few records are shuffled.

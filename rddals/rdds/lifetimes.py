@@ -15,8 +15,6 @@ from rddals.rdds.shuffles import co_partitioned
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
-__all__ = ["Shared", "cut_lineage", "discard", "materialise", "storage_level", "undo_on_failure"]
-
 
 def materialise(rdd: RDD[Any]) -> None:
     """Compute every partition of a persisted RDD.

@@ -25,18 +25,6 @@ from rddals.rdds.shuffles import Shuffle, co_partitioned, with_shuffle_serialize
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = [
-    "REMEDY",
-    "LinkSummary",
-    "LinkedRatings",
-    "Links",
-    "NoRatingsError",
-    "build_links",
-    "check_digest",
-    "one_per_block",
-    "same_ratings",
-]
-
 REMEDY = (
     "The RDD gives different ratings each time it is computed, as a random split or sample does "
     "(or a partitioner places the same id differently each time). Persist it, or better "

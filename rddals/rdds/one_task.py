@@ -16,8 +16,6 @@ from rddals.rdds.context import is_local
 from rddals.rdds.shuffles import with_shuffle_serializer
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["TaskCores", "cores_of_a_task", "in_one_task", "local_cores", "numbered"]
-
 
 class TaskCores(NamedTuple):
     """Cores that one task may use.

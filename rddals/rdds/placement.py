@@ -22,8 +22,6 @@ from rddals.config import block_count
 from rddals.errors import SettingError
 from rddals.rdds.degrees import Degrees, collect_pairs, count_degrees
 
-__all__ = ["PARTITIONERS", "Placement", "Placements", "checked_placement"]
-
 #: Data that a partitioner is fitted to: the number of ratings of each id, or all pairs of ids.
 DEGREES, PAIRS = "degrees", "pairs"
 

@@ -25,9 +25,6 @@ from rddals.rdds.factors import (
 from rddals.rdds.shuffles import Shuffle, co_partitioned, with_shuffle_serializer
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["is_pair", "predict_pairs"]
-
-
 #: Types accepted as a pair. They are ordered; a set is not.
 PAIR_TYPES = (tuple, list, np.ndarray)
 

@@ -21,8 +21,6 @@ from rddals.rdds.shuffles import Shuffle
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["Piece", "own_ratings", "scatter_ratings"]
-
 #: A side; the origin as (partition, batch); and ratings of that batch.
 Piece = tuple[int, tuple[int, int], PackedRatings]
 

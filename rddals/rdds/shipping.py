@@ -12,8 +12,6 @@ from pyspark import SparkContext
 
 from rddals.rdds.context import is_local
 
-__all__ = ["PACKAGES", "ship", "write_package"]
-
 PACKAGES = ("rddals", "partitioners")
 
 _shipped: WeakSet[SparkContext] = WeakSet()

@@ -11,8 +11,6 @@ from pyspark import RDD, SparkContext
 
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["Shuffle", "block_index", "co_partitioned", "identity", "with_shuffle_serializer"]
-
 
 def block_index(block: int) -> int:
     """Return the partition of a block: the partition function of every RDD keyed by block.

@@ -9,8 +9,6 @@ from weakref import WeakKeyDictionary
 from pyspark import SparkContext
 from pyspark.accumulators import AccumulatorParam
 
-__all__ = ["TaskReports"]
-
 
 class _Merge(AccumulatorParam[dict[Any, Any]]):
     def zero(self, value: dict[Any, Any]) -> dict[Any, Any]:

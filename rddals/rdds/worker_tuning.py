@@ -12,9 +12,6 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-__all__ = ["gc_paused", "spark_task", "tune_worker"]
-
-
 #: Number of imported modules when this worker's objects were frozen.
 _frozen_modules = 0
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from rddals.errors import SourceError
 
-__all__ = ["ROLES", "pick_columns"]
-
 ROLES = ("user", "item", "rating")
 
 #: Common names of the columns, in order of preference, without case and punctuation.

@@ -12,8 +12,6 @@ from rddals.errors import SourceError
 from rddals.sources.columns import ROLES, pick_columns
 from rddals.sources.published import PUBLISHED
 
-__all__ = ["Layout", "complaint", "detect", "split_line"]
-
 SEPARATORS = {"::": "'::' separated", "\t": "tab separated", ",": "comma separated"}
 SEPARATORS |= {";": "semicolon separated", "|": "'|' separated"}
 

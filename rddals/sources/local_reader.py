@@ -21,8 +21,6 @@ from rddals.sources.layout import Layout, detect
 from rddals.sources.parquet import is_parquet
 from rddals.sources.published import ratings_inside
 
-__all__ = ["LocalFileRatings", "read_local_ratings"]
-
 #: Maximum bytes that Spark reads in one task, and bytes that it adds per file. Up to this size per
 #: core, Spark would create as many blocks as there are cores, which is the default of a plan.
 BYTES_PER_CORE, BYTES_PER_FILE = 128 << 20, 4 << 20

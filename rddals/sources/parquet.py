@@ -12,8 +12,6 @@ from rddals.errors import SourceError
 from rddals.sources.columns import ROLES, pick_columns
 from rddals.sources.ratings import Ratings, is_faulty, named
 
-__all__ = ["MAGIC", "is_parquet", "read_parquet"]
-
 #: Suffixes of Parquet files.
 SUFFIXES = (".parquet", ".parq")
 #: First bytes of a Parquet file.

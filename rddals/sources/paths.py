@@ -13,8 +13,6 @@ from rddals.errors import SourceError
 from rddals.rdds.failures import summary
 from rddals.rdds.hadoop import located
 
-__all__ = ["escaped", "first_line", "plain", "quoted"]
-
 
 def first_line(spark: SparkSession, path: str) -> str | None:
     """Return the first line that is not blank of a possibly compressed file; None without one.

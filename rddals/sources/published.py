@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["PUBLISHED", "ratings_inside"]
-
 #: Separator and number of fields of the files that have no header.
 PUBLISHED = {"u.data": ("\t", 4), "ratings.dat": ("::", 4)}
 #: Names of the files of ratings; the last one has a header.

@@ -22,8 +22,6 @@ from rddals.sources.columns import ROLES
 from rddals.sources.layout import Layout, complaint
 from rddals.sources.paths import plain, quoted
 
-__all__ = ["Ratings", "is_faulty", "named"]
-
 #: Texts in errors of Spark about a file that cannot be read to its end.
 _UNREADABLE = re.compile(
     r"FAILED_READ_FILE|CANNOT_READ_FILE|while reading file|EOFException|ZipException|"

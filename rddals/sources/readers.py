@@ -22,8 +22,6 @@ from rddals.sources.published import ratings_inside
 from rddals.sources.ratings import Ratings
 from rddals.sources.text import not_blank, read_text
 
-__all__ = ["read_batch", "read_ratings"]
-
 
 def read_ratings(
     spark: SparkSession, paths: Sequence[str], columns: Sequence[str] | None = None

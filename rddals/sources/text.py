@@ -8,8 +8,6 @@ from pyspark.sql import functions as F
 from rddals.sources.layout import Layout
 from rddals.sources.ratings import Ratings, is_faulty, named
 
-__all__ = ["not_blank", "read_text"]
-
 
 def read_text(spark: SparkSession, paths: tuple[str, ...], layout: Layout) -> Ratings:
     """Read ratings of one layout. Lines that cannot be parsed become rows of nulls."""

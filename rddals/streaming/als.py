@@ -29,8 +29,6 @@ from rddals.streaming.model import StreamingModel
 from rddals.streaming.state import StreamState
 from rddals.streaming.train_method import TrainMethod
 
-__all__ = ["StreamingALS"]
-
 #: Settings that do not affect what is learned; a restored stream may change them.
 MUTABLE = ("exchange", "bad_ratings")
 #: Arguments whose setting has another name.

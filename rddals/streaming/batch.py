@@ -32,8 +32,6 @@ from rddals.streaming.history import IncrementalLinks, extended_history, increme
 from rddals.streaming.state import StreamState
 from rddals.training.train import sizes_of_links
 
-__all__ = ["BatchLearned", "learn", "sweep"]
-
 #: The side that learns first and the side that learns second. This order predicts the next batch
 #: best.
 ORDER = {"sgd": (PRODUCTS, USERS), "als": (USERS, PRODUCTS)}

@@ -20,8 +20,6 @@ from rddals.kernels.sgd import sgd_step, squared_error
 from rddals.streaming.incremental_links import IncrementalBlock
 from rddals.streaming.rows import BiasedRows, intermediate_width, parameter_width, state_width
 
-__all__ = ["BatchReport", "Means", "lookup_step", "update_step"]
-
 Rows = NDArray[np.float32]
 
 #: Length of a new product's factor. If both sides started at zero, neither would ever learn.

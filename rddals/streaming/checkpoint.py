@@ -41,8 +41,6 @@ from rddals.streaming.levels import Level, Levels
 from rddals.streaming.rows import state_width
 from rddals.streaming.state import StreamState
 
-__all__ = ["Checkpoint", "SavedState"]
-
 VERSION = 1
 #: Names of a state's parts in its file, in order.
 PARTS = ("users", "products", "ratings of users", "ratings of products")

@@ -50,8 +50,6 @@ from rddals.streaming.levels import Level, Levels
 from rddals.streaming.rows import state_width
 from rddals.streaming.state import StreamState
 
-__all__ = ["read_stream", "write_stream"]
-
 CLASS = "rddals.StreamingModel"
 VERSION = "1"
 SCHEMA = StructType(

@@ -30,8 +30,6 @@ from rddals.rdds.worker_tuning import spark_task
 from rddals.streaming.incremental_links import IncrementalBlock, Touched, incremental_block
 from rddals.streaming.levels import Levels
 
-__all__ = ["IncrementalLinks", "all_ratings", "extended_history", "incremental_links"]
-
 
 @dataclass(frozen=True, slots=True)
 class IncrementalLinks:

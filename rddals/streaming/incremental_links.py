@@ -15,8 +15,6 @@ from partitioners import Partitioner
 from rddals.blocks.links import InBlock, LinkBlock, link
 from rddals.blocks.ratings import RatingBlock
 
-__all__ = ["IncrementalBlock", "Touched", "incremental_block"]
-
 #: Users and products that a batch touches, ascending.
 Touched = tuple[NDArray[np.int32], NDArray[np.int32]]
 

@@ -27,8 +27,6 @@ from rddals.rdds.worker_tuning import spark_task
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
-__all__ = ["Level", "Levels"]
-
 Rows = NDArray[np.float32]
 
 

@@ -30,8 +30,6 @@ from rddals.streaming.levels import Levels
 from rddals.streaming.rows import product_factors, state_width, user_factors
 from rddals.streaming.state import StreamState
 
-__all__ = ["StreamingModel"]
-
 
 class StreamingModel:
     """Biased matrix factorisation that learns batch by batch.

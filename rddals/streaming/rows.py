@@ -11,16 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "BiasedRows",
-    "centred_rows",
-    "intermediate_width",
-    "parameter_width",
-    "product_factors",
-    "state_width",
-    "user_factors",
-]
-
 Rows = NDArray[np.float32]
 
 

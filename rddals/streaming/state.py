@@ -15,8 +15,6 @@ from rddals.rdds.lifetimes import cut_lineage, undo_on_failure
 from rddals.streaming.levels import Level, Levels
 from rddals.streaming.rows import centred_rows
 
-__all__ = ["StreamState"]
-
 #: Number of ratings that each id of a batch-trained model is assumed to be learned from.
 ASSUMED_RATINGS = 20
 

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
-__all__ = ["TrainMethod"]
-
 
 class TrainMethod:
     """``train``: returns a new model on the class, updates ``model`` on an instance."""

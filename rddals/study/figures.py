@@ -22,8 +22,6 @@ from rddals.study.style import (
 )
 from rddals.study.time_figures import draw_time, draw_timeline
 
-__all__ = ["figures"]
-
 
 def figures(document: dict[str, Any]) -> list[Figure]:
     """Draw the figures for which a study has data.

@@ -11,8 +11,6 @@ from rddals.exchange.choice import readable_bytes
 from rddals.study.grid import MLLIB, Combination
 from rddals.study.record import PARTS
 
-__all__ = ["findings"]
-
 Run = dict[str, Any]
 
 #: Bandwidth of a shared network in bytes per second: one gigabit.

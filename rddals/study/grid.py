@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
-__all__ = ["MLLIB", "Combination", "Grid"]
-
 #: Exchange name of runs of MLlib's own ALS, which has one exchange and hashes ids.
 MLLIB = "MLlib"
 

@@ -15,8 +15,6 @@ from rddals.study.findings import findings
 from rddals.study.record import atomic_write
 from rddals.study.style import Figure
 
-__all__ = ["write_report"]
-
 
 def write_report(document: dict[str, Any], folder: Path) -> Path:
     """Write ``report.html``.

@@ -14,8 +14,6 @@ from rddals.study.style import (
     column_gap,
 )
 
-__all__ = ["draw_heat", "draw_skew"]
-
 
 def draw_heat(placements: Sequence[Run]) -> Figure | None:
     blocks = [p["blocks"] for p in placements if p["users"]["rows_between"] is not None]

@@ -13,8 +13,6 @@ from typing import Any
 from rddals.errors import StudyError
 from rddals.study.grid import Combination
 
-__all__ = ["PARTS", "SCHEMA", "Record", "atomic_write", "check_folder"]
-
 #: Version of the format of ``study.json``.
 SCHEMA = 1
 NAME = "study.json"

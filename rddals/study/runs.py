@@ -20,8 +20,6 @@ from rddals.planning.planner import plan
 from rddals.study.grid import MLLIB, Combination
 from rddals.study.record import PARTS, Record
 
-__all__ = ["Settings", "Study"]
-
 #: Name prefix of the stages of MLlib's half-steps.
 MLLIB_HALF_STEP = "flatMap at ALS.scala"
 #: Most blocks for which the rows between each pair of blocks are recorded.

@@ -13,19 +13,6 @@ from rddals.exchange.choice import readable_bytes
 from rddals.study.grid import MLLIB
 from rddals.study.record import PARTS
 
-__all__ = [
-    "COLOURS",
-    "INK",
-    "PART_COLOURS",
-    "SYMBOLS",
-    "Figure",
-    "Run",
-    "apply_layout",
-    "bytes_axis",
-    "column_gap",
-    "distinct_values",
-]
-
 #: The Okabe-Ito palette, which is safe for colour-blind readers
 #: (https://jfly.uni-koeln.de/color/).
 COLOURS = {

@@ -19,8 +19,6 @@ from rddals.study.style import (
     distinct_values,
 )
 
-__all__ = ["draw_time", "draw_timeline"]
-
 
 def draw_time(runs: Sequence[Run]) -> Figure:
     ranks = sorted(distinct_values(runs, "rank"))

@@ -28,8 +28,6 @@ from rddals.training.events import HalfStepDone, LinksBuilt, Listener, TrainingD
 from rddals.training.segment import converged
 from rddals.training.start import Start, start_by_id, start_from, start_of_mllib
 
-__all__ = ["Alternation", "ExchangedAlternation"]
-
 FactorTables = tuple[FactorTable, FactorTable]
 
 

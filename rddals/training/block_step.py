@@ -15,8 +15,6 @@ from rddals.exchange import BlockResult
 from rddals.kernels.half_step import gram, half_step, penalty
 from rddals.training.start import RowFactory
 
-__all__ = ["BlockReport", "first_step", "solve_step"]
-
 
 @dataclass(frozen=True, slots=True)
 class BlockReport:

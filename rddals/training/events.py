@@ -8,8 +8,6 @@ from typing import Any
 
 from rddals.exchange import Choice, HalfStepSizes
 
-__all__ = ["HalfStepDone", "LinksBuilt", "Listener", "TrainingDone"]
-
 
 @dataclass(frozen=True, slots=True)
 class LinksBuilt:

@@ -25,8 +25,6 @@ from rddals.rdds.worker_tuning import spark_task
 from rddals.training.block_step import first_step, solve_step
 from rddals.training.start import start_from
 
-__all__ = ["fold_in", "fold_settings"]
-
 #: Sends only the rows of rated products, and only to the blocks that need them.
 EXCHANGE = EXCHANGES["shuffle"]
 

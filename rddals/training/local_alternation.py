@@ -24,8 +24,6 @@ from rddals.training.events import HalfStepDone
 from rddals.training.segment import LinkJoiner, PlacedRows, Segment, SegmentReport
 from rddals.training.start import RowFactory
 
-__all__ = ["LocalAlternation", "segment_iterations"]
-
 #: Target seconds of a segment, rounded up to whole iterations. A short segment sends its events to
 #: listeners soon; but each segment reads the links and the rows again.
 SEGMENT_SECONDS = 1.0

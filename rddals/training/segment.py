@@ -29,8 +29,6 @@ from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 from rddals.training.start import RowFactory
 
-__all__ = ["LinkJoiner", "PlacedRows", "Segment", "SegmentReport", "converged"]
-
 Rows = NDArray[np.float32]
 
 

@@ -25,8 +25,6 @@ from rddals.rdds.links import REMEDY, Links
 from rddals.rdds.shuffles import Shuffle, with_shuffle_serializer
 from rddals.rdds.worker_tuning import spark_task
 
-__all__ = ["RowFactory", "Start", "start_by_id", "start_from", "start_of_mllib"]
-
 RowFactory = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
 

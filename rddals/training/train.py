@@ -27,8 +27,6 @@ from rddals.training.alternation import Alternation, ExchangedAlternation
 from rddals.training.events import HalfStepDone, LinksBuilt, Listener
 from rddals.training.local_alternation import LocalAlternation
 
-__all__ = ["Trained", "sizes_of_links", "train"]
-
 log = logging.getLogger("rddals")
 
 

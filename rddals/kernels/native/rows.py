@@ -17,8 +17,6 @@ from rddals.kernels.native import address
 from rddals.kernels.solvers import solve_nonnegative
 from rddals.kernels.system import System
 
-__all__ = ["NativeRows"]
-
 Array = NDArray[Any]
 
 #: Alignment of source rows: a cache line.

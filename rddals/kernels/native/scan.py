@@ -12,8 +12,6 @@ from rddals.kernels import native
 from rddals.kernels.items import Excluded, ItemIndex
 from rddals.kernels.native import address
 
-__all__ = ["native_scan"]
-
 #: Bytes of items scored with each panel of queries in turn; a part of an L2 cache.
 TILE_BYTES = 1 << 18
 
