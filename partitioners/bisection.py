@@ -52,26 +52,11 @@ def recursive_bisection(
     imbalance: float,
     seed: int,
 ) -> Ints:
-    """Partition vertices into blocks with a small sum of connectivities.
+    """Return a block of each vertex, such that the sum of connectivities is small.
 
-    Parameters
-    ----------
-    vertices, nets : ndarray of int64, shape (pins,)
-        Vertex and net of every pin, in ascending order of vertex. Vertices are numbered from 0
-        without gaps.
-    weights : ndarray of float64, shape (n,)
-        Vertex weights.
-    num_blocks : int
-        Number of blocks.
-    imbalance : float
-        Largest relative excess of a block's weight over the mean.
-    seed : int
-        Seed of the random numbers.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        Block of each vertex.
+    `vertices` and `nets` are those of every pin, in ascending order of vertex; vertices are
+    numbered from 0 without gaps. `imbalance` is the largest relative excess of a block's weight
+    over the mean.
     """
     random = np.random.default_rng(seed)
     # The vertices of a part share the first of its blocks and their number.
@@ -134,18 +119,9 @@ class _Level:
             mode = mode - means[self.part]
             norms = np.sqrt(np.bincount(self.part, self.weights * mode**2) / self.part_weights)
             mode /= np.maximum(norms, 1e-300)[self.part]
-            mode = self.sums_over_nets(self.net_means(mode)) / self.degrees
+            net_means = np.bincount(self.nets, mode[self.vertices]) / self.net_sizes
+            mode = np.add.reduceat(net_means[self.nets], self.first_pins) / self.degrees
         return mode
-
-    def net_means(self, values: Floats) -> Floats:
-        """Return the mean value of the vertices of each net."""
-        means: Floats = np.bincount(self.nets, values[self.vertices]) / self.net_sizes
-        return means
-
-    def sums_over_nets(self, values: Floats) -> Floats:
-        """Return the sum of the values of the nets of each vertex."""
-        sums: Floats = np.add.reduceat(values[self.nets], self.first_pins)
-        return sums
 
     def gains(self, side: Ints) -> Floats:
         """Return the gain of each vertex from being on the right instead of the left."""

@@ -37,10 +37,7 @@ def as_num_blocks(num_blocks: SupportsIndex) -> int:
 def as_ids(ids: npt.ArrayLike, name: str = "ids") -> npt.NDArray[np.int64]:
     """Check that ids are one-dimensional integers within int64; errors refer to them as `name`.
 
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        The input itself if it is an int64 array, so it must not be modified.
+    The result is the input itself if that is an int64 array, so it must not be modified.
     """
     try:
         array = np.asarray(ids)

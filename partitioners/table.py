@@ -15,21 +15,7 @@ from partitioners.checks import as_ids, require_unique
 class TablePartitioner(Partitioner):
     """Base class of partitioners with a table; subclasses place other ids in `_place_unlisted`.
 
-    Parameters
-    ----------
-    ids : array-like of int64, shape (n,)
-        Distinct ids of the table, in any order. May be empty.
-    blocks : array-like of int, shape (n,)
-        Block of each id in the table.
-    num_blocks : int
-        Number of blocks.
-
-    Raises
-    ------
-    TypeError
-        If an id or a block is not an integer.
-    ValueError
-        If an id occurs twice, a block is outside 0 to num_blocks - 1, or lengths differ.
+    The table has distinct `ids` in any order, or none, and the block of each.
     """
 
     def __init__(

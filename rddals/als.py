@@ -261,14 +261,9 @@ def _train(
         chosen_kernels(settings.kernels)
     initial = _initial_factors(initial_model, settings)
     partitioners = placements.partitioners(source)
-    trained = train(source, partitioners, settings, listeners, initial)
+    factors, popular, history = train(source, partitioners, settings, listeners, initial)
     return MatrixFactorizationModel(
-        settings.objective.rank,
-        FactorTable(trained.user_factors, partitioners[0]),
-        FactorTable(trained.product_factors, partitioners[1]),
-        history=trained.history,
-        settings=settings,
-        popular=trained.popular,
+        settings.objective.rank, *factors, history=history, settings=settings, popular=popular
     )
 
 

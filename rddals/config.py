@@ -20,14 +20,6 @@ BadRatings = Literal["raise", "skip"]
 Update = Literal["sgd", "als"]
 Kernels = Literal["auto", "native", "numpy"]
 
-EXCHANGE_NAMES: tuple[str, ...] = get_args(Exchange)
-PRECISIONS: tuple[str, ...] = get_args(Precision)
-INITS: tuple[str, ...] = get_args(Init)
-DUPLICATES: tuple[str, ...] = get_args(Duplicates)
-BAD_RATINGS: tuple[str, ...] = get_args(BadRatings)
-UPDATES: tuple[str, ...] = get_args(Update)
-KERNELS: tuple[str, ...] = get_args(Kernels)
-
 #: Default penalty of a stream. "sgd" applies it to each rating of a batch, "als" to each id.
 DEFAULT_LAMBDA = {"sgd": 0.05, "als": 8.0}
 DEFAULT_GAMMA = 0.5
@@ -105,17 +97,12 @@ class Settings:
         """Validate arguments and return the settings; raise `SettingError` otherwise."""
         rank = _rank(rank)
         iterations = _integer("Number of iterations", iterations)
-        if iterations < 0:
-            raise SettingError(
-                f"Number of iterations must be nonnegative but got {iterations}; 5 to 20 is usual."
-            )
+        _check_sign("Number of iterations", iterations, "nonnegative", "5 to 20 is usual")
         lambda_ = _lambda(lambda_)
         alpha = _real("Confidence parameter alpha", alpha)
-        if implicit and alpha < 0:
-            raise SettingError(
-                f"Confidence parameter alpha must be nonnegative but got {alpha}; "
-                "with a negative confidence the loss has no minimum."
-            )
+        if implicit:
+            hint = "with a negative confidence the loss has no minimum"
+            _check_sign("Confidence parameter alpha", alpha, "nonnegative", hint)
         checkpoint_interval = _integer("checkpointInterval", checkpoint_interval)
         if checkpoint_interval < 1 and checkpoint_interval != -1:
             raise SettingError(
@@ -123,8 +110,7 @@ class Settings:
                 f"but got {checkpoint_interval}."
             )
         tol = _real("tol", tol)
-        if tol < 0:
-            raise SettingError(f"tol must be nonnegative but got {tol}; 0 runs every iteration.")
+        _check_sign("tol", tol, "nonnegative", "0 runs every iteration")
         return cls(
             objective=Objective(
                 rank=rank,
@@ -132,16 +118,16 @@ class Settings:
                 implicit=implicit,
                 alpha=alpha,
                 nonnegative=_boolean("nonnegative", nonnegative),
-                precision=_choice("precision", precision, PRECISIONS),
+                precision=_choice("precision", precision, Precision),
             ),
             iterations=iterations,
             seed=_seed(seed),
-            exchange=_choice("exchange", exchange, EXCHANGE_NAMES),
-            init=_choice("init", init, INITS),
-            duplicates=_choice("duplicates", duplicates, DUPLICATES),
+            exchange=_choice("exchange", exchange, Exchange),
+            init=_choice("init", init, Init),
+            duplicates=_choice("duplicates", duplicates, Duplicates),
             checkpoint_interval=10 if checkpoint_interval == -1 else checkpoint_interval,
             tol=tol,
-            kernels=_choice("kernels", kernels, KERNELS),
+            kernels=_choice("kernels", kernels, Kernels),
         )
 
 
@@ -185,12 +171,8 @@ class StreamSettings:
     ) -> StreamSettings:
         """Validate arguments and return the settings; raise `SettingError` otherwise."""
         iterations = _integer("Number of iterations", iterations)
-        if iterations < 1:
-            raise SettingError(
-                f"Number of iterations must be positive but got {iterations}; "
-                "1 learns each batch once."
-            )
-        update = _choice("update", update, UPDATES)
+        _check_sign("Number of iterations", iterations, "positive", "1 learns each batch once")
+        update = _choice("update", update, Update)
         for name, value in (("gamma", gamma), ("biasLambda", bias_lambda)):
             if value is not None and (name == "gamma") != (update == "sgd"):
                 raise SettingError(
@@ -203,10 +185,7 @@ class StreamSettings:
                 "has fewer ratings than the rank. 5 to 20 is usual."
             )
         gamma = _real("Learning rate gamma", DEFAULT_GAMMA if gamma is None else gamma)
-        if gamma <= 0:
-            raise SettingError(
-                f"Learning rate gamma must be positive but got {gamma}; 0.3 to 0.7 is usual."
-            )
+        _check_sign("Learning rate gamma", gamma, "positive", "0.3 to 0.7 is usual")
         return cls(
             rank=_rank(rank),
             iterations=iterations,
@@ -215,8 +194,8 @@ class StreamSettings:
             bias_lambda=_bias_lambda(bias_lambda),
             update=update,
             seed=_seed(seed),
-            exchange=_choice("exchange", exchange, EXCHANGE_NAMES),
-            bad_ratings=_choice("badRatings", bad_ratings, BAD_RATINGS),
+            exchange=_choice("exchange", exchange, Exchange),
+            bad_ratings=_choice("badRatings", bad_ratings, BadRatings),
         )
 
 
@@ -230,10 +209,7 @@ def block_count(name: str, value: Any) -> int | None:
 
 def _rank(value: Any) -> int:
     rank = _integer("Rank of the feature matrices", value)
-    if rank <= 0:
-        raise SettingError(
-            f"Rank of the feature matrices must be positive but got {rank}; 10 to 100 is usual."
-        )
+    _check_sign("Rank of the feature matrices", rank, "positive", "10 to 100 is usual")
     if rank > MAX_RANK:
         raise SettingError(
             f"Rank of the feature matrices must be at most {MAX_RANK} but got {rank}; "
@@ -244,10 +220,7 @@ def _rank(value: Any) -> int:
 
 def _lambda(value: Any) -> float:
     lambda_ = _real("Regularization parameter", value)
-    if lambda_ < 0:
-        raise SettingError(
-            f"Regularization parameter must be nonnegative but got {lambda_}; 0.01 to 0.1 is usual."
-        )
+    _check_sign("Regularization parameter", lambda_, "nonnegative", "0.01 to 0.1 is usual")
     return lambda_
 
 
@@ -264,6 +237,13 @@ def _bias_lambda(value: Any) -> tuple[float, float]:
             f"{value!r}; (10, 2) is usual."
         )
     return weights[0], weights[1]
+
+
+def _check_sign(
+    name: str, value: float, sign: Literal["positive", "nonnegative"], hint: str
+) -> None:
+    if value < 0 or (sign == "positive" and value == 0):
+        raise SettingError(f"{name} must be {sign} but got {value}; {hint}.")
 
 
 def _is_real(value: Any) -> bool:
@@ -294,7 +274,8 @@ def _boolean(name: str, value: Any) -> bool:
     raise SettingError(f"{name} must be True or False but got {value!r}.")
 
 
-def _choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
+def _choice(name: str, value: Any, kind: Any) -> Any:
+    choices = get_args(kind)
     if isinstance(value, str) and value in choices:
         return value
     raise SettingError(f"{name} must be {' or '.join(map(repr, choices))} but got {value!r}.")

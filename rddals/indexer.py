@@ -57,8 +57,8 @@ def index_ratings(
     """
     columns = Columns.checked(userCol, itemCol, ratingCol)
     prepare(ratings, columns)
-    indexed = index_source(ratings if isinstance(ratings, RDD) else keys_of(ratings, columns))
-    return IndexedRatings(indexed.ratings, indexed.keys, indexed.shuffles)
+    source = ratings if isinstance(ratings, RDD) else keys_of(ratings, columns)
+    return IndexedRatings(*index_source(source))
 
 
 class IndexedRatings:

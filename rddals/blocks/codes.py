@@ -16,12 +16,8 @@ SAMPLE_SIZE = 4096
 def encode_ratings(ratings: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     """Encode ratings as one byte each, if they have at most 256 distinct values.
 
-    Returns
-    -------
-    codes : ndarray of uint8, shape (n,)
-        Positions in `scale`, or the ratings themselves if `scale` is None.
-    scale : ndarray of float32, shape (at most 256,), or None
-        Distinct values, in ascending order of their bits.
+    Return their uint8 positions in a scale, and the scale: the distinct values in ascending order
+    of their bits. With more values, return the ratings themselves and None.
     """
     bits = ratings.view(np.uint32)  # -0.0 and 0.0 stay distinct, as in the digest
     if not (bits & 0xFFFF).any():

@@ -35,10 +35,7 @@ class JoinedLinks:
     def of(cls, users: Sequence[InBlock], products: Sequence[InBlock]) -> JoinedLinks:
         """Join all blocks of both sides, in order.
 
-        Raises
-        ------
-        InconsistentRatingsError
-            If an id has ratings on one side only.
+        An id with ratings on one side only raises `InconsistentRatingsError`.
         """
         sides = (users, products)
         ids = [_concatenate(np.int32, [block.ids for block in side]) for side in sides]
@@ -59,24 +56,10 @@ class JoinedLinks:
 def joined_in_block(
     blocks: Sequence[InBlock], source_ids: NDArray[np.int32], source_counts: NDArray[np.int32]
 ) -> InBlock:
-    """Concatenate the in-blocks of a side into one.
+    """Concatenate all in-blocks of a side; degrees and ids ascend within each of them only.
 
-    Nothing is sorted again: degrees and ids ascend within each original block, not over all of
-    them.
-
-    Parameters
-    ----------
-    blocks : sequence of InBlock
-        All in-blocks of a side, in order.
-    source_ids : ndarray of int32, shape (m,)
-        All ids of the other side, block after block, in the order of the source rows.
-    source_counts : ndarray of int32, shape (source blocks,)
-        Source ids per block.
-
-    Raises
-    ------
-    InconsistentRatingsError
-        If a block needs the row of an id that is not in `source_ids`.
+    `source_ids` are all ids of the other side, in the order of the source rows, and `source_counts`
+    their number per block. A block that needs any other id raises `InconsistentRatingsError`.
     """
     if len(blocks) == 1 and np.array_equal(blocks[0].source_ids, source_ids):
         return blocks[0]

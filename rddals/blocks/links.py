@@ -157,19 +157,7 @@ class LinkBlock:
 
 
 def link(block: int, own: RatingBlock, side: int, other_partitioner: Partitioner) -> LinkBlock:
-    """Build the links of one block from the ratings of its ids, in any order.
-
-    Parameters
-    ----------
-    block : int
-        Block number.
-    own : RatingBlock
-        All ratings of all ids of this block, and no others.
-    side : int
-        0 for users, 1 for products.
-    other_partitioner : Partitioner
-        Partitioner of the other side.
-    """
+    """Build the links of one block from all ratings of its ids, in any order, and no others."""
     own_column, other_column = (own.users, own.products) if side == 0 else (own.products, own.users)
     ids, row_of = distinct(own_column)
     other_ids, other_of = distinct(other_column)
@@ -207,7 +195,13 @@ def link(block: int, own: RatingBlock, side: int, other_partitioner: Partitioner
         ),
         groups=_groups(degrees[order]),
     )
-    out_block = _out_block(row_of, other_of, other_blocks, len(ids), other_partitioner.num_blocks)
+    blocks = other_partitioner.num_blocks
+    sent, needing = needed_rows(row_of, other_of, other_blocks, len(ids), blocks)
+    sent_counts = np.bincount(needing, minlength=blocks)
+    out_block = OutBlock(
+        pointers=np.concatenate([[0], np.cumsum(sent_counts)]).astype(np.int64),
+        positions=sent.astype(np.int32),
+    )
     return LinkBlock(block, side, in_block, out_block, ratings_digest(own))
 
 
@@ -283,19 +277,8 @@ def needed_rows(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return every distinct pair of a row and a block that needs it, by block and then by row.
 
-    Parameters
-    ----------
-    row_of, other_of : ndarray of int64, shape (nnz,)
-        Row of every rating, and position of its other id in `other_blocks`.
-    other_blocks : ndarray of int, shape (ids of the other side,)
-        Block of each id of the other side.
-    rows, blocks : int
-        Number of rows, and of blocks of the other side.
-
-    Returns
-    -------
-    tuple of ndarray of int64
-        Rows, and the block that needs each of them.
+    `row_of` and `other_of` have the row of every rating, and the position of its other id in
+    `other_blocks`, the blocks of the other side's ids. `rows` and `blocks` are numbers of them.
     """
     pairs = (other_blocks.astype(np.int64) * rows).take(other_of)
     pairs += row_of
@@ -306,21 +289,6 @@ def needed_rows(
     else:
         pairs = np.unique(pairs)
     return pairs % max(rows, 1), pairs // max(rows, 1)
-
-
-def _out_block(
-    row_of: NDArray[np.int64],
-    other_of: NDArray[np.int64],
-    other_blocks: NDArray[Any],
-    rows: int,
-    blocks: int,
-) -> OutBlock:
-    positions, needing = needed_rows(row_of, other_of, other_blocks, rows, blocks)
-    counts = np.bincount(needing, minlength=blocks)
-    return OutBlock(
-        pointers=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        positions=positions.astype(np.int32),
-    )
 
 
 def _groups(degrees: NDArray[Any]) -> tuple[Group, ...]:

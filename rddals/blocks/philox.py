@@ -7,17 +7,9 @@ from numpy.typing import NDArray
 
 
 def philox4x32(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint32]:
-    """Generate random words with Philox4x32-10, vectorised over counters.
+    """Generate random words with Philox4x32-10, in the shape (4, ...) of the counters.
 
-    Parameters
-    ----------
-    counter : ndarray of uint32, shape (4, ...)
-    key : pair of int
-        Two numbers below 2^32.
-
-    Returns
-    -------
-    ndarray of uint32, shape (4, ...)
+    The key is two numbers below 2^32.
 
     References
     ----------

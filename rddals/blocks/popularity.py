@@ -27,11 +27,6 @@ class Popularity:
     counts: NDArray[np.int32]
 
     @classmethod
-    def none(cls) -> Popularity:
-        """Return an empty instance."""
-        return cls(np.empty(0, np.int32), np.empty(0, np.int32))
-
-    @classmethod
     def of(cls, ids: NDArray[np.int32], counts: NDArray[np.int32]) -> Popularity:
         """Select the most popular of the given ids."""
         order = np.lexsort((ids, -counts))[:MAX_POPULAR]

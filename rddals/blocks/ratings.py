@@ -234,17 +234,8 @@ def first_bad_row(
 ) -> RatingError | RatingTypeError:
     """Return the error for the first invalid row; at least one row is invalid.
 
-    Parameters
-    ----------
-    rows : sequence
-    origin : str
-        Origin of the rows, for the message.
-    first_row : int
-        Number of the first row.
-    find_id_error : callable, optional
-        Returns what is wrong with an id of a user or product; by default it must fit int32.
-    remedy : str
-        What to pass instead.
+    `origin` and the number of the first row are for the message. `find_id_error` returns what is
+    wrong with an id of a "user" or "product"; by default it must fit int32.
     """
     find_id_error = find_id_error or _find_id_error
     for number, row in enumerate(rows, start=first_row):

@@ -16,22 +16,9 @@ from rddals.blocks.xorshift import byteswap64, gaussians, longs
 
 
 def id_start(ids: NDArray[np.int32], *, rank: int, seed: int, side: int) -> NDArray[np.float32]:
-    """Return initial factors that depend only on the seed, the side and each id.
+    """Return initial factors (n, rank) that depend only on the seed, the side and each id.
 
-    An id has the same row in any block, for any number of blocks.
-
-    Parameters
-    ----------
-    ids : ndarray of int32, shape (n,)
-    rank : int
-    seed : int
-        Key of the generator, modulo 2^64.
-    side : int
-        0 for users, 1 for products.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, rank)
+    An id has the same row in any block, for any number of blocks. The seed counts modulo 2^64.
     """
     quads = -(-rank // 4)
     counter = np.zeros((4, len(ids), quads), dtype=np.uint32)
@@ -54,23 +41,10 @@ def id_start(ids: NDArray[np.int32], *, rank: int, seed: int, side: int) -> NDAr
 def mllib_start(
     ids: NDArray[np.int32], *, rank: int, seed: int, side: int, blocks: int
 ) -> NDArray[np.float32]:
-    """Return the initial factors that MLlib draws, block by block.
+    """Return the initial factors (n, rank) that MLlib draws, block by block.
 
-    Parameters
-    ----------
-    ids : ndarray of int32, shape (n,)
-        All ids of one or more hash blocks, in ascending order.
-    rank : int
-    seed : int
-        Seed of MLlib, modulo 2^64.
-    side : int
-        0 for users, 1 for products.
-    blocks : int
-        Number of blocks of this side in MLlib's `HashPartitioner`.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, rank)
+    `ids` are all ids of one or more hash blocks, in ascending order; `blocks` is the number of
+    blocks of this side in MLlib's `HashPartitioner`. The seed counts modulo 2^64.
     """
     rows = np.empty((len(ids), rank), dtype=np.float32)
     block_of = HashPartitioner(blocks).block_of(ids)

@@ -42,18 +42,7 @@ def longs(seed: int, count: int) -> list[int]:
 
 
 def gaussians(seed: int, count: int) -> NDArray[np.float64]:
-    """Return the first `count` draws of ``nextGaussian``.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the generator, modulo 2^64.
-    count : int
-
-    Returns
-    -------
-    ndarray of float64, shape (count,)
-    """
+    """Return the first `count` draws of ``nextGaussian``; the seed counts modulo 2^64."""
     normals = np.empty(count)
     filled, state = 0, hash_seed(seed)
     while filled < count:

@@ -21,7 +21,6 @@ from rddals.cli.parameters import (
     ModelPath,
     OnePrecision,
     Partitioners,
-    Precision,
     Rank,
     RatingsPaths,
     Verbose,
@@ -244,12 +243,12 @@ def study_command(
     ] = 5,
     lambda_: Lambda = 0.1,
     seed: Annotated[int, typer.Option(help="Seed of the initial factors.")] = 0,
-    precision: OnePrecision = Precision.double,
+    precision: OnePrecision = "double",
     columns: Columns = None,
 ) -> None:
     """Train with every combination of settings, measure what moves, and write a report."""
     grid = parsed_grid(exchange, partitioner, blocks, rank, mllib=mllib)
-    settings = Settings(iterations, lambda_, seed, precision.value)
+    settings = Settings(iterations, lambda_, seed, precision)
     names, version = column_names(columns), rddals_version()
     studies.study(common, common.output, ratings, grid, settings, out, names, version)
 

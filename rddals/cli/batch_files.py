@@ -43,13 +43,7 @@ class BatchFiles:
 
     @classmethod
     def load(cls, spark: SparkSession, path: str) -> BatchFiles | None:
-        """Return the record at `path`, or None if there is none.
-
-        Raises
-        ------
-        InputError
-            If the record is damaged.
-        """
+        """Return the record at `path`, or None; raise `InputError` if it is damaged."""
         # After a kill during `save` only the new record may exist.
         found = next(filter(partial(exists, spark), (path, f"{path}.beginning")), None)
         if found is None:

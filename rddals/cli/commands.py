@@ -20,7 +20,6 @@ from rddals.cli.report import (
     history_document,
     kernels_document,
     links_document,
-    print_kernels,
     print_links,
     print_quality,
     quality_document,
@@ -75,7 +74,9 @@ def train(
         with ratings.locating_faults(), output.progress(training.iterations) as progress:
             model = fit(source, training, (report_links, progress))
         seconds = perf_counter() - start
-        print_kernels(output, model.history)
+        kernels = kernels_document(model.history)
+        if kernels is not None:
+            output.fact("kernels", kernels)
         quality = None
         if held_out is not None:
             top = TOP if training.implicit else None
@@ -91,7 +92,7 @@ def train(
                 "input": {"paths": list(ratings.paths), "format": ratings.description},
                 "settings": training.document(),
                 **links_document(links[0]),
-                "kernels": kernels_document(model.history),
+                "kernels": kernels,
                 "history": history_document(model.history),
                 "held_out": None if quality is None else quality_document(quality),
                 "seconds": seconds,

@@ -37,20 +37,8 @@ def spark_session(
 ) -> Iterator[SparkSession]:
     """Start a session and stop it after the block; use a running session and leave it running.
 
-    Parameters
-    ----------
-    master : str, optional
-        Cluster to run on. By default the one in Spark's configuration, else ``local[*]``.
-    conf : mapping, optional
-        Additional Spark settings.
-    verbose : bool
-        Whether Spark logs to stderr. Otherwise it logs to a file, which is deleted unless
-        something fails.
-
-    Raises
-    ------
-    RunError
-        If Spark does not start, or if the block raises an error that the input did not cause.
+    Unless `verbose`, Spark logs to a file instead of stderr, which is deleted if nothing fails.
+    `RunError` is raised if Spark does not start, or for an error that the input did not cause.
     """
     # PySpark warns about pandas 3 at every use of Arrow; rddals does not use pandas.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"pyspark\.")

@@ -9,18 +9,7 @@ from contextlib import contextmanager
 
 import typer
 
-from rddals.errors import (
-    EventLogError,
-    ModelFormatError,
-    OverflowingRatingsError,
-    RatingError,
-    RatingTypeError,
-    RddalsError,
-    SettingError,
-    SourceError,
-    StudyError,
-    UnknownIdError,
-)
+from rddals.errors import OverflowingRatingsError, RddalsError
 from rddals.rdds.failures import summary
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -30,18 +19,9 @@ class InputError(RddalsError, ValueError):
     """Command-line argument that cannot be used."""
 
 
-_INPUT_ERRORS = (
-    EventLogError,
-    InputError,
-    ModelFormatError,
-    OverflowingRatingsError,
-    RatingError,
-    RatingTypeError,
-    SettingError,
-    SourceError,
-    StudyError,
-    UnknownIdError,
-)
+#: Bases of the rddals errors that the input causes. Overflowing ratings are named alone, since a
+#: singular system is an ArithmeticError, too, but a failure.
+_INPUT_ERRORS = (ValueError, TypeError, LookupError, OverflowingRatingsError)
 
 
 @contextmanager
@@ -68,5 +48,6 @@ def _interrupted(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the one-line message of an error."""
-    code = BAD_INPUT if isinstance(error, _INPUT_ERRORS) else FAILED
+    is_input = isinstance(error, RddalsError) and isinstance(error, _INPUT_ERRORS)
+    code = BAD_INPUT if is_input else FAILED
     return code, " ".join(summary(error).split())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from rddals.cli.ranking import RankingSums, rank_block
 from rddals.cli.split import select
 from rddals.errors import RddalsError
 from rddals.kernels.topk import pair_scores
+from rddals.rdds.factors import rows_by_block
 from rddals.rdds.ingest import read_batches
 
 
@@ -54,10 +55,7 @@ class PredictionErrors:
 
     def __add__(self, other: PredictionErrors) -> PredictionErrors:
         return PredictionErrors(
-            self.known + other.known,
-            self.unknown + other.unknown,
-            self.squared + other.squared,
-            self.absolute + other.absolute,
+            *(getattr(self, each.name) + getattr(other, each.name) for each in fields(self))
         )
 
 
@@ -72,28 +70,16 @@ class Quality:
 def measure(
     model: Any, ratings: RDD[Any], *, top: int | None = None, seen: RDD[Any] | None = None
 ) -> Quality:
-    """Compare the predictions of a model with ratings.
+    """Compare the predictions of a model, of rddals or MLlib, with ratings of `rating_source`.
 
-    Parameters
-    ----------
-    model : MatrixFactorizationModel
-        Model of rddals or MLlib.
-    ratings : RDD
-        Ratings as `rddals.rdds.ingest.rating_source` returns them.
-    top : int, optional
-        Number of recommendations per user, for the ranking. None for no ranking.
-    seen : RDD, optional
-        Ratings whose products are excluded from the ranking, such as the training set.
-
-    Raises
-    ------
-    RatingError, RatingTypeError
-        If a rating cannot be read.
+    With `top`, also rank that many recommendations per user, without the products in `seen`, such
+    as the training ratings. A rating that cannot be read raises `RatingError` or `RatingTypeError`.
     """
     sc = ratings.context
     features = model.userFeatures()
     split_by_block = HashPartitioner(max(sc.defaultParallelism, features.getNumPartitions()))
-    sources = [features.mapPartitions(partial(_factor_pieces, split_by_block, model.rank))]
+    factors = features.mapPartitions(partial(rows_by_block, split_by_block, model.rank))
+    sources = [factors.mapValues(lambda rows: ("factors", rows))]
     for kind, source in (("rated", ratings), ("seen", seen)):
         if source is not None:
             sources.append(source.mapPartitionsWithIndex(partial(_pieces, kind, split_by_block)))
@@ -121,7 +107,7 @@ def _measure_block(
     if pieces["error"]:
         yield pieces["error"][0]
         return
-    users = _merged(pieces["factors"], rank)
+    users = FactorBlock.merged(pieces["factors"], rank)
     ratings = RatingBlock.concatenate(pieces["rated"])
     ranking = None
     if top is not None:
@@ -155,29 +141,6 @@ def _pieces(
         yield 0, ("error", error)
 
 
-def _factor_pieces(
-    split_by_block: HashPartitioner, rank: int, pairs: Iterable[tuple[int, Any]]
-) -> Iterator[tuple[int, tuple[str, FactorBlock]]]:
-    factors = _as_block(rank, pairs)
-    blocks = split_by_block.block_of(factors.ids)
-    for block in np.unique(blocks).tolist():
-        rows = blocks == block
-        yield block, ("factors", FactorBlock(factors.ids[rows], factors.rows[rows]))
-
-
 def _collected(features: RDD[tuple[int, Any]], rank: int) -> FactorBlock:
-    return _merged(features.mapPartitions(lambda pairs: [_as_block(rank, pairs)]).collect(), rank)
-
-
-def _as_block(rank: int, pairs: Iterable[tuple[int, Any]]) -> FactorBlock:
-    pairs = list(pairs)
-    ids = np.array([id_ for id_, _ in pairs], dtype=np.int32)
-    rows = np.array([features for _, features in pairs], dtype=np.float32).reshape(-1, rank)
-    return FactorBlock(ids, rows)
-
-
-def _merged(blocks: list[FactorBlock], rank: int) -> FactorBlock:
-    ids = np.concatenate([np.empty(0, np.int32), *(block.ids for block in blocks)])
-    rows = np.concatenate([np.empty((0, rank), np.float32), *(block.rows for block in blocks)])
-    order = np.argsort(ids)
-    return FactorBlock(ids[order], rows[order])
+    blocks = features.mapPartitions(partial(rows_by_block, HashPartitioner(1), rank)).values()
+    return FactorBlock.merged(blocks.collect(), rank)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
-from enum import Enum
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -15,24 +14,19 @@ from rddals.cli.context import spark_is_configured, spark_session
 from rddals.cli.failures import InputError
 from rddals.cli.output import Output
 from rddals.cli.parameters import (
-    BadRatings,
     Columns,
     Conf,
-    Exchange,
     Format,
     Json,
-    Kernels,
     Master,
     OneExchange,
     OneKernels,
     OnePartitioner,
     OnePrecision,
-    Partitioner,
-    Precision,
     Rank,
-    Update,
     Verbose,
 )
+from rddals.config import BadRatings, Update
 
 #: Maximum of seconds between two scans for files: a week.
 MAX_INTERVAL = 604_800
@@ -97,8 +91,8 @@ class Training:
     nonnegative: Annotated[
         bool, typer.Option("--nonnegative", help="Constrain all factors to be nonnegative.")
     ] = False
-    exchange: OneExchange = Exchange.auto
-    partitioner: OnePartitioner = Partitioner.hash
+    exchange: OneExchange = "auto"
+    partitioner: OnePartitioner = "hash"
     blocks: Annotated[
         int, typer.Option(min=-1, help="Blocks per side; -1 derives it from cores and partitions.")
     ] = -1
@@ -106,8 +100,8 @@ class Training:
         float, typer.Option(min=0.0, help="Fraction of the ratings held out for a test, below 1.")
     ] = 0.0
     seed: Annotated[int, typer.Option(help="Seed of initial factors and held-out ratings.")] = 0
-    precision: OnePrecision = Precision.double
-    kernels: OneKernels = Kernels.auto
+    precision: OnePrecision = "double"
+    kernels: OneKernels = "auto"
     tol: Annotated[
         float,
         typer.Option(
@@ -132,11 +126,11 @@ class Training:
     def document(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
         columns = column_names(self.columns)
-        return _plain(self) | {"alpha": self.confidence, "columns": columns}
+        return asdict(self) | {"alpha": self.confidence, "columns": columns}
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of `ALS.train`, or of `ALS.trainImplicit` with `implicit`."""
-        arguments = _plain(self)
+        arguments = asdict(self)
         for name in ("implicit", "alpha", "holdout", "columns"):
             del arguments[name]
         partitioner = arguments.pop("partitioner")
@@ -152,7 +146,7 @@ class Training:
             f"lambda {self.lambda_:g}",
             f"implicit, alpha {self.confidence:g}" if self.implicit else "explicit",
             *(["nonnegative"] if self.nonnegative else []),
-            f"{self.precision.value} precision",
+            f"{self.precision} precision",
             *([f"tol {self.tol:g}"] if self.tol else []),
             f"seed {self.seed}",
         ]
@@ -214,12 +208,12 @@ class Learning:
         typer.Option(
             help="sgd: gradient steps on a batch; als: rows solved from all their ratings."
         ),
-    ] = Update.sgd
+    ] = "sgd"
     bad_ratings: Annotated[
         BadRatings, typer.Option(help="How to handle lines that are not valid ratings.")
-    ] = BadRatings.refuse
-    exchange: OneExchange = Exchange.auto
-    partitioner: OnePartitioner = Partitioner.hash
+    ] = "raise"
+    exchange: OneExchange = "auto"
+    partitioner: OnePartitioner = "hash"
     blocks: Annotated[
         int, typer.Option(min=-1, help="Blocks per side; -1 derives it from the first batch.")
     ] = -1
@@ -231,11 +225,11 @@ class Learning:
 
     def document(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
-        return _plain(self)
+        return asdict(self)
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of `StreamingALS`."""
-        arguments = _plain(self)
+        arguments = asdict(self)
         partitioner = arguments.pop("partitioner")
         arguments["badRatings"] = arguments.pop("bad_ratings")
         return arguments | {"userPartitioner": partitioner, "productPartitioner": partitioner}
@@ -284,11 +278,3 @@ def column_names(text: str | None) -> tuple[str, ...] | None:
     if len(names) != 3 or not all(names):
         raise InputError(f"--columns {text}: pass three names, USER,ITEM,RATING")
     return names
-
-
-def _plain(options: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass by name, with the values of enumerations."""
-    values = {field.name: getattr(options, field.name) for field in fields(options)}
-    return {
-        name: value.value if isinstance(value, Enum) else value for name, value in values.items()
-    }

@@ -33,18 +33,7 @@ LABEL_WIDTH = 15
 
 
 class Output:
-    """Writer of a command's output.
-
-    Parameters
-    ----------
-    as_json : bool
-        Whether to write a JSON document to stdout, and text to stderr.
-
-    Attributes
-    ----------
-    terminal : bool
-        Whether the text goes to a terminal.
-    """
+    """Writer of a command's output; `terminal` says whether its text goes to a terminal."""
 
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
@@ -84,14 +73,8 @@ class Output:
     ) -> None:
         """Write a table; in a pipe, as plain columns.
 
-        Parameters
-        ----------
-        headings : sequence of str
-        rows : sequence of sequences of str
-        left : collection of int
-            Left-aligned columns; the others are right-aligned.
-        style : mapping of int to str, optional
-            Styles of columns on a terminal.
+        The columns in `left` are left-aligned, the others right-aligned. `style` has the styles of
+        columns on a terminal.
         """
         self._clear()
         if self.terminal:
@@ -134,8 +117,23 @@ class Output:
             finally:
                 self._clear()
                 bar.close()
-        else:
-            yield _Lines(iterations, self._print)
+            return
+        seconds = 0.0
+
+        def report(event: Any) -> None:
+            nonlocal seconds
+            if not isinstance(event, HalfStepDone):
+                return
+            seconds += event.seconds
+            if event.side == "users":
+                label = f"{event.iteration}/{iterations}"
+                self._print(
+                    f"{'iteration':{LABEL_WIDTH}}{label:8}"
+                    f"loss {amount(event.loss):14}{seconds:.2f} s"
+                )
+                seconds = 0.0
+
+        yield report
 
     @contextmanager
     def steps(self, total: int) -> Iterator[Callable[[str], None]]:
@@ -212,27 +210,6 @@ def _write(stream: TextIO, text: str) -> None:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, stream.fileno())
         os.close(devnull)
-
-
-class _Lines:
-    """Listener that writes a line per iteration."""
-
-    def __init__(self, iterations: int, write: Any) -> None:
-        self._iterations = iterations
-        self._write = write
-        self._seconds = 0.0
-
-    def __call__(self, event: Any) -> None:
-        if not isinstance(event, HalfStepDone):
-            return
-        self._seconds += event.seconds
-        if event.side == "users":
-            label = f"{event.iteration}/{self._iterations}"
-            self._write(
-                f"{'iteration':{LABEL_WIDTH}}{label:8}"
-                f"loss {amount(event.loss):14}{self._seconds:.2f} s"
-            )
-            self._seconds = 0.0
 
 
 def _finite(value: Any) -> Any:

@@ -1,53 +1,15 @@
-"""Arguments and options shared by several commands, and enums of their choices."""
+"""Arguments and options shared by several commands."""
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from rddals.config import Exchange, Kernels, Precision
 
-class Exchange(Enum):
-    auto = "auto"
-    broadcast = "broadcast"
-    shuffle = "shuffle"
-    join = "join"
-    local = "local"
-
-
-class Partitioner(Enum):
-    hash = "hash"
-    range = "range"
-    balanced = "balanced"
-    locality = "locality"
-
-
-class Precision(Enum):
-    double = "double"
-    single = "single"
-
-
-class Kernels(Enum):
-    auto = "auto"
-    native = "native"
-    numpy = "numpy"
-
-
-class Update(Enum):
-    sgd = "sgd"
-    als = "als"
-
-
-class BadRatings(Enum):
-    refuse = "raise"
-    skip = "skip"
-
-
-class Format(Enum):
-    csv = "csv"
-    parquet = "parquet"
-
+Partitioner = Literal["hash", "range", "balanced", "locality"]
+Format = Literal["csv", "parquet"]
 
 SPARK = "Spark"
 

@@ -1,17 +1,17 @@
-"""Precision and NDCG of the recommendations for a block of users, in NumPy."""
+"""Precision and NDCG of the recommendations for a block of users."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.ratings import RatingBlock
-
-#: Number of users scored at a time.
-TILE = 128
+from rddals.kernels.items import Excluded, ItemIndex
+from rddals.kernels.topk import top_k
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,81 +45,40 @@ class RankingSums:
         return self.precision_sum / self.users if self.users else None
 
     def __add__(self, other: RankingSums) -> RankingSums:
-        return RankingSums(
-            self.top,
-            self.users + other.users,
-            self.unknown_users + other.unknown_users,
-            self.ndcg_sum + other.ndcg_sum,
-            self.precision_sum + other.precision_sum,
-        )
+        sums = (getattr(self, each.name) + getattr(other, each.name) for each in fields(self)[1:])
+        return RankingSums(self.top, *sums)
 
 
 def rank_block(
     users: FactorBlock, products: FactorBlock, relevant: RatingBlock, seen: RatingBlock, top: int
 ) -> RankingSums:
-    """Rank the products for each user and score the first `top` of them.
+    """Rank the products for each user, without those in `seen`, and score the first `top` of them.
 
     A product is relevant, with gain 1, if its rating is above zero; duplicates count once. A
     relevant product that the model does not know counts as missed.
-
-    Parameters
-    ----------
-    users, products : FactorBlock
-    relevant : RatingBlock
-        Ratings whose products should be recommended.
-    seen : RatingBlock
-        Ratings whose products are excluded from the recommendations.
-    top : int
-        Number of recommendations per user.
     """
     positive = relevant.ratings > 0
     pairs = np.unique(np.stack([relevant.users[positive], relevant.products[positive]]), axis=1)
     ids, sizes = np.unique(pairs[0], return_counts=True)
-    rows, known = users.find(ids)
-    by_user = np.argsort(seen.users, kind="stable")
-    seen_users, seen_products = seen.users[by_user], seen.products[by_user]
-    sums = RankingSums(top, unknown_users=int(np.count_nonzero(~known)))
-    ids, rows, sizes = ids[known], rows[known], sizes[known]
-    for start in range(0, len(ids), TILE):
-        tile = ids[start : start + TILE]
-        scores = users.rows[rows[start : start + TILE]] @ products.rows.T
-        scores[_cells(tile, products.ids, seen_users, seen_products)] = -np.inf
-        hits = np.zeros(scores.shape, dtype=bool)
-        hits[_cells(tile, products.ids, pairs[0], pairs[1])] = True
-        sums += _scored(scores, hits, sizes[start : start + TILE], top)
-    return sums
-
-
-def _cells(
-    tile: NDArray[np.int32],
-    product_ids: NDArray[np.int32],
-    users: NDArray[np.int32],
-    products: NDArray[np.int32],
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the cells of a tile's matrix for pairs sorted by user; skip pairs outside it."""
-    low, high = np.searchsorted(users, tile[0]), np.searchsorted(users, tile[-1], side="right")
-    tile_users, tile_products = users[low:high], products[low:high]
-    rows = np.minimum(np.searchsorted(tile, tile_users), len(tile) - 1)
-    columns = np.minimum(np.searchsorted(product_ids, tile_products), len(product_ids) - 1)
-    inside = (tile[rows] == tile_users) & (product_ids[columns] == tile_products)
-    return rows[inside], columns[inside]
-
-
-def _scored(
-    scores: NDArray[np.float32], hits: NDArray[np.bool_], sizes: NDArray[np.intp], top: int
-) -> RankingSums:
-    best = np.argpartition(-scores, min(top, scores.shape[1]) - 1, axis=1)[:, :top]
-    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
-    best = np.take_along_axis(best, order, axis=1)  # (users, top), best first
+    queried, known = users.only(ids), np.isin(ids, users.ids)
+    index = ItemIndex.build(products.ids, products.rows)
+    positions, asked = queried.find(seen.users)
+    excluded = Excluded.of(positions[asked], seen.products[asked], index)
+    best, scores = top_k(queried.rows, index, top, excluded=excluded)
     # A seen product is never a hit, even if fewer than `top` unseen products exist.
-    relevant = np.take_along_axis(hits, best, axis=1)
-    relevant &= np.isfinite(np.take_along_axis(scores, best, axis=1))
+    hits = np.isin(_codes(queried.ids[:, None], best), _codes(*pairs)) & np.isfinite(scores)
     discounts = 1.0 / np.log2(np.arange(2, top + 2))
-    ideal = np.cumsum(discounts)[np.minimum(sizes, top) - 1]
-    gains = relevant @ discounts[: relevant.shape[1]]
+    ideal = np.cumsum(discounts)[np.minimum(sizes[known], top) - 1]
+    gains = hits @ discounts[: hits.shape[1]]
     return RankingSums(
         top,
-        users=len(sizes),
+        users=len(gains),
+        unknown_users=len(ids) - len(gains),
         ndcg_sum=float((gains / ideal).sum()),
-        precision_sum=float(relevant.sum() / top),
+        precision_sum=float(hits.sum() / top),
     )
+
+
+def _codes(users: NDArray[np.int32], products: NDArray[np.int32]) -> NDArray[Any]:
+    """Return a distinct number for each pair of a user and a product."""
+    return users.astype(np.int64) << 32 | products.view(np.uint32)

@@ -39,13 +39,6 @@ def kernels_document(history: Iterable[HalfStepDone]) -> str | None:
     return ", ".join(sorted({step.kernels for step in history})) or None
 
 
-def print_kernels(output: Output, history: Iterable[HalfStepDone]) -> None:
-    """Print the kernels that ran."""
-    kernels = kernels_document(history)
-    if kernels is not None:
-        output.fact("kernels", kernels)
-
-
 def history_document(history: Iterable[HalfStepDone]) -> list[dict[str, Any]]:
     """Return the loss and the seconds of every iteration."""
     iterations: list[dict[str, Any]] = []

@@ -18,21 +18,10 @@ from rddals.rdds.ingest import read_batches
 def held_out(
     users: NDArray[np.int32], products: NDArray[np.int32], fraction: float, seed: int
 ) -> NDArray[np.bool_]:
-    """Return which ratings are held out, by a hash of user, product and seed.
+    """Return which ratings are held out: about a `fraction` of the pairs, below 1, by a hash.
 
     All ratings of a pair are on the same side. The split does not depend on the order or location
     of ratings, unlike draws from a random generator, which differ each time Spark reads them.
-
-    Parameters
-    ----------
-    users, products : ndarray of int32, shape (n,)
-    fraction : float
-        Fraction of pairs to hold out, from 0 to below 1.
-    seed : int
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
     """
     pairs = users.view(np.uint32).astype(np.uint64) << np.uint64(32) | products.view(np.uint32)
     key = _mixed(np.array([seed % 2**64], dtype=np.uint64))

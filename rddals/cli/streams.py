@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from types import FrameType
 
@@ -40,7 +40,9 @@ def stream(
     with common.session(output) as spark, signalled() as stop, ExitStack() as stack:
         check_stream(spark, folder, out)
         stack.enter_context(stream_lock(spark, out))
-        als = _create_als(learning, out)
+        # Resumes the stream stored at `out`, if there is one.
+        location = f"{stream_folder(out)}/state"
+        als = StreamingALS(**learning.arguments(), checkpointLocation=location)
         _check_state(spark, folder, out, als)
         output.fact("reading", folder + ("" if source.once else ", until Ctrl-C"))
         if als.model is not None:
@@ -75,12 +77,6 @@ def stream(
                 "seconds": perf_counter() - start,
             }
         )
-
-
-def _create_als(learning: Learning, out: str) -> StreamingALS:
-    """Resume the stream stored at `out`, or create a new one."""
-    location = f"{stream_folder(out)}/state"
-    return StreamingALS(**learning.arguments(), checkpointLocation=location)
 
 
 def _record(out: str) -> str:
@@ -157,40 +153,30 @@ class _Ended(Exception):
     """A batch arrived after the stop request; the next run learns it."""
 
 
+@dataclass(eq=False)
 class _Learner:
     """Consumer of the batches of Spark's file source."""
 
-    def __init__(
-        self,
-        spark: SparkSession,
-        output: Output,
-        folder: str,
-        source: Files,
-        out: str,
-        als: StreamingALS,
-    ) -> None:
-        self.learned = Learned()
-        self._spark = spark
-        self._output = output
-        self._folder = folder
-        self._source = source
-        self._columns = column_names(source.columns)
-        self._form = None if source.form is None else source.form.value
-        self._out = out
-        self._als = als
-        self._in_batch = threading.Lock()
-        self._stopping = False
-        self._error: Exception | None = None
+    spark: SparkSession
+    output: Output
+    folder: str
+    source: Files
+    out: str
+    als: StreamingALS
+    learned: Learned = field(default_factory=Learned, init=False)
+    _in_batch: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _stopping: bool = field(default=False, init=False)
+    _error: Exception | None = field(default=None, init=False)
 
     def run(self, stop: Stop) -> None:
         """Learn until a signal arrives or, with ``once``, until all files are learned."""
-        source = self._source
-        reader = self._spark.readStream.format("binaryFile").schema(FILE_SCHEMA)
+        source = self.source
+        reader = self.spark.readStream.format("binaryFile").schema(FILE_SCHEMA)
         if source.per_batch is not None:
             reader = reader.option("maxFilesPerTrigger", source.per_batch)
         reader = reader.options(recursiveFileLookup="true", maxFileAge=MAX_FILE_AGE)
-        files = reader.load(escaped(self._folder)).select("path", "modificationTime")
-        checkpoint = f"{stream_folder(self._out)}/files"
+        files = reader.load(escaped(self.folder)).select("path", "modificationTime")
+        checkpoint = f"{stream_folder(self.out)}/files"
         writer = files.writeStream.option("checkpointLocation", checkpoint).foreachBatch(self.learn)
         if source.once:
             writer = writer.trigger(availableNow=True)
@@ -230,25 +216,26 @@ class _Learner:
 
     def _batch_files(self, frame: DataFrame, batch: int) -> BatchFiles:
         """Return the files of a batch, with those deleted since it was first begun."""
-        files = BatchFiles.listed(frame, _url(self._spark, self._folder), batch)
-        begun = BatchFiles.load(self._spark, _record(self._out))
+        files = BatchFiles.listed(frame, _url(self.spark, self.folder), batch)
+        begun = BatchFiles.load(self.spark, _record(self.out))
         if begun is not None and begun.batch == batch:
             files = begun.with_files(files.files)
-        files.save(self._spark, _record(self._out))
+        files.save(self.spark, _record(self.out))
         return files
 
     def _learn_files(self, files: BatchFiles) -> None:
         read: list[Ratings] = []
+        columns = column_names(self.source.columns)
 
         def batches() -> Iterator[DataFrame]:
-            for paths in files.split(self._source.per_batch):
-                ratings = read_batch(self._spark, paths, self._columns, self._form)
+            for paths in files.split(self.source.per_batch):
+                ratings = read_batch(self.spark, paths, columns, self.source.form)
                 if ratings is not None:
                     read.append(ratings)
                     yield ratings.frame
 
         try:
-            learned = self._als.updateBatch(batches(), files.batch)
+            learned = self.als.updateBatch(batches(), files.batch)
         except Exception:
             with read[-1].locating_faults() if read else nullcontext():
                 raise
@@ -268,4 +255,4 @@ class _Learner:
             "not predicted" if learned.rmse is None else f"RMSE before {learned.rmse:.4f}",
             f"{learned.seconds:.2f} s",
         ]
-        self._output.fact(f"batch {learned.batch:,}", ", ".join(parts))
+        self.output.fact(f"batch {learned.batch:,}", ", ".join(parts))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,9 @@ def study(
         with output.busy("detecting the format of the ratings"):
             ratings = read_ratings(spark, paths, columns)
         output.fact("ratings", f"{ratings.name} ({ratings.description})")
-        with ratings.locating_faults(), _cached(ratings) as frame:
+        with ratings.locating_faults(), ExitStack() as stack:
+            frame = ratings.frame.cache()
+            stack.callback(frame.unpersist)
             with output.busy("reading the ratings"):
                 subject = _subject(spark, ratings, frame, settings)
             about = {
@@ -90,15 +92,6 @@ def _page() -> Any:
             f"the report needs {error.name}; install it with: pip install 'rddals[study]'"
         ) from error
     return page
-
-
-@contextmanager
-def _cached(ratings: Ratings) -> Iterator[DataFrame]:
-    frame = ratings.frame.cache()
-    try:
-        yield frame
-    finally:
-        frame.unpersist()
 
 
 def _subject(

@@ -164,22 +164,11 @@ class Exchange(ABC):
     def run_step(
         self, sides: tuple[Links, Links], delivery: Delivery | None, half_step: HalfStep
     ) -> StepResult:
-        """Run a step on every block of one side, with the delivered source rows.
+        """Run a step on every block of one side, with the delivered rows; None for a first step.
 
-        Parameters
-        ----------
-        sides : pair of Links
-            Links of users and of products.
-        delivery : Delivery or None
-            Rows sent by the other side; None for a first step. The exchange releases them, and
-            the side's own rows, at the latest when the resulting delivery is released. On failure
-            it releases the own rows only; the caller must release the delivery.
-        half_step : HalfStep
-
-        Raises
-        ------
-        RddalsError
-            The first error raised by a step on any block.
+        The exchange releases the delivery and the side's own rows, at the latest when the resulting
+        delivery is released; on failure it releases the own rows only. It raises the first error of
+        a step on any block.
         """
 
 

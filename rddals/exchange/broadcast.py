@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from pyspark import RDD, Broadcast, SparkContext
@@ -54,9 +55,8 @@ class BroadcastExchange(Exchange):
         records: RDD[Any] = co_partitioned([links.rdd, *own_rows.rdds])
         try:
             broadcast = None if delivery is None else delivery.broadcast
-            task = _BroadcastTask(
-                BlockTask(links, half_step.step, task_reports), broadcast, send=send, keep=keep
-            )
+            block_task = BlockTask(links, half_step.step, task_reports)
+            task = partial(_run, block_task, broadcast, send, keep)
             solved = sorted(records.mapPartitions(task).collect(), key=lambda output: output[0])
             reports = collect_reports(task_reports, links)
         finally:
@@ -76,39 +76,27 @@ class BroadcastExchange(Exchange):
         return StepResult(new, factors, reports)
 
 
-class _BroadcastTask:
-    """Task of one block: reads rows from the broadcast; returns factors."""
+@spark_task
+def _run(
+    block_task: BlockTask,
+    broadcast: Broadcast[SideRows] | None,
+    send: bool,
+    keep: bool,
+    records: Iterable[Any],
+) -> Iterator[tuple[int, FactorBlock | None, FactorBlock | None]]:
+    """Run a step on one block; yield the block's number and its rows to keep and to send."""
+    received = block_task.receive(records)
+    if received is None:
+        return
+    link_block = received.link_block
 
-    def __init__(
-        self,
-        block_task: BlockTask,
-        broadcast: Broadcast[SideRows] | None,
-        *,
-        send: bool,
-        keep: bool,
-    ) -> None:
-        self.block_task = block_task
-        self.broadcast = broadcast
-        self.send = send
-        self.keep = keep
+    def deliver() -> tuple[LinkBlock, Rows | None]:
+        if broadcast is None:
+            return link_block, None
+        return link_block, broadcast.value.needed_by(link_block.in_block)
 
-    @spark_task
-    def __call__(
-        self, records: Iterable[Any]
-    ) -> Iterator[tuple[int, FactorBlock | None, FactorBlock | None]]:
-        """Yield the block number and its rows to keep and to send."""
-        received = self.block_task.receive(records)
-        if received is None:
-            return
-        link_block = received.link_block
-
-        def deliver() -> tuple[LinkBlock, Rows | None]:
-            if self.broadcast is None:
-                return link_block, None
-            return link_block, self.broadcast.value.needed_by(link_block.in_block)
-
-        for kept, sent in self.block_task.solve(received, deliver):
-            yield link_block.block, kept if self.keep else None, sent if self.send else None
+    for kept, sent in block_task.solve(received, deliver):
+        yield link_block.block, kept if keep else None, sent if send else None
 
 
 def _distribute(sc: SparkContext, blocks: list[FactorBlock], partitions: int) -> RDD[FactorBlock]:

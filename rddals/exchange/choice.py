@@ -89,14 +89,8 @@ def half_step_sizes(
 ) -> tuple[HalfStepSizes, HalfStepSizes]:
     """Return the sizes of the half-step that solves products, and of the one that solves users.
 
-    Parameters
-    ----------
-    ids, ratings : pair of sequence of int
-        Ids and ratings of each block of users, and of products.
-    rows : pair of int
-        Rows that the users send, and rows that the products send. A row counts once for each
-        block that needs it.
-    rank, executors : int
+    `ids` and `ratings` have the numbers of each block of users, and of products. `rows` has the
+    rows that users send, and that products send; a row counts once for each block that needs it.
     """
     users, products = (
         HalfStepSizes(
@@ -191,14 +185,8 @@ def choose(
 
     The local exchange is chosen if its task has the memory and is the fastest. Otherwise shuffle or
     broadcast is chosen, whichever moves fewer bytes per iteration; a broadcast must fit into the
-    driver's memory. Join is never chosen.
-
-    Parameters
-    ----------
-    users, products : HalfStepSizes
-        Sizes of the half-step in which users send, and of the one in which products send.
-    resources : Resources, optional
-        Available resources; without them the local exchange is not considered.
+    driver's memory. Join is never chosen. Without resources, local is not considered. `users` are
+    the sizes of the half-step in which users send.
     """
     not_local = ""
     if resources is not None:

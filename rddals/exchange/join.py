@@ -7,6 +7,7 @@ the joined ratings it receives; from its own link block it uses only the number 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,8 @@ from rddals.blocks.ratings import RatingBlock
 from rddals.blocks.sides import USERS
 from rddals.errors import InconsistentRatingsError
 from rddals.exchange.base import Rows
-from rddals.exchange.shuffle import BlockToBlock
-from rddals.rdds.links import REMEDY, Links
+from rddals.exchange.shuffle import BlockToBlock, Unpack
+from rddals.rdds.links import REMEDY
 
 #: Sending id, solved id, value and the sender's row of every rating.
 Joined = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32], Rows]
@@ -29,16 +30,8 @@ class JoinExchange(BlockToBlock):
 
     name = "join"
 
-    def message_format(self, links: Links, other: Links) -> JoinedRatings:
-        return JoinedRatings(links.side, other.partitioner)
-
-
-class JoinedRatings:
-    """Messages of ratings, each with its factor row."""
-
-    def __init__(self, side: int, other_partitioner: Partitioner) -> None:
-        self.side = side
-        self.other_partitioner = other_partitioner
+    def unpacker(self, other: Partitioner) -> Unpack:
+        return partial(self.unpack, other)
 
     def pack(self, link_block: LinkBlock, rows: Rows, destination: int) -> Joined | None:
         block = link_block.sender
@@ -53,16 +46,16 @@ class JoinedRatings:
         return block.ids[own], block.source_ids[block.sources[mask]], block.ratings[mask], rows[own]
 
     def unpack(
-        self, link_block: LinkBlock, messages: list[tuple[int, Joined]]
+        self, other: Partitioner, link_block: LinkBlock, messages: list[tuple[int, Joined]]
     ) -> tuple[LinkBlock, Rows]:
         if not messages:
             return link_block, np.empty((0, 0), dtype=np.float32)
         senders, solved, ratings, rows = (
             np.concatenate(column) for column in zip(*(m for _, m in messages), strict=True)
         )
-        users, products = (solved, senders) if self.side == USERS else (senders, solved)
-        joined = RatingBlock(users, products, ratings)
-        rebuilt = link(link_block.block, joined, self.side, self.other_partitioner)
+        side = link_block.side
+        users, products = (solved, senders) if side == USERS else (senders, solved)
+        rebuilt = link(link_block.block, RatingBlock(users, products, ratings), side, other)
         if rebuilt.digest != link_block.digest:
             raise InconsistentRatingsError(
                 f"Block {link_block.block} received ratings that differ from its links. {REMEDY}"

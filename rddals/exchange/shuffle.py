@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 from pyspark import RDD
 
+from partitioners import Partitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import LinkBlock
 from rddals.errors import InconsistentRatingsError
@@ -25,9 +27,12 @@ from rddals.exchange.base import (
 )
 from rddals.rdds.lifetimes import cut_lineage, discard, materialise, storage_level
 from rddals.rdds.links import REMEDY, Links
-from rddals.rdds.shuffles import Shuffle, co_partitioned, identity, with_shuffle_serializer
+from rddals.rdds.shuffles import Shuffle, co_partitioned, identity, map_blocks
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
+
+#: Function from a block and ``(source block, message)`` pairs to links to solve and source rows.
+Unpack = Callable[[LinkBlock, list[tuple[int, Any]]], tuple[LinkBlock, Rows]]
 
 
 class Messages(Delivery):
@@ -41,7 +46,7 @@ class Messages(Delivery):
         self._own_rows = own_rows
 
     def cut_lineage(self) -> None:
-        copy = with_shuffle_serializer(self.rdd.mapPartitions(identity, preservesPartitioning=True))
+        copy = map_blocks(self.rdd, identity)
         cut_lineage(copy)
         self.release()
         self.shuffle, self.rdd, self._earlier, self._own_rows = None, copy, None, NO_ROWS
@@ -71,12 +76,10 @@ class BlockToBlock(Exchange):
         task_reports = TaskReports(sc)
         sent = [] if delivery is None else [delivery.rdd]
         records: RDD[Any] = co_partitioned([links.rdd, *own_rows.rdds, *sent])
-        task = _MessageTask(
-            self.message_format(links, other),
-            BlockTask(links, half_step.step, task_reports),
-            first=delivery is None,
-            destinations=other.partitioner.num_blocks if send else 0,
-        )
+        unpack = None if delivery is None else self.unpacker(other.partitioner)
+        destinations = other.partitioner.num_blocks if send else 0
+        block_task = BlockTask(links, half_step.step, task_reports)
+        task = partial(_run, block_task, unpack, self.pack, destinations)
         results = records.mapPartitions(task, preservesPartitioning=True)
         shuffle = factors = None
         try:
@@ -89,10 +92,7 @@ class BlockToBlock(Exchange):
                 materialise(results)
             reports = collect_reports(task_reports, links)
             if keep:
-                # A union needs all its RDDs to have the same serializer.
-                factors = with_shuffle_serializer(
-                    results.mapPartitions(_factors, preservesPartitioning=True)
-                )
+                factors = map_blocks(results, _factors)
                 cut_lineage(factors)
         except BaseException:
             if shuffle is not None:
@@ -111,37 +111,28 @@ class BlockToBlock(Exchange):
         return StepResult(None, factors, reports)
 
     @abstractmethod
-    def message_format(self, links: Links, other: Links) -> MessageFormat:
-        """Return the format of messages between the blocks of `links` and of `other`."""
-
-
-class MessageFormat(Protocol):
-    """Packing and unpacking of messages, in the workers."""
-
     def pack(self, link_block: LinkBlock, rows: Rows, destination: int) -> Any:
         """Return the message of a block to block `destination`; None to send nothing."""
 
-    def unpack(
-        self, link_block: LinkBlock, messages: list[tuple[int, Any]]
-    ) -> tuple[LinkBlock, Rows]:
-        """Return links to solve and their source rows, from ``(source block, message)`` pairs."""
+    @abstractmethod
+    def unpacker(self, other: Partitioner) -> Unpack:
+        """Return the function that reads messages; `other` places the ids of the sending side.
+
+        The function travels to the workers, with all that it refers to.
+        """
 
 
 class ShuffleExchange(BlockToBlock):
-    """Shuffle exchange: send each destination block only the rows it needs."""
-
-    name = "shuffle"
-
-    def message_format(self, links: Links, other: Links) -> NeededRows:
-        return NeededRows()
-
-
-class NeededRows:
-    """Messages of the rows that the destination needs, ids ascending.
+    """Shuffle exchange: send each destination block only the rows it needs, ids ascending.
 
     A message is the number of rows and their bytes. A pickled array would add as many bytes as
     three rows of rank 10.
     """
+
+    name = "shuffle"
+
+    def unpacker(self, other: Partitioner) -> Unpack:
+        return self.unpack
 
     def pack(self, link_block: LinkBlock, rows: Rows, destination: int) -> tuple[int, bytes] | None:
         needed = link_block.out_block.rows_for(destination)
@@ -169,42 +160,33 @@ class NeededRows:
         return link_block, received.reshape(len(in_block.source_ids), -1)
 
 
-class _MessageTask:
-    """Task of one block: reads messages; returns factors and messages."""
+@spark_task
+def _run(
+    block_task: BlockTask,
+    unpack: Unpack | None,
+    pack: Callable[[LinkBlock, Rows, int], Any],
+    destinations: int,
+    records: Iterable[Any],
+) -> Iterator[Any]:
+    """Run a step on one block; yield its rows, and ``(destination, (block, message))`` pairs."""
+    received = block_task.receive(records)
+    if received is None:
+        return
+    link_block = received.link_block
 
-    def __init__(
-        self,
-        message_format: MessageFormat,
-        block_task: BlockTask,
-        *,
-        first: bool,
-        destinations: int,
-    ) -> None:
-        self.message_format = message_format
-        self.block_task = block_task
-        self.first = first
-        self.destinations = destinations
+    def deliver() -> tuple[LinkBlock, Rows | None]:
+        if unpack is None:
+            return link_block, None
+        # Records are (this block, (source block, message)); source blocks are distinct.
+        messages = sorted((pair for _, pair in received.messages), key=lambda pair: pair[0])
+        return unpack(link_block, messages)
 
-    @spark_task
-    def __call__(self, records: Iterable[Any]) -> Iterator[Any]:
-        received = self.block_task.receive(records)
-        if received is None:
-            return
-        link_block = received.link_block
-
-        def deliver() -> tuple[LinkBlock, Rows | None]:
-            if self.first:
-                return link_block, None
-            # Records are (this block, (source block, message)); source blocks are distinct.
-            messages = sorted((pair for _, pair in received.messages), key=lambda pair: pair[0])
-            return self.message_format.unpack(link_block, messages)
-
-        for kept, sent in self.block_task.solve(received, deliver):
-            yield kept
-            for destination in range(self.destinations):
-                message = self.message_format.pack(link_block, sent.rows, destination)
-                if message is not None:
-                    yield destination, (link_block.block, message)
+    for kept, sent in block_task.solve(received, deliver):
+        yield kept
+        for destination in range(destinations):
+            message = pack(link_block, sent.rows, destination)
+            if message is not None:
+                yield destination, (link_block.block, message)
 
 
 @spark_task

@@ -57,8 +57,7 @@ class SideRows:
             raise InconsistentRatingsError(
                 f"Source block {source} has no factor for id {id_ + INT32_MIN}. {REMEDY}"
             )
-        rows: Rows = self.rows.take(positions, axis=0)
-        return rows
+        return self.rows.take(positions, axis=0)
 
     @cached_property
     def _keys(self) -> NDArray[np.int64]:
@@ -69,5 +68,4 @@ class SideRows:
 def _keys(ids: NDArray[np.int32], counts: NDArray[Any]) -> NDArray[np.int64]:
     """Return a number for each block and id, ascending by block, then by id."""
     blocks = np.repeat(np.arange(len(counts)), counts)
-    keys: NDArray[np.int64] = (blocks << 32) + (ids.astype(np.int64) - INT32_MIN)
-    return keys
+    return (blocks << 32) + (ids.astype(np.int64) - INT32_MIN)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import closing
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from rddals.blocks.ratings import INT32_MAX, ROW_TYPES, RatingBlock, first_bad_r
 from rddals.blocks.sides import ID_NAMES
 from rddals.errors import RatingError, RddalsError
 from rddals.indexing.key_table import KeyTable
-from rddals.indexing.keys import CodedRatings, Coder, Key, Keys, bucket_of, checked_key, mixed_types
+from rddals.indexing.keys import CodedRatings, Coder, Key, Keys, bucket_of, checked_key, in_id_order
 from rddals.rdds.factors import split_by_block
 from rddals.rdds.frames import ArrowColumns
 from rddals.rdds.lifetimes import cut_lineage, discard, undo_on_failure
@@ -27,33 +27,20 @@ from rddals.rdds.worker_tuning import spark_task
 #: Number of rows converted to columns at once.
 ROWS_PER_BATCH = 1 << 16
 REMEDY = "Pass (user key, product key, rating) with strings or integers as keys."
+#: Number of keys of one side in a bucket, and an example of each type.
+_Kinds = tuple[int, dict[type, Key]]
 
 
-class Indexed(NamedTuple):
-    """Ratings with ids, the keys, and the shuffles that store them."""
+def index_source(source: RDD[Any]) -> tuple[RDD[RatingBlock], KeyTable, tuple[Shuffle, Shuffle]]:
+    """Assign an id to every key; return the ratings with ids, the keys, and their shuffles.
 
-    ratings: RDD[RatingBlock]
-    keys: KeyTable
-    shuffles: tuple[Shuffle, Shuffle]
-
-
-def index_source(source: RDD[Any]) -> Indexed:
-    """Assign an id to every key of the ratings and return the ratings with ids.
-
+    The source has ``(user key, product key, rating)``, or is from `rddals.rdds.frames.keys_of`.
     Each partition numbers its own keys and requests their ids from the buckets. There are two
     shuffles. The first sends the numbered ratings to their own partition and the distinct keys of
     each partition to the buckets; the second returns the ids. No data passes through the driver.
-
-    Parameters
-    ----------
-    source : RDD
-        Ratings as ``(user key, product key, rating)``, or from `rddals.rdds.frames.keys_of`.
     """
-    sc = source.context
     partitions = max(1, source.getNumPartitions())
-    with undo_on_failure() as undo, ExitStack() as stack:
-        task_reports = TaskReports(sc)
-        stack.callback(task_reports.close)
+    with undo_on_failure() as undo, closing(TaskReports(source.context)) as task_reports:
         coded = source.mapPartitionsWithIndex(partial(_encode, partitions, task_reports))
         sent = Shuffle(coded, partitions)
         undo.callback(sent.release)
@@ -67,34 +54,28 @@ def index_source(source: RDD[Any]) -> Indexed:
         )
         cut_lineage(keys)
         undo.callback(discard, keys)
-        for error in task_reports.take("error"):
-            raise error
         firsts = _firsts(task_reports.take("kinds"))
         requests = co_partitioned([keys, sent.rdd])
         replies = Shuffle(requests.mapPartitionsWithIndex(partial(_reply, firsts)), partitions)
         undo.callback(replies.release)
         replies.write()
         ratings = co_partitioned([sent.rdd, replies.rdd]).mapPartitions(_with_ids)
-    return Indexed(ratings, KeyTable(keys, firsts), (sent, replies))
+    return ratings, KeyTable(keys, firsts), (sent, replies)
 
 
-class _Kinds(NamedTuple):
-    """Number of keys in a bucket and one example, for users and products."""
-
-    counts: tuple[int, int]
-    examples: tuple[Key | None, Key | None]
-
-
-def _firsts(reports: list[_Kinds]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _firsts(reports: list[list[_Kinds]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the first id of each bucket for both sides, after checking the keys."""
     firsts = []
-    for side, name in enumerate(ID_NAMES):
-        counts = [report.counts[side] for report in reports]
-        kinds = {type(e): e for r in reports if (e := r.examples[side]) is not None}
+    for name, buckets in zip(ID_NAMES, zip(*reports, strict=True), strict=True):
+        counts = [count for count, _ in buckets]
+        kinds = {kind: key for _, examples in buckets for kind, key in examples.items()}
         if not kinds:
             raise RatingError("RDD is empty: there is nothing to index.")
         if len(kinds) > 1:
-            raise mixed_types(name, kinds[str], kinds[int])
+            raise RatingError(
+                f"{name} keys are strings ({kinds[str]!r}) and integers ({kinds[int]!r}); convert "
+                "all keys of a side to the same type."
+            )
         if sum(counts) > INT32_MAX:
             raise RatingError(
                 f"There are {sum(counts)} {name} keys; ids fit at most {INT32_MAX} of them."
@@ -171,20 +152,16 @@ def _find_key_error(name: str, key: Any) -> str | None:
 def _keys(
     task_reports: TaskReports, partition: int, pieces: Iterable[tuple[int, Any]]
 ) -> Iterator[Keys]:
-    lists: tuple[list[list[Key]], list[list[Key]]] = [], []
+    sides: tuple[set[Key], set[Key]] = set(), set()
     for _, piece in pieces:
         if not isinstance(piece, CodedRatings):
             side, _, keys = piece
-            lists[side].append(keys)
-    try:
-        distinct = Keys.distinct(*lists)
-    except RddalsError as error:
-        task_reports.add("error", partition, error)
-        return
-    sides = distinct.users, distinct.products
-    users, products = (keys[0] if keys else None for keys in sides)
-    task_reports.add("kinds", partition, _Kinds((len(sides[0]), len(sides[1])), (users, products)))
-    yield distinct
+            sides[side].update(keys)
+    kinds = [(len(keys), {type(key): key for key in keys}) for keys in sides]
+    task_reports.add("kinds", partition, kinds)
+    # Keys of both types cannot be sorted, and the driver raises an error for them.
+    if all(len(examples) < 2 for _, examples in kinds):
+        yield Keys(*map(in_id_order, sides))
 
 
 @spark_task

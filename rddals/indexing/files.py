@@ -7,6 +7,7 @@ bigint). ``keys/buckets`` holds the number of buckets, which loading restores.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
 
@@ -15,14 +16,6 @@ from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
-from pyspark.sql.types import (
-    DataType,
-    IntegerType,
-    LongType,
-    StringType,
-    StructField,
-    StructType,
-)
 
 from rddals.blocks.sides import ID_NAMES
 from rddals.errors import ModelFormatError
@@ -41,10 +34,8 @@ def write_keys(sc: SparkContext, path: str, keys: KeyTable) -> None:
     session = SparkSession(sc)
     for side, name in enumerate(ID_NAMES):
         rows = keys.buckets.mapPartitionsWithIndex(partial(_as_rows, side, keys.firsts[side]))
-        kind: DataType = LongType() if isinstance(head(rows)[0][1], int) else StringType()
-        schema = StructType(
-            [StructField("id", IntegerType(), False), StructField("key", kind, False)]
-        )
+        kind = "bigint" if isinstance(head(rows)[0][1], int) else "string"
+        schema = f"id int not null, key {kind} not null"
         frame = session.createDataFrame(rows, schema, verifySchema=False)
         frame.write.parquet(f"{path}/keys/{name}")
 
@@ -68,17 +59,13 @@ def read_keys(sc: SparkContext, path: str) -> KeyTable:
             for side, frame in enumerate(frames)
         ]
     )
-    task_reports = TaskReports(sc)
-    shuffle = Shuffle(pieces, buckets)
-    keys = shuffle.rdd.mapPartitionsWithIndex(
-        partial(_sorted, task_reports), preservesPartitioning=True
-    )
-    try:
+    with closing(TaskReports(sc)) as task_reports, ExitStack() as stack:
+        shuffle = Shuffle(pieces, buckets)
+        stack.callback(shuffle.release)
+        task = partial(_sorted, task_reports)
+        keys = shuffle.rdd.mapPartitionsWithIndex(task, preservesPartitioning=True)
         cut_lineage(keys)
         ids = task_reports.take("ids")
-    finally:
-        shuffle.release()
-        task_reports.close()
     firsts = []
     for name, actual in zip(ID_NAMES, zip(*ids, strict=True), strict=True):
         counts = [0 if own is None else len(own) for own in actual]

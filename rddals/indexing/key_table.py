@@ -66,7 +66,7 @@ class KeyTable(Shared):
     def keys_of(self, side: int, ids: Sequence[int]) -> list[Key]:
         """Return the key of each id. All ids must be known."""
         array = np.asarray(ids, dtype=np.int64)
-        buckets = self._buckets_of(side, array)
+        buckets = np.searchsorted(self.firsts[side], array, side="right") - 1
         ranks = array - self.firsts[side][buckets]
         requested = {b: ranks[buckets == b].tolist() for b in np.unique(buckets).tolist()}
         keys = self._query(partial(_at_ranks, side, requested), np.unique(buckets))
@@ -95,16 +95,13 @@ class KeyTable(Shared):
         both = co_partitioned([with_shuffle_serializer(self.buckets), sent])
         return both.mapPartitionsWithIndex(task)
 
-    def _buckets_of(self, side: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.searchsorted(self.firsts[side], ids, side="right") - 1
-
     def _query(self, task: Callable[..., Any], buckets: NDArray[Any]) -> dict[int, Any]:
         """Run a task on some buckets and return the results by bucket."""
         if not len(buckets):
             return {}
         numbered = self.buckets.mapPartitionsWithIndex(partial(_numbered, task))
         sc = self.buckets.context
-        return dict(sc.runJob(numbered, _listed, [int(b) for b in buckets]))
+        return dict(sc.runJob(numbered, list, [int(b) for b in buckets]))
 
 
 @spark_task
@@ -112,10 +109,6 @@ def _numbered(
     task: Callable[[Keys, int], Any], partition: int, buckets: Iterable[Keys]
 ) -> Iterator[tuple[int, Any]]:
     return ((partition, task(keys, partition)) for keys in buckets)
-
-
-def _listed(elements: Iterable[Any]) -> list[Any]:
-    return list(elements)
 
 
 def _of_side(side: int, keys: Keys) -> list[Key]:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rddals.blocks.ratings import RatingBlock
-from rddals.errors import RatingError
 
 Key = str | int
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -35,8 +34,7 @@ def hash_of(keys: Iterable[Key]) -> NDArray[np.uint32]:
 def bucket_of(keys: Iterable[Key], buckets: int) -> NDArray[np.int32]:
     """Return the bucket of each key, which is determined by the range of its hash."""
     scaled: NDArray[np.uint64] = hash_of(keys).astype(np.uint64) * np.uint64(buckets)
-    indices: NDArray[np.int32] = (scaled >> np.uint64(32)).astype(np.int32)
-    return indices
+    return (scaled >> np.uint64(32)).astype(np.int32)
 
 
 def in_id_order(keys: Iterable[Key]) -> list[Key]:
@@ -71,10 +69,7 @@ class Coder:
     def code(self, keys: Sequence[Any]) -> NDArray[np.int32]:
         """Return the number of each key, and number new keys.
 
-        Raises
-        ------
-        ValueError
-            If a key is neither a string nor an integer.
+        A key that is neither a string nor an integer raises `ValueError`.
         """
         # Types are checked before the dictionary lookup, where 1, 1.0 and True are equal.
         for kind in set(map(type, keys)):
@@ -86,10 +81,7 @@ class Coder:
     def keys(self) -> list[Key]:
         """Return all keys, the key with number i at position i.
 
-        Raises
-        ------
-        ValueError
-            If a key is not valid text or does not fit 64 bits.
+        A key that is not valid text or does not fit 64 bits raises `ValueError`.
         """
         return [checked_key(key) for key in self._codes]
 
@@ -112,11 +104,7 @@ class CodedRatings:
     def with_ids(self, ids: tuple[dict[int, NDArray[np.int32]], ...]) -> RatingBlock:
         """Replace the key numbers by ids.
 
-        Parameters
-        ----------
-        ids : pair of dict
-            Ids of this partition's keys by bucket, in the order of their numbers; for users and
-            products.
+        `ids` of users and of products are by bucket, in the order of this partition's numbers.
         """
         columns = []
         for codes, buckets, replies in zip(
@@ -142,23 +130,6 @@ class Keys:
     users: list[Key]
     products: list[Key]
 
-    @classmethod
-    def distinct(cls, users: Iterable[Sequence[Key]], products: Iterable[Sequence[Key]]) -> Keys:
-        """Collect the distinct keys of several lists.
-
-        Raises
-        ------
-        RatingError
-            If a side has both string and integer keys.
-        """
-        sides = [set().union(*lists) for lists in (users, products)]
-        for name, keys in zip(("user", "product"), sides, strict=True):
-            if len(set(map(type, keys))) > 1:
-                raise mixed_types(
-                    name, *(next(k for k in keys if type(k) is t) for t in (str, int))
-                )
-        return cls(in_id_order(sides[0]), in_id_order(sides[1]))
-
     def of_side(self, side: int) -> list[Key]:
         """Return the keys of the users (0) or the products (1)."""
         return (self.users, self.products)[side]
@@ -171,11 +142,3 @@ class Keys:
         target = (int(hash_of([key])[0]), key)
         rank = bisect_left(keys, target, key=lambda other: (int(hash_of([other])[0]), other))
         return rank if rank < len(keys) and keys[rank] == key else None
-
-
-def mixed_types(name: str, *examples: Any) -> RatingError:
-    """Build the error for string and integer keys on the same side."""
-    return RatingError(
-        f"{name} keys are strings ({examples[0]!r}) and integers ({examples[1]!r}); convert all "
-        "keys of a side to the same type."
-    )

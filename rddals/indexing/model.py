@@ -7,24 +7,20 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 from pyspark import RDD, Broadcast, SparkContext
 
 from rddals.blocks.sides import PRODUCTS, USERS
-from rddals.errors import (
-    ModelFormatError,
-)
+from rddals.errors import ModelFormatError
 from rddals.indexing.files import read_keys, write_keys
 from rddals.indexing.key_table import KeyTable, is_key_pair
 from rddals.indexing.keys import Key
 from rddals.indexing.translation import KeyTranslator, errors_by_key, ids_without_key, swapped
+from rddals.model.factors import rating_for
 from rddals.model.files import check_free, check_location, written
 from rddals.model.matrix import MatrixFactorizationModel
 from rddals.model.top_n_query import TopNQuery
 from rddals.rdds.context import head
 from rddals.rdds.lifetimes import undo_on_failure
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class KeyedRating(NamedTuple):
@@ -201,7 +197,7 @@ class KeyedModel:
             best = self.model.factors.recommend(side, id_, query, fallback)
         others = self._keys.table.keys_of(1 - side, [rating[1 - side] for rating in best])
         return [
-            _keyed_rating(side, key, other, rating.rating)
+            rating_for(side, key, other, rating.rating, KeyedRating)
             for other, rating in zip(others, best, strict=True)
         ]
 
@@ -240,11 +236,6 @@ def _as_keyed(pair: tuple[Key, tuple[Key, float]]) -> KeyedRating:
     return KeyedRating(user, product, rating)
 
 
-def _keyed_rating(side: int, key: Key, other: Key, score: float) -> KeyedRating:
-    """Return the rating of a key of `side` and a key of the other side."""
-    return KeyedRating(key, other, score) if side == USERS else KeyedRating(other, key, score)
-
-
 def _as_keyed_ratings(
     side: int, others: Broadcast[list[Key]], best: Iterable[tuple[Key, Any]]
 ) -> Iterator[tuple[Key, tuple[KeyedRating, ...]]]:
@@ -254,7 +245,7 @@ def _as_keyed_ratings(
         yield (
             key,
             tuple(
-                _keyed_rating(side, key, keys[rating[1 - side]], rating.rating)
+                rating_for(side, key, keys[rating[1 - side]], rating.rating, KeyedRating)
                 for rating in ratings
             ),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -81,16 +81,13 @@ class KeyTranslator:
             return
         prepare(seen, Columns())
         rows = seen if isinstance(seen, RDD) else key_rows(seen)
-        task_reports = TaskReports(rows.context)
-        try:
+        with closing(TaskReports(rows.context)) as task_reports:
             pairs = rows.mapPartitionsWithIndex(partial(_users_and_products, task_reports))
             by_user = self.table.with_ids(USERS, pairs)
             by_product = self.table.with_ids(PRODUCTS, by_user.map(swapped))
             yield by_product.map(_as_seen)
             for error in task_reports.take("error"):
                 raise error
-        finally:
-            task_reports.close()
 
     def all_keys(self, side: int) -> Broadcast[list[Key]]:
         """Return a broadcast of all keys of a side, by id."""

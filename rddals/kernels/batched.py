@@ -6,8 +6,7 @@ they are unavailable. `rddals.kernels.half_step` states the equations.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any
 
@@ -27,45 +26,17 @@ TILE_BYTES = 1 << 20
 EQUATION_BYTES = 1 << 21
 
 
-@dataclass(slots=True)
-class _Clock:
-    """Timer that splits a run into named parts."""
+def batched_rows(system: System) -> Callable[[slice], tuple[float, dict[str, float]]]:
+    """Return a function that solves some rows of a system; threads may call it in parallel.
 
-    seconds: dict[str, float] = field(
-        default_factory=lambda: {"gather": 0.0, "gram": 0.0, "solve": 0.0}
-    )
-    last: float = field(default_factory=perf_counter)
-
-    def book(self, part: str) -> None:
-        """Add the time since the last call to a part."""
-        now = perf_counter()
-        self.seconds[part] += now - self.last
-        self.last = now
-
-
-class BatchedRows:
-    """Solver of the rows of a system; threads may solve different rows in parallel."""
-
-    name = "numpy"
-
-    def __init__(self, system: System) -> None:
-        self.system = system
-        rows = system.source_rows
-        # The extra last row is for padding: zeros add nothing to any sum.
-        self.table = np.zeros((len(rows) + 1, rows.shape[1]), dtype=system.objective.dtype)
-        self.table[:-1] = rows
-
-    def solve(self, rows: slice) -> tuple[float, dict[str, float]]:
-        """Solve some rows in place.
-
-        Returns
-        -------
-        loss : float
-            Squared errors plus penalty of these rows.
-        seconds : dict of str to float
-            Time spent in "gather", "gram" and "solve".
-        """
-        return _Batches(self.system, self.table).run(rows)
+    The function returns the loss of these rows (squared errors plus penalty), and the seconds spent
+    in "gather", "gram" and "solve".
+    """
+    rows = system.source_rows
+    # The extra last row is for padding: zeros add nothing to any sum.
+    table = np.zeros((len(rows) + 1, rows.shape[1]), dtype=system.objective.dtype)
+    table[:-1] = rows
+    return lambda part: _Batches(system, table).run(part)
 
 
 class _Batches:
@@ -80,7 +51,8 @@ class _Batches:
         self.common = system.common
         self.solved, self.singular = system.solved, system.singular
         self.dual = system.dual
-        self.clock = _Clock()
+        self.seconds = {"gather": 0.0, "gram": 0.0, "solve": 0.0}
+        self.last = perf_counter()
         # Added to the diagonal: (n, k) for implicit feedback, (n, 1) for explicit.
         self.ridge = system.ridge[:, None]
         if system.rotation is not None:
@@ -104,7 +76,13 @@ class _Batches:
             else:
                 self._accumulate(part)
         self._flush()
-        return self.loss, self.clock.seconds
+        return self.loss, self.seconds
+
+    def _book(self, part: str) -> None:
+        """Add the time since the last call to a part."""
+        now = perf_counter()
+        self.seconds[part] += now - self.last
+        self.last = now
 
     def _dual_pays(self, width: int) -> bool:
         fits = width * self.rank <= len(self._gather_buffer)  # the dual form needs whole rows
@@ -162,7 +140,7 @@ class _Batches:
         most = max(1, EQUATION_BYTES // (self.dtype.itemsize * max(1, width * width)))
         for rows in self._chunks(group, most):
             gathered, targets, zero_loss = self._gather(*self._entries(rows, width))
-            self.clock.book("gather")
+            self._book("gather")
             shift, root = self.ridge[rows], None
             if self.objective.implicit:
                 root = 1 / np.sqrt(shift)
@@ -171,14 +149,14 @@ class _Batches:
             # An equal ridge in all directions needs no scaling: x = G' (GG' + p)^-1 t.
             system = np.matmul(gathered, gathered.transpose(0, 2, 1))  # (n, w, w)
             system.reshape(len(system), width * width)[:, :: width + 1] += shift
-            self.clock.book("gram")
+            self._book("gram")
             duals, singular = solve_spd(system, targets.copy())
-            self.clock.book("solve")
+            self._book("solve")
             both = np.matmul(np.stack([duals, targets], axis=1), gathered)  # (n, 2, k)
             self.solved[rows] = both[:, 0] if root is None else both[:, 0] * root
             self.loss += zero_loss - float(np.vdot(both[:, 0], both[:, 1]))
             self.singular[rows] |= singular
-            self.clock.book("gram")
+            self._book("gram")
 
     # ------------------------------------------------------------------ the primal form
 
@@ -197,7 +175,7 @@ class _Batches:
                 part = slice(first, first + piece)
                 gathered, aims, zero_loss = self._gather(positions[:, part], ratings[:, part])
                 self.loss += zero_loss
-                self.clock.book("gather")
+                self._book("gather")
                 across = gathered.transpose(0, 2, 1)
                 if first == 0:
                     np.matmul(across, gathered, out=equations)
@@ -205,7 +183,7 @@ class _Batches:
                 else:
                     equations += np.matmul(across, gathered)
                     targets += np.matmul(aims[:, None, :], gathered)[:, 0]
-                self.clock.book("gram")
+                self._book("gram")
             equations.reshape(count, -1)[:, :: self.rank + 1] += self.ridge[rows]
             self._pending.append(rows)
             self._filled += count
@@ -231,4 +209,4 @@ class _Batches:
             first = stop
         self._pending.clear()
         self._filled = 0
-        self.clock.book("solve")
+        self._book("solve")

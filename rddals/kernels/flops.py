@@ -17,16 +17,6 @@ def flops(degrees: NDArray[Any], rank: int) -> NDArray[np.float64]:
     Gathering d rows counts as one operation per number. A system of order n takes n^3 / 3, and its
     normal equations take the multiplications and additions of a symmetric product (Golub and Van
     Loan, "Matrix Computations", 4th ed., sections 1.1 and 4.2).
-
-    Parameters
-    ----------
-    degrees : ndarray, shape (n,)
-        Ratings per row.
-    rank : int
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
     """
     d = degrees.astype(np.float64)
     order = np.where(d < DUAL_SHARE * rank, d, rank)

@@ -44,7 +44,7 @@ from rddals.blocks.links import InBlock
 from rddals.config import Kernels, Objective
 from rddals.errors import OverflowingRatingsError, SettingError, SingularSystemError
 from rddals.kernels import native
-from rddals.kernels.batched import BatchedRows
+from rddals.kernels.batched import batched_rows
 from rddals.kernels.flops import flops
 from rddals.kernels.native.rows import NativeRows
 from rddals.kernels.system import System, penalty_counts
@@ -127,10 +127,10 @@ def half_step(
     started = perf_counter()
     name = chosen_kernels(kernels)
     system = System.of(in_block, source_rows, objective, source_gram)
-    implementation = NativeRows(system) if name == "native" else BatchedRows(system)
+    solve = NativeRows(system).solve if name == "native" else batched_rows(system)
     if objective.lambda_ == 0 and not objective.implicit:
         _mark_underdetermined(system)
-    loss, seconds = _solve(system, implementation.solve, threads)
+    loss, seconds = _solve(system, solve, threads)
     rows = _factors(system)
     _raise_if_overflowed(system, rows, loss)
     _raise_if_singular(system)
@@ -142,10 +142,7 @@ def half_step(
 def chosen_kernels(kernels: str) -> str:
     """Return the implementation that runs in this process: "native" or "numpy".
 
-    Raises
-    ------
-    SettingError
-        If the compiled kernels are requested and unavailable.
+    If the compiled kernels are requested and unavailable, raise `SettingError`.
     """
     if kernels == "numpy" or native.library() is not None:
         return "numpy" if kernels == "numpy" else "native"

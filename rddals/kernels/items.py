@@ -37,21 +37,10 @@ class ItemIndex:
     def build(
         cls, ids: NDArray[np.int32], rows: NDArray[np.float32], *, columns: bool = False
     ) -> ItemIndex:
-        """Order items for scanning.
+        """Order items for scanning; `columns` says whether to store a transposed copy too.
 
-        Parameters
-        ----------
-        ids : (m,) int32
-            Distinct ids; may be negative.
-        rows : (m, r) float32
-            ``rows[i]`` is the factor of ``ids[i]``.
-        columns : bool
-            Whether to store a transposed copy too.
-
-        Raises
-        ------
-        ValueError
-            If a shape or dtype is wrong, or a row contains NaN or infinity.
+        ``rows[i]`` is the float32 factor of ``ids[i]``; the int32 ids are distinct and may be
+        negative. A wrong shape or dtype, NaN or infinity raises `ValueError`.
         """
         check_array("rows", rows, np.float32, 2)
         check_array("ids", ids, np.int32, 1)

@@ -24,26 +24,10 @@ Rows = NDArray[np.float32]
 def ridge_solve(
     in_block: InBlock, source_rows: Rows, mean: float, *, lambda_: float, bias_lambda: float
 ) -> Rows:
-    """Solve the factors and biases of a block's ids from all their ratings.
+    """Solve the factors and biases (n, rank + 1) of a block's ids from all their ratings.
 
-    Parameters
-    ----------
-    in_block : InBlock
-    source_rows : ndarray of float32, shape (m, rank + 1)
-        Factors and biases of the other side, in canonical order.
-    mean : float
-        Mean rating of the model.
-    lambda_, bias_lambda : float
-        Penalty weights of factors and biases; positive.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, rank + 1)
-
-    Raises
-    ------
-    OverflowingRatingsError
-        If the ratings are so large that rows are not finite.
+    `source_rows` (m, rank + 1) are those of the other side, in canonical order; both penalties are
+    positive. Ratings so large that rows are not finite raise `OverflowingRatingsError`.
     """
     column = np.sqrt(lambda_ / bias_lambda)
     design = source_rows.copy()

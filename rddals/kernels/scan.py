@@ -29,20 +29,9 @@ def scan(
 ) -> NDArray[np.int64]:
     """Return keys of the `width` highest float32 scores of each query, ascending.
 
-    Parameters
-    ----------
-    queries : (n, r) float32
-    norms : (n,) float64
-        Euclidean norms of the queries.
-    errors : (n,) float64
-        Error bounds of the float32 scores of each query.
-    items : ItemIndex
-    width : int
-        Number of candidates per query, at most the number of items.
-    item_tile : int
-        Minimum number of items scored at a time.
-    excluded : Excluded
-        Pairs to leave out, sorted by place.
+    `width` is at most the number of items, `errors` are bounds on the errors of each query's
+    scores, `item_tile` is the minimum number of items scored at a time, and `excluded` is sorted by
+    place.
 
     Returns
     -------

@@ -43,29 +43,11 @@ def sgd_step(
     gamma: float,
     anchor: Rows | None = None,
 ) -> Rows:
-    """Return the rows of a block after one step.
+    """Return the rows (n, rank + 1) of a block after one step; not finite if ratings are too large.
 
-    Parameters
-    ----------
-    in_block : InBlock
-        The ratings of the batch.
-    rows : ndarray of float32, shape (n, rank + 1)
-        Factor and bias of each id of the block, in order of the ids.
-    seen : ndarray of float32, shape (n,)
-        Number of ratings of each id before this batch.
-    source_rows : ndarray of float32, shape (m, rank + 1)
-        Factors and biases of the other side, in canonical order.
-    mean : float
-        Mean rating of the model.
-    lambda_, gamma : float
-        Weight of the penalty, and learning rate.
-    anchor : ndarray of float32, shape (n, rank + 1), optional
-        Rows before the batch; `rows` by default.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, rank + 1)
-        Updated rows; not finite where the ratings are too large.
+    Rows are a factor and a bias, in order of the ids; source rows are in canonical order. `seen`
+    (n,) is the number of ratings of each id before this batch, and `anchor` the rows before the
+    batch, by default `rows`.
     """
     order, degrees = in_block.order, in_block.degrees.astype(np.float64)
     own = rows[order].astype(np.float64)
@@ -95,7 +77,7 @@ def sgd_step(
 
 
 def squared_error(in_block: InBlock, rows: Rows, source_rows: Rows, mean: float) -> float:
-    """Return the sum of squared errors of a block's predictions; parameters as in `sgd_step`."""
+    """Return the sum of squared errors of a block's predictions; arguments as in `sgd_step`."""
     own = rows[in_block.order].astype(np.float64)
     return sum(float(errors @ errors) for _, errors, _ in _errors(in_block, own, source_rows, mean))
 

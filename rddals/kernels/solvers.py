@@ -24,21 +24,10 @@ ROUNDS_PER_COMPONENT = 10
 
 
 def solve_spd(a: Array, b: Array) -> tuple[Array, Array]:
-    """Solve a batch of symmetric positive definite systems by Cholesky factorisation.
+    """Solve symmetric positive definite systems, (n, k, k) and (n, k), by Cholesky factorisation.
 
-    Parameters
-    ----------
-    a : ndarray of float32 or float64, shape (n, k, k)
-        Symmetric matrices; overwritten.
-    b : ndarray, shape (n, k), of the same type
-        Right-hand sides; may be overwritten.
-
-    Returns
-    -------
-    x : ndarray, shape (n, k)
-        Solutions; undefined for singular systems.
-    singular : ndarray of bool, shape (n,)
-        True for systems whose factorisation has a pivot that is zero to rounding.
+    Return the solutions (n, k), and whether each system is singular (n,): a pivot is zero to
+    rounding, and the solution undefined. `a` is overwritten, and `b` may be.
     """
     n, k = b.shape
     if n == 0:
@@ -96,18 +85,8 @@ def solve_nonnegative(a: Array, b: Array) -> tuple[Array, Array]:
     components with the wrong sign. A system whose number of wrong components has not fallen for
     some rounds exchanges only the last one (Murty's rule, which cannot cycle).
 
-    Parameters
-    ----------
-    a : ndarray of float32 or float64, shape (n, k, k)
-        Symmetric positive definite matrices.
-    b : ndarray, shape (n, k), of the same type
-
-    Returns
-    -------
-    x : ndarray, shape (n, k)
-        Solutions.
-    singular : ndarray of bool, shape (n,)
-        True for systems that are not positive definite to rounding.
+    Return the solutions (n, k), and whether each system is singular (n,): its matrix (k, k) is not
+    positive definite to rounding.
 
     References
     ----------

@@ -29,17 +29,9 @@ MILLISECOND, NANOSECOND = 1e-3, 1e-9
 
 
 def summarise(lines: Iterable[str]) -> Measured:
-    """Sum up the events of a log.
+    """Sum up the events of a log, one JSON event per line.
 
-    Parameters
-    ----------
-    lines : iterable of str
-        Lines of an event log, one JSON event each.
-
-    Raises
-    ------
-    EventLogError
-        At the first line that is not an event. The message contains the line number.
+    The first line that is not an event raises `EventLogError`, which contains its number.
     """
     events = _Events()
     for number, line in enumerate(lines, 1):

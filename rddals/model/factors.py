@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -37,16 +37,8 @@ Row = NDArray[np.float32]
 class FactorPair:
     """The factor tables of users and of products, retained until `release`.
 
-    Parameters
-    ----------
-    rank : int
-        Length of each factor.
-    tables : pair of FactorTable
-        Factors of users and of products.
-    popular : pair of Popularity, optional
-        Popular ids of each side, for queries with a fallback.
-    default_rows : pair of ndarray of float32, shape (rank,), optional
-        Rows of unknown users and unknown products. Without them an unknown id is an error.
+    `popular` ids of each side are for queries with a fallback. `default_rows` are those of unknown
+    users and unknown products; without them an unknown id is an error.
     """
 
     def __init__(
@@ -58,7 +50,7 @@ class FactorPair:
         default_rows: tuple[Row, Row] | None = None,
     ) -> None:
         self.rank = rank
-        self.popular = popular or (Popularity.none(), Popularity.none())
+        self.popular = popular or (Popularity.merged([]), Popularity.merged([]))
         self._tables = (tables[USERS].retain(), tables[PRODUCTS].retain())
         self._default_rows = default_rows
         # Recommendations for all ids are lazy, so their inputs are retained as well.
@@ -71,11 +63,8 @@ class FactorPair:
     def tables(self) -> tuple[FactorTable, FactorTable]:
         """The factor tables.
 
-        Raises
-        ------
-        ModelReleasedError
-            If they were released: Spark would recompute them from ratings that may be missing or
-            different.
+        If they were released, raise `ModelReleasedError`: Spark would recompute them from ratings
+        that may be missing or different.
         """
         if self._released:
             raise ModelReleasedError(
@@ -118,10 +107,7 @@ class FactorPair:
     ) -> list[Rating]:
         """Return the best ids of the other side for an id of `side`, best first.
 
-        Raises
-        ------
-        UnknownIdError
-            If the id is unknown, and there is neither a default row nor a fallback.
+        An unknown id, with neither a default row nor a fallback, raises `UnknownIdError`.
         """
         other = self.tables[1 - side]
         known = self._known_row(side, id_) if uses_fallback(fallback) else self._row(side, id_)
@@ -149,8 +135,8 @@ class FactorPair:
         if 1 - side not in self._broadcasts:
             factors = items.collect(self.rank)
             self._broadcasts[1 - side] = items.blocks.context.broadcast(factors)
-        answer = partial(_ratings_for, side)
-        return top_n_for_all(table, self._broadcasts[1 - side], query, answer, seen=pairs)
+        as_rating = partial(rating_for, side)
+        return top_n_for_all(table, self._broadcasts[1 - side], query, as_rating, seen=pairs)
 
     def similar(self, side: int, id_: Any, num: Any) -> list[tuple[int, float]]:
         """Return the ids of `side` with the most similar factors, and their cosines."""
@@ -179,13 +165,11 @@ class FactorPair:
         return self._means[side]
 
 
-def rating_for(side: int, id_: Any, other: Any, score: float) -> Rating:
-    """Return the rating of an id of `side` and an id of the other side."""
-    return Rating(id_, other, score) if side == USERS else Rating(other, id_, score)
-
-
-def _ratings_for(side: int, id_: int, others: list[int], scores: list[float]) -> Any:
-    return tuple(map(partial(rating_for, side, id_), others, scores))
+def rating_for(
+    side: int, id_: Any, other: Any, score: float, kind: Callable[[Any, Any, float], Any] = Rating
+) -> Any:
+    """Return the rating of an id or key of `side` and one of the other side."""
+    return kind(id_, other, score) if side == USERS else kind(other, id_, score)
 
 
 def _as_ratings(batch: tuple[Any, Any, Any]) -> Iterator[Rating]:

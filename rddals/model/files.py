@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from py4j.protocol import Py4JJavaError
@@ -40,16 +40,6 @@ OWN_KEY = "rddals"
 PATH_PATTERN_CHARACTERS = frozenset(",*?[]{}\\")
 
 
-class SavedModel(NamedTuple):
-    """Contents of a model's files. Only rddals saves `settings` and `popular`."""
-
-    rank: int
-    users: FactorTable
-    products: FactorTable
-    settings: Settings | None
-    popular: tuple[Popularity, Popularity] | None
-
-
 def write_model(
     sc: SparkContext,
     path: str,
@@ -77,7 +67,7 @@ def write_model(
         }
     with written(path):
         sc.parallelize([json.dumps(metadata)], 1).saveAsTextFile(f"{path}/metadata")
-        session = _session(sc)
+        session = SparkSession(sc)
         for side, table in zip(ID_NAMES, tables, strict=True):
             rows = table.blocks.mapPartitions(_as_rows)
             session.createDataFrame(rows, schema, verifySchema=False).write.parquet(
@@ -109,12 +99,8 @@ def check_readable(path: str) -> None:
 def check_free(sc: SparkContext, path: str, parts: Iterable[str]) -> None:
     """Check that parts of a model can be saved at `path` and loaded from there.
 
-    Raises
-    ------
-    ModelExistsError
-        If one of the parts exists, or `path` is a file.
-    SettingError
-        If Spark reads the path as a pattern or as several paths.
+    If a part exists, or `path` is a file, raise `ModelExistsError`. If Spark reads the path as a
+    pattern or as several paths, raise `SettingError`.
     """
     check_readable(path)
     with written(path):
@@ -140,8 +126,13 @@ def written(path: str) -> Iterator[None]:
         ) from error
 
 
-def read_model(sc: SparkContext, path: str) -> SavedModel:
-    """Read the model at `path`. Both sides get the same number of blocks."""
+def read_model(
+    sc: SparkContext, path: str
+) -> tuple[int, FactorTable, FactorTable, Settings | None, tuple[Popularity, Popularity] | None]:
+    """Read the rank, users, products, settings and popular ids of the model at `path`.
+
+    Both sides get the same number of blocks. MLlib does not save settings and popular ids.
+    """
     ship(sc)
     metadata_path, *data_paths = _parts(sc, path)
     metadata = read_metadata(sc, path, metadata_path, (CLASS, VERSION))
@@ -155,7 +146,7 @@ def read_model(sc: SparkContext, path: str) -> SavedModel:
     settings, popular = _rddals_entry(metadata.get(OWN_KEY), path)
     tables: list[FactorTable] = []
     with undo_on_failure() as undo:
-        sides = [_read_side(_session(sc), data_path, rank) for data_path in data_paths]
+        sides = [_read_side(SparkSession(sc), data_path, rank) for data_path in data_paths]
         partitions = max(sc.defaultParallelism, *(rows.getNumPartitions() for rows in sides))
         partitioner = HashPartitioner(partitions)
         for rows in sides:
@@ -163,7 +154,7 @@ def read_model(sc: SparkContext, path: str) -> SavedModel:
             table.blocks.persist(storage_level(sc))
             undo.callback(table.discard)
             tables.append(table)
-    return SavedModel(rank, tables[0], tables[1], settings, popular)
+    return rank, tables[0], tables[1], settings, popular
 
 
 def read_metadata(
@@ -171,10 +162,7 @@ def read_metadata(
 ) -> dict[str, Any]:
     """Read the metadata of a model at `path` and check its class and format version.
 
-    Raises
-    ------
-    ModelFormatError
-        If the metadata cannot be read, or the class or version differs from `expected`.
+    If they differ from `expected`, or the metadata cannot be read, raise `ModelFormatError`.
     """
     try:
         lines = head(sc.textFile(metadata_path))
@@ -296,7 +284,3 @@ def _damaged(path: str) -> ModelFormatError:
 def _as_rows(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, list[float]]]:
     for block in blocks:
         yield from zip(block.ids.tolist(), block.rows.tolist(), strict=True)
-
-
-def _session(sc: SparkContext) -> Any:
-    return SparkSession(sc)

@@ -72,13 +72,7 @@ class LocalModel:
         UnknownIdError
             If the model was not trained on the user or the product.
         """
-        try:
-            user_row = self.users.rows[self._user_rows[user]]
-            product_row = self.products.rows[self._product_rows[product]]
-        except (KeyError, TypeError):
-            user_row = self._row("user", user)
-            product_row = self._row("product", product)
-        return float(pair_scores(user_row, product_row))
+        return float(pair_scores(self._row("user", user), self._row("product", product)))
 
     def recommend(
         self,
@@ -115,8 +109,7 @@ class LocalModel:
         position = positions.get(checked_id(side, id_))
         if position is None:
             raise unknown_id(side, id_)
-        row: NDArray[np.float32] = factors.rows[position]
-        return row
+        return factors.rows[position]
 
     def _best(self, row: NDArray[np.float32], query: TopNQuery) -> list[tuple[int, float]]:
         index, excluded = self._index, None
@@ -141,5 +134,4 @@ class LocalModel:
 
     @cached_property
     def _mean_user(self) -> NDArray[np.float32]:
-        mean: NDArray[np.float64] = self.users.rows.mean(axis=0, dtype=np.float64)
-        return mean.astype(np.float32)
+        return self.users.rows.mean(axis=0, dtype=np.float64).astype(np.float32)

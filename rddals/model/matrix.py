@@ -330,10 +330,8 @@ class MatrixFactorizationModel:
             If `path` does not contain a model that can be loaded.
         """
         check_location(sc, path)
-        saved = read_model(sc, path)
-        return cls(
-            saved.rank, saved.users, saved.products, settings=saved.settings, popular=saved.popular
-        )
+        rank, users, products, settings, popular = read_model(sc, path)
+        return cls(rank, users, products, settings=settings, popular=popular)
 
     def unpersist(self) -> None:
         """Release the factors and everything else that the model stores.

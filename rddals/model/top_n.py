@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from rddals.kernels.topk import top_k
 from rddals.model.top_n_query import TopNQuery
 from rddals.rdds.factors import FactorTable, block_and_columns, find_blocks, split_by_block
 from rddals.rdds.ingest import read_batches
+from rddals.rdds.lifetimes import undo_on_failure
 from rddals.rdds.shuffles import Shuffle, co_partitioned, with_shuffle_serializer
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
@@ -31,23 +33,8 @@ def top_n(
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Return the ids of a table with the highest scores for one factor row, and the scores.
 
-    Parameters
-    ----------
-    table : FactorTable
-        Factors to score.
-    row : ndarray of float32, shape (rank,)
-        Factor row that the table's rows are multiplied with.
-    query : TopNQuery
-        Number of ids, exclusions and candidates.
-    unit : bool
-        Whether to scale the rows of the table to length 1.
-
-    Returns
-    -------
-    ids : ndarray of int32
-        Best first; equal scores by ascending id.
-    scores : ndarray of float64
-        Scores of the ids.
+    The best is first; equal scores are by ascending id. `unit` scales the rows of the table to
+    length 1.
     """
     task = partial(_top_n_of_blocks, row, query, unit)
     results = table.blocks.mapPartitions(task).collect()
@@ -60,31 +47,17 @@ def top_n(
 def seen_pairs(source: RDD[Any], side: int, table: FactorTable) -> Shuffle:
     """Shuffle the ``(ids, others)`` pairs of ratings to the blocks of a table.
 
-    The ratings are read in this call, so that an unreadable rating raises immediately.
-
-    Parameters
-    ----------
-    source : RDD
-        Ratings from `rddals.rdds.ingest.rating_source`.
-    side : int
-        0 if the table holds users, 1 if it holds products.
-    table : FactorTable
-        Table whose partitioner places the pairs.
+    `source` is from `rddals.rdds.ingest.rating_source`, and `side` is that of the table. The
+    ratings are read in this call, so that an unreadable rating raises immediately.
     """
-    task_reports = TaskReports(source.context)
-    pieces = source.mapPartitionsWithIndex(
-        partial(_pairs_by_block, side, table.partitioner, task_reports)
-    )
-    shuffle = Shuffle(pieces, table.blocks.getNumPartitions())
-    try:
+    with closing(TaskReports(source.context)) as task_reports, undo_on_failure() as undo:
+        task = partial(_pairs_by_block, side, table.partitioner, task_reports)
+        pieces = source.mapPartitionsWithIndex(task)
+        shuffle = Shuffle(pieces, table.blocks.getNumPartitions())
+        undo.callback(shuffle.release)
         shuffle.write()
         for error in task_reports.take("error"):
             raise error
-    except BaseException:
-        shuffle.release()
-        raise
-    finally:
-        task_reports.close()
     return shuffle
 
 
@@ -92,26 +65,16 @@ def top_n_for_all(
     table: FactorTable,
     items: Broadcast[FactorBlock],
     query: TopNQuery,
-    as_answer: Callable[[int, list[int], list[float]], Any],
+    as_rating: Callable[[int, int, float], Any],
     *,
     seen: Shuffle | None,
-) -> RDD[tuple[int, Any]]:
-    """Return the highest-scoring items for every id of a table, as ``(id, answer)`` pairs.
+) -> RDD[tuple[int, tuple[Any, ...]]]:
+    """Return the highest-scoring items for every id of a table, as ``(id, ratings)`` pairs.
 
-    Parameters
-    ----------
-    table : FactorTable
-        Factors of the ids that receive items.
-    items : Broadcast of FactorBlock
-        Factors of the items.
-    query : TopNQuery
-        Number of items, exclusions and candidates.
-    as_answer : callable
-        Function from an id, its best items and their scores to the answer.
-    seen : Shuffle, optional
-        Pairs to leave out, from `seen_pairs`.
+    `as_rating` makes a rating of an id, an item and its score. `seen` are pairs to leave out, from
+    `seen_pairs`.
     """
-    task = partial(_top_n_for_blocks, items, query, as_answer)
+    task = partial(_top_n_for_blocks, items, query, as_rating)
     records: RDD[Any] = table.blocks
     if seen is not None:
         records = co_partitioned([with_shuffle_serializer(table.blocks), seen.rdd])
@@ -156,9 +119,9 @@ def _pairs_by_block(
 def _top_n_for_blocks(
     items: Broadcast[FactorBlock],
     query: TopNQuery,
-    as_answer: Callable[[int, list[int], list[float]], Any],
+    as_rating: Callable[[int, int, float], Any],
     records: Iterable[Any],
-) -> Iterator[tuple[int, Any]]:
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
     block, seen = block_and_columns(records)
     if block is None:
         return
@@ -174,4 +137,4 @@ def _top_n_for_blocks(
     for id_, best, values, count in zip(
         block.ids.tolist(), best_ids.tolist(), scores.tolist(), counts, strict=True
     ):
-        yield id_, as_answer(id_, best[:count], values[:count])
+        yield id_, tuple(map(partial(as_rating, id_), best[:count], values[:count]))

@@ -49,20 +49,10 @@ def popular_then_best(
     scores_of: Callable[[NDArray[np.int32]], NDArray[np.float64]],
     best: Callable[[TopNQuery], list[tuple[int, float]]],
 ) -> list[tuple[int, float]]:
-    """Return popular ids with their scores, then the best of the other ids.
+    """Return popular ids, in their order, with their scores, then the best of the other ids.
 
-    The result has at most ``query.num`` ids.
-
-    Parameters
-    ----------
-    popular : ndarray of int32
-        Ids with the most ratings, in the order in which they are returned.
-    query : TopNQuery
-        Number of ids, exclusions and candidates.
-    scores_of : callable
-        Function from ids to their scores.
-    best : callable
-        Function from a query to the ids with the highest scores, and these scores.
+    The result has at most ``query.num`` ids. `best` returns the ids with the highest scores, and
+    these scores, for the rest of the query.
     """
     if query.candidates is not None:
         popular = popular[np.isin(popular, query.candidates)]

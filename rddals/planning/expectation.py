@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from rddals.blocks.sides import SIDE_NAMES
 from rddals.config import Settings
 from rddals.errors import SettingError
 from rddals.exchange.choice import HalfStepSizes, choose
@@ -26,12 +25,11 @@ from rddals.planning.forecast import (
     NAMES,
     Load,
     Plan,
-    PlannedHalfStep,
     PlannedPlacement,
     PlannedSide,
     as_list,
     checked_exchanges,
-    half_step,
+    half_steps,
     link_bytes,
 )
 from rddals.planning.message_size import shuffled_bytes
@@ -63,10 +61,7 @@ SHAPES: dict[str, tuple[Callable[[float], Degrees], float]] = {
 def degree_quantiles(text: str) -> Degrees:
     """Parse "constant", "lognormal:SIGMA" or "pareto:EXPONENT" to degrees with mean 1.
 
-    Raises
-    ------
-    SettingError
-        For any other text.
+    Any other text raises `SettingError`.
     """
     name, _, parameter = str(text).partition(":")
     if name == "constant" and not parameter:
@@ -79,8 +74,7 @@ def degree_quantiles(text: str) -> Degrees:
             value = np.nan
         if bound < value <= 100:
             degrees = shape(value)
-            normalised: Degrees = degrees / degrees.mean()
-            return normalised
+            return degrees / degrees.mean()
     raise SettingError(
         f"degrees must be constant, lognormal:SIGMA with SIGMA above 0, or pareto:EXPONENT with "
         f"EXPONENT above 1 (both at most 100), but got {text!r}."
@@ -121,25 +115,14 @@ class ExpectedSide:
         return round(float(np.mean(blocks * share)) * self.ids)
 
 
-def expected_half_steps(
-    exchange: str, pair: tuple[ExpectedSide, ExpectedSide], sizes: tuple[HalfStepSizes, ...]
-) -> tuple[PlannedHalfStep, PlannedHalfStep]:
-    """Return the expected half-steps in which users, and products, send rows."""
-    users, products = (
-        _expected(exchange, sender, side.blocks * other.blocks, own)
-        for sender, side, other, own in zip(SIDE_NAMES, pair, pair[::-1], sizes, strict=True)
-    )
-    return users, products
-
-
-def _expected(exchange: str, sender: str, pairs: int, sizes: HalfStepSizes) -> PlannedHalfStep:
+def _expected_traffic(sizes: HalfStepSizes, pairs: int) -> tuple[int, int]:
+    """Return the messages and bytes that a shuffle sends between this number of pairs of blocks."""
     # The rows of a pair of blocks follow a Poisson distribution, so some pairs have no message.
     filled = -np.expm1(-sizes.needed_rows / pairs)
     messages = max(1, round(pairs * filled))
     rows = np.array([max(1, round(sizes.needed_rows / messages))])
     envelope = int(shuffled_bytes(rows, sizes.rank)[0]) - FLOAT * sizes.rank * int(rows[0])
-    shuffled = FLOAT * sizes.rank * sizes.needed_rows + envelope * messages
-    return half_step(exchange, sender, sizes, messages, shuffled)
+    return messages, FLOAT * sizes.rank * sizes.needed_rows + envelope * messages
 
 
 def expected_load(
@@ -188,35 +171,10 @@ def expected_plan(
     exchanges: Sequence[str] | str = NAMES,
     blocks: int | Sequence[int] | None = None,
 ) -> Plan:
-    """Estimate what trainings would move, without any ratings.
+    """Estimate what trainings would move with hashed ids, without any ratings.
 
-    Ids are assumed to be hashed. ``docs/explanation/exchange.md`` derives the formulas for bytes,
-    rows and loads.
-
-    Parameters
-    ----------
-    users, products, ratings : int
-        Numbers of users, products and ratings.
-    rank : int
-        Length of a factor row.
-    executors : int
-        Number of executors.
-    degrees : str
-        Distribution of the degrees of either side: "constant", "lognormal:SIGMA" or
-        "pareto:EXPONENT". A degree is at least one and at most the number of ids of the other side.
-    exchanges : sequence of {"shuffle", "broadcast", "join", "local"}
-        Exchanges to plan.
-    blocks : int or sequence of int, optional
-        Numbers of blocks of either side. By default 1, 4 and 16 per executor.
-
-    Returns
-    -------
-    Plan
-
-    Raises
-    ------
-    SettingError
-        For invalid settings, such as more ratings than pairs of users and products.
+    `degrees` is the distribution of either side, as for `degree_quantiles`; `blocks` are by default
+    1, 4 and 16 per executor. ``docs/explanation/exchange.md`` derives the formulas.
     """
     started = perf_counter()
     sizes = {"users": users, "products": products, "ratings": ratings, "executors": executors}
@@ -244,6 +202,7 @@ def expected_plan(
             HalfStepSizes(side.ids, side.needed_rows(count), ratings, rank, executors)
             for side in pair
         )
+        traffic = [_expected_traffic(each, count * count) for each in step_sizes]
         placements.append(
             PlannedPlacement(
                 partitioner="hash",
@@ -251,7 +210,7 @@ def expected_plan(
                 fit_seconds=0.0,
                 users=expected_load(pair[0], pair[1], rank, speed),
                 products=expected_load(pair[1], pair[0], rank, speed),
-                half_steps={name: expected_half_steps(name, pair, step_sizes) for name in names},
+                half_steps={name: half_steps(name, step_sizes, traffic) for name in names},
                 choice=choose(step_sizes[0], step_sizes[1]),
             )
         )

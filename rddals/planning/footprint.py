@@ -74,16 +74,10 @@ def footprints(
     placements: Sequence[tuple[Partitioner, Partitioner]],
     rank: int,
 ) -> list[Footprint]:
-    """Return the footprint of the given ids under each placement.
+    """Return the footprint of some ids under each placement, from all their ratings.
 
-    Parameters
-    ----------
-    own, other : ndarray of int32, shape (n,)
-        All ratings of the ids: own id and id of the other side.
-    placements : sequence of pairs of Partitioner
-        Partitioners of the own side and of the other side.
-    rank : int
-        Length of a factor row.
+    `own` and `other` (n,) have the id and the other id of every rating; a placement is the
+    partitioners of the own side and of the other side.
     """
     ids, row_of = distinct(own)
     other_ids, other_of = distinct(other)

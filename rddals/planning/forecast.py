@@ -220,37 +220,29 @@ def sizes_of_footprints(
     )
 
 
+def traffic_of_footprints(pair: tuple[Footprint, Footprint], rank: int) -> list[tuple[int, int]]:
+    """Return the messages and bytes that a shuffle sends in each half-step."""
+    return [(len(side.rows), int(shuffled_bytes(side.rows, rank).sum())) for side in pair]
+
+
 def half_steps(
-    exchange: str, pair: tuple[Footprint, Footprint], sizes: Sequence[HalfStepSizes]
+    exchange: str, sizes: Sequence[HalfStepSizes], traffic: Sequence[tuple[int, int]]
 ) -> tuple[PlannedHalfStep, PlannedHalfStep]:
-    """Return the planned half-steps in which users, and products, send rows."""
+    """Return the planned half-steps in which users, and products, send rows.
+
+    `traffic` is, for each, the pairs of blocks that share a rating, and the bytes that a shuffle
+    sends between them.
+    """
     users, products = (
-        half_step(
-            exchange,
-            sender,
-            own,
-            len(side.rows),
-            int(shuffled_bytes(side.rows, own.rank).sum()),
-        )
-        for sender, side, own in zip(SIDE_NAMES, pair, sizes, strict=True)
+        _half_step(exchange, sender, own, *sent)
+        for sender, own, sent in zip(SIDE_NAMES, sizes, traffic, strict=True)
     )
     return users, products
 
 
-def half_step(
+def _half_step(
     exchange: str, sender: str, sizes: HalfStepSizes, messages: int, shuffled: int
 ) -> PlannedHalfStep:
-    """Plan one half-step.
-
-    Parameters
-    ----------
-    exchange, sender : str
-        Name of the exchange, and side that sends rows.
-    sizes : HalfStepSizes
-        Sizes of the half-step.
-    messages, shuffled : int
-        Pairs of blocks that share a rating, and bytes that the shuffle sends between them.
-    """
     payload = least = most = bytes_moved(sizes)[exchange]
     if exchange == "shuffle":
         sent, least, most = sizes.needed_rows, shuffled, shuffled
@@ -266,17 +258,7 @@ def half_step(
 def load_of(
     solved: Footprint, source: Footprint, rank: int, seconds_per_flop: float
 ) -> PlannedSide:
-    """Return the distribution of the work of solving a side.
-
-    Parameters
-    ----------
-    solved, source : Footprint
-        Side that is solved, and side that sends rows.
-    rank : int
-        Length of a factor row.
-    seconds_per_flop : float
-        Seconds per floating-point operation on one core of this machine.
-    """
+    """Return the distribution of the work of solving one side, while the source side sends rows."""
     received = source.received
     links = link_bytes(solved.ids, solved.ratings, received, solved.sent, solved.other_blocks)
     rows = FLOAT * rank * (received + solved.ids)
@@ -292,12 +274,7 @@ def load_of(
 def link_bytes(ids: Any, ratings: Any, received: Any, sent: Any, other_blocks: int) -> Any:
     """Return an upper bound on the bytes of a link block (`rddals.blocks.links`).
 
-    Parameters
-    ----------
-    ids, ratings, received, sent : int or ndarray
-        Ids and ratings of the block, rows that it needs, and rows that it sends.
-    other_blocks : int
-        Number of blocks of the other side.
+    `ids`, `ratings`, `received` and `sent` rows are numbers, or arrays with one number per block.
     """
     positions = np.where(received < 1 << 16, 2, 4)
     return (

@@ -21,17 +21,8 @@ JOIN_ENVELOPE = 400
 def shuffled_bytes(rows: NDArray[np.int64], rank: int) -> NDArray[np.int64]:
     """Return the bytes of messages of the shuffle exchange in Spark's shuffle files.
 
-    Parameters
-    ----------
-    rows : ndarray of int64
-        Rows in each message, at least one.
-    rank : int
-        Length of a factor row.
-
-    Returns
-    -------
-    ndarray of int64, of the shape of `rows`
-        Bytes for block numbers up to 255. Each larger number takes one or two more bytes.
+    `rows` are those in each message, at least one. The bytes are for block numbers up to 255; each
+    larger number takes one or two more.
     """
     payload = FLOAT * rank * rows
     pickled = payload + PICKLE_OVERHEAD
@@ -39,5 +30,4 @@ def shuffled_bytes(rows: NDArray[np.int64], rank: int) -> NDArray[np.int64]:
     pickled += 9 * (payload >= 1 << 16)  # separate pickle frame
     pickled += (rows >= 1 << 8).astype(np.int64) + 2 * (rows >= 1 << 16)
     lengths = np.searchsorted(np.array([1 << 7, 1 << 14, 1 << 21, 1 << 28]), pickled, side="right")
-    framed: NDArray[np.int64] = pickled + KRYO_OVERHEAD + 1 + lengths
-    return framed
+    return pickled + KRYO_OVERHEAD + 1 + lengths

@@ -24,12 +24,13 @@ from rddals.planning.forecast import (
     half_steps,
     load_of,
     sizes_of_footprints,
+    traffic_of_footprints,
 )
-from rddals.planning.statistics import LocalRatings, RatingStatistics, ShuffledRatings
+from rddals.planning.statistics import LocalRatings, ShuffledRatings
 from rddals.rdds.degrees import Degrees
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
-from rddals.rdds.placement import Placement, checked_placement
+from rddals.rdds.placement import DEGREES, PAIRS, Placement, checked_placement
 
 
 def plan(
@@ -144,7 +145,7 @@ def _executors(value: Any) -> int:
 
 def _statistics(
     ratings: Any, columns: Columns, duplicates: str
-) -> AbstractContextManager[RatingStatistics]:
+) -> AbstractContextManager[LocalRatings | ShuffledRatings]:
     """Return the statistics of the ratings; they are available within the context only."""
     if not isinstance(ratings, RatingBlock):
         return ShuffledRatings(rating_source(ratings, columns), duplicates)
@@ -157,15 +158,16 @@ def _statistics(
 
 
 def _fit(
-    placements: tuple[Placement, Placement], ratings: RatingStatistics
+    placements: tuple[Placement, Placement], ratings: LocalRatings | ShuffledRatings
 ) -> tuple[tuple[Partitioner, Partitioner], float]:
     """Fit the partitioners of both sides, and return them and the seconds that it took."""
     degrees: Sequence[Degrees | None] = (None, None)
-    if any(placement.needs_degrees for placement in placements):
-        degrees = ratings.degrees
-    pairs = ratings.pairs if any(placement.needs_pairs for placement in placements) else None
-    started = perf_counter()
     users, products = placements
+    needed = (users.needs, products.needs)
+    if DEGREES in needed:
+        degrees = ratings.degrees
+    pairs = ratings.pairs if PAIRS in needed else None
+    started = perf_counter()
     fitted = (
         users.partitioner(ratings.default_blocks, degrees[0], pairs),
         products.partitioner(ratings.default_blocks, degrees[1], pairs and pairs[::-1]),
@@ -184,6 +186,7 @@ def _plan_placement(
     resources: Resources | None,
 ) -> PlannedPlacement:
     sizes = sizes_of_footprints(pair, rank, executors)
+    traffic = traffic_of_footprints(pair, rank)
     speed = seconds_per_flop(rank)
     names = dict.fromkeys(placement.name for placement in requested)
     return PlannedPlacement(
@@ -192,7 +195,7 @@ def _plan_placement(
         fit_seconds=fit_seconds,
         users=load_of(pair[0], pair[1], rank, speed),
         products=load_of(pair[1], pair[0], rank, speed),
-        half_steps={name: half_steps(name, pair, sizes) for name in exchanges},
+        half_steps={name: half_steps(name, sizes, traffic) for name in exchanges},
         choice=choose(*sizes, resources),
         footprints=pair,
     )

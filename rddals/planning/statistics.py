@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,39 +32,6 @@ Pairs = tuple[NDArray[np.int32], NDArray[np.int32]]
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
-class RatingStatistics(Protocol):
-    """Statistics of ratings that a plan needs.
-
-    Attributes
-    ----------
-    default_blocks : int
-        Default number of blocks of a training.
-    executors : int
-        Number of executors.
-    pairs : pair of ndarray of int32, shape (ratings,)
-        User and product of every rating.
-    degrees : pair of Degrees
-        Degrees of all users and of all products.
-    """
-
-    @property
-    def default_blocks(self) -> int: ...
-    @property
-    def executors(self) -> int: ...
-    @property
-    def pairs(self) -> Pairs: ...
-    @property
-    def degrees(self) -> tuple[Degrees, Degrees]: ...
-
-    def resources(self, rank: int) -> Resources:
-        """Return the resources for a training on these ratings."""
-
-    def footprints(
-        self, placements: Sequence[tuple[Partitioner, Partitioner]], rank: int
-    ) -> list[tuple[Footprint, Footprint]]:
-        """Return the footprints of users and products under each placement."""
-
-
 class LocalRatings:
     """Statistics of ratings in the memory of this process, without Spark."""
 
@@ -88,14 +55,13 @@ class LocalRatings:
     @cached_property
     def degrees(self) -> tuple[Degrees, Degrees]:
         """Degrees of all users and of all products."""
-        users, products = (_count_degrees(ids) for ids in self.pairs)
-        return users, products
+        return _degrees(self.pairs, self.pairs)
 
     def footprints(
         self, placements: Sequence[tuple[Partitioner, Partitioner]], rank: int
     ) -> list[tuple[Footprint, Footprint]]:
         """Return the footprints of users and products under each placement."""
-        return _both_footprints(self.pairs, self.pairs, placements, rank)
+        return _footprints(placements, rank, self.pairs, self.pairs)
 
 
 class ShuffledRatings:
@@ -133,38 +99,35 @@ class ShuffledRatings:
     @cached_property
     def pairs(self) -> Pairs:
         """User and product of every rating, on the driver."""
-        task = partial(_pairs, self._duplicates)
-        users, products = zip(*self._shuffle.rdd.mapPartitions(task).collect(), strict=True)
-        pairs = np.concatenate(users), np.concatenate(products)
-        if not len(pairs[0]):
-            raise _empty_error()
-        return pairs
+        users, products = zip(*self._summaries(_pairs_of_users), strict=True)
+        return np.concatenate(users), np.concatenate(products)
 
     @cached_property
     def degrees(self) -> tuple[Degrees, Degrees]:
         """Degrees of all users and of all products."""
-        task = partial(_degrees, self._duplicates)
-        users, products = zip(*self._shuffle.rdd.mapPartitions(task).collect(), strict=True)
-        if not any(len(part.ids) for part in users):
-            raise _empty_error()
+        users, products = zip(*self._summaries(_degrees), strict=True)
         return merged_degrees(users), merged_degrees(products)
 
     def footprints(
         self, placements: Sequence[tuple[Partitioner, Partitioner]], rank: int
     ) -> list[tuple[Footprint, Footprint]]:
         """Return the footprints of users and products under each placement."""
-        task = partial(_footprints, self._duplicates, placements, rank)
-        parts = self._shuffle.rdd.mapPartitions(task).collect()
-        for result in parts:
-            if isinstance(result, RddalsError):
-                raise result
-        totals = [
+        parts = self._summaries(partial(_footprints, placements, rank))
+        return [
             (Footprint.total(users), Footprint.total(products))
             for users, products in (zip(*sides, strict=True) for sides in zip(*parts, strict=True))
         ]
-        if not totals[0][0].ratings.sum():
-            raise _empty_error()
-        return totals
+
+    def _summaries(self, summarise: Callable[[Pairs, Pairs], Any]) -> list[Any]:
+        """Return a summary of each partition, from the pairs of its users and of its products."""
+        task = partial(_summary, self._duplicates, summarise)
+        results = self._shuffle.rdd.mapPartitions(task).collect()
+        for result in results:
+            if isinstance(result, RddalsError):
+                raise result
+        if not any(ratings for ratings, _ in results):
+            raise RatingError("RDD is empty: there is nothing to plan.")
+        return [summary for _, summary in results]
 
 
 def cores() -> int:
@@ -180,19 +143,23 @@ def cores() -> int:
     return max(1, min(allowed or 1, -(-int(quota) // int(period))))
 
 
-def _empty_error() -> RatingError:
-    return RatingError("RDD is empty: there is nothing to plan.")
+def _pairs_of_users(by_user: Pairs, by_product: Pairs) -> Pairs:
+    return by_user
 
 
-def _count_degrees(ids: NDArray[np.int32]) -> Degrees:
-    return Degrees(*np.unique(ids, return_counts=True))
+def _degrees(by_user: Pairs, by_product: Pairs) -> tuple[Degrees, Degrees]:
+    users, products = by_user[USERS], by_product[PRODUCTS]
+    return (
+        Degrees(*np.unique(users, return_counts=True)),
+        Degrees(*np.unique(products, return_counts=True)),
+    )
 
 
-def _both_footprints(
-    by_user: Pairs,
-    by_product: Pairs,
+def _footprints(
     placements: Sequence[tuple[Partitioner, Partitioner]],
     rank: int,
+    by_user: Pairs,
+    by_product: Pairs,
 ) -> list[tuple[Footprint, Footprint]]:
     """Return both sides' footprints, from the pairs of some users and those of some products."""
     swapped = [(products, users) for users, products in placements]
@@ -201,38 +168,17 @@ def _both_footprints(
     return list(zip(users, products, strict=True))
 
 
-def _own_pairs(pieces: list[tuple[int, Piece]], side: int, duplicates: str) -> Pairs:
-    rated = own_ratings(pieces, side, duplicates)
-    return rated.users, rated.products
-
-
 @spark_task
-def _pairs(duplicates: str, pieces: Iterable[tuple[int, Piece]]) -> Iterator[Pairs]:
-    yield _own_pairs(list(pieces), USERS, duplicates)
-
-
-@spark_task
-def _degrees(
-    duplicates: str, pieces: Iterable[tuple[int, Piece]]
-) -> Iterator[tuple[Degrees, Degrees]]:
-    own_pieces = list(pieces)
-    users, _ = _own_pairs(own_pieces, USERS, duplicates)
-    _, products = _own_pairs(own_pieces, PRODUCTS, duplicates)
-    yield _count_degrees(users), _count_degrees(products)
-
-
-@spark_task
-def _footprints(
+def _summary(
     duplicates: str,
-    placements: Sequence[tuple[Partitioner, Partitioner]],
-    rank: int,
+    summarise: Callable[[Pairs, Pairs], Any],
     pieces: Iterable[tuple[int, Piece]],
 ) -> Iterator[Any]:
-    """Compute the footprints of the users and products in this partition."""
+    """Yield the number of ratings of this partition's users and the summary, or the error."""
     own_pieces = list(pieces)
     try:
-        by_user = _own_pairs(own_pieces, USERS, duplicates)
-        by_product = _own_pairs(own_pieces, PRODUCTS, duplicates)
-        yield _both_footprints(by_user, by_product, placements, rank)
+        sides = [own_ratings(own_pieces, side, duplicates) for side in (USERS, PRODUCTS)]
+        by_user, by_product = ((rated.users, rated.products) for rated in sides)
+        yield len(by_user[USERS]), summarise(by_user, by_product)
     except RddalsError as error:
         yield error

@@ -24,34 +24,30 @@ class Degrees(NamedTuple):
 
 
 def count_degrees(source: RDD[Any]) -> tuple[Degrees, Degrees]:
-    """Return the degrees of all users and of all products, in one pass over the ratings.
-
-    Spark retries a task that raises, and buries the error in a Java traceback. So the tasks return
-    the error of a bad rating, and it is raised on the driver.
-    """
-    results = source.mapPartitionsWithIndex(_count).collect()
-    for result in results:
-        if isinstance(result, RddalsError):
-            raise result
-    if not results:
-        raise NoRatingsError("RDD is empty: there is nothing to train on.")
-    users, products = zip(*results, strict=True)
+    """Return the degrees of all users and of all products, in one pass over the ratings."""
+    users, products = _collected(source, _count)
     return merged_degrees(users), merged_degrees(products)
 
 
 def collect_pairs(source: RDD[Any]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the user and the product of every rating, on the driver.
+    """Return the user and the product of every rating, on the driver."""
+    users, products = _collected(source, _pairs)
+    return np.concatenate(users), np.concatenate(products)
 
-    Errors are returned by the tasks, as in `count_degrees`.
+
+def _collected(source: RDD[Any], task: Any) -> Iterator[tuple[Any, ...]]:
+    """Return what a task yields of the users, and of the products; raise an error if it yields one.
+
+    Spark retries a task that raises, and buries the error in a Java traceback. So the tasks return
+    the error of a bad rating, and it is raised on the driver.
     """
-    parts = source.mapPartitionsWithIndex(_pairs).collect()
+    parts = source.mapPartitionsWithIndex(task).collect()
     for part in parts:
         if isinstance(part, RddalsError):
             raise part
     if not parts:
         raise NoRatingsError("RDD is empty: there is nothing to train on.")
-    users, products = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return users, products
+    return zip(*parts, strict=True)
 
 
 def digest_of(source: RDD[Any]) -> int:
@@ -78,15 +74,11 @@ def _pairs(partition: int, elements: Iterable[Any]) -> Iterator[Any]:
 
 @spark_task
 def _count(partition: int, elements: Iterable[Any]) -> Iterator[Any]:
-    batches = []
     try:
-        for batch in read_batches(partition, elements):
-            batches.append(
-                tuple(
-                    Degrees(*np.unique(ids, return_counts=True))
-                    for ids in (batch.users, batch.products)
-                )
-            )
+        batches = [
+            [Degrees(*np.unique(ids, return_counts=True)) for ids in (batch.users, batch.products)]
+            for batch in read_batches(partition, elements)
+        ]
     except RddalsError as error:
         yield error
         return

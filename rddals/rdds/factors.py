@@ -15,8 +15,9 @@ from pyspark.rdd import Partitioner as SparkPartitioner
 
 from partitioners import Partitioner
 from rddals.blocks.factors import FactorBlock
-from rddals.rdds.lifetimes import Shared, cut_lineage
-from rddals.rdds.shuffles import Shuffle, co_partitioned, with_shuffle_serializer
+from rddals.blocks.links import LinkBlock
+from rddals.rdds.lifetimes import Shared
+from rddals.rdds.shuffles import Shuffle, co_partitioned, map_blocks, with_shuffle_serializer
 from rddals.rdds.worker_tuning import spark_task
 
 #: Pairs converted to columns at a time.
@@ -73,11 +74,6 @@ class FactorTable(Shared):
         pairs.partitioner = SparkPartitioner(self.blocks.getNumPartitions(), placement)
         return pairs
 
-    def ids(self) -> NDArray[np.int32]:
-        """Return all ids on the driver, in ascending order."""
-        parts = self.blocks.mapPartitions(_ids).collect()
-        return np.sort(np.concatenate([np.empty(0, np.int32), *parts]))
-
     def bounds(self) -> tuple[int, int]:
         """Return the smallest and the largest id."""
         parts = self.blocks.mapPartitions(_bounds).collect()
@@ -87,21 +83,11 @@ class FactorTable(Shared):
         """Return the mean of all rows, zeros if the table is empty; shape (rank,)."""
         parts = self.blocks.mapPartitions(_sums).collect()
         total = np.sum([sums for sums, _ in parts], axis=0, initial=0.0) + np.zeros(rank)
-        mean: NDArray[np.float32] = (total / max(1, sum(n for _, n in parts))).astype(np.float32)
-        return mean
+        return (total / max(1, sum(n for _, n in parts))).astype(np.float32)
 
     def collect(self, rank: int) -> FactorBlock:
         """Return all factors on the driver, ids in ascending order."""
         return FactorBlock.merged(self.blocks.collect(), rank)
-
-    def updated(self, newer: RDD[FactorBlock]) -> FactorTable:
-        """Return a table in which the rows of `newer` replace these or are added, block by block.
-
-        It is computed at once and persisted, and then depends on neither input.
-        """
-        blocks = newest_rows([self.blocks, newer])
-        cut_lineage(blocks)
-        return FactorTable(blocks, self.partitioner)
 
     @classmethod
     def from_rows(cls, rows: RDD[Any], partitioner: Partitioner, rank: int) -> FactorTable:
@@ -113,10 +99,9 @@ class FactorTable(Shared):
         cls, rows: RDD[Any], partitioner: Partitioner, rank: int
     ) -> tuple[FactorTable, Shuffle]:
         """Build a table from an RDD of ``(id, features)``; return it with its shuffle."""
-        pieces = rows.mapPartitions(partial(_rows_by_block, partitioner, rank))
+        pieces = rows.mapPartitions(partial(rows_by_block, partitioner, rank))
         shuffle = Shuffle(pieces, partitioner.num_blocks)
-        blocks = shuffle.rdd.mapPartitions(partial(_merged, rank), preservesPartitioning=True)
-        return cls(with_shuffle_serializer(blocks), partitioner), shuffle
+        return cls(map_blocks(shuffle.rdd, partial(_merged, rank)), partitioner), shuffle
 
 
 class _Placement:
@@ -145,8 +130,7 @@ def newest_rows(rdds: Sequence[RDD[FactorBlock]]) -> RDD[FactorBlock]:
     """
     if len(rdds) == 1:
         return rdds[0]
-    united = co_partitioned(map(with_shuffle_serializer, rdds))
-    return with_shuffle_serializer(united.mapPartitions(_updated, preservesPartitioning=True))
+    return map_blocks(co_partitioned(map(with_shuffle_serializer, rdds)), _updated)
 
 
 @spark_task
@@ -161,8 +145,14 @@ def _updated(blocks: Iterable[FactorBlock]) -> Iterator[FactorBlock]:
     yield FactorBlock(distinct, rows[::-1][last])
 
 
+def ids_of(blocks: RDD[Any]) -> NDArray[np.int32]:
+    """Return all ids of factor blocks or link blocks on the driver, in ascending order."""
+    parts = blocks.mapPartitions(_ids).collect()
+    return np.sort(np.concatenate([np.empty(0, np.int32), *parts]))
+
+
 @spark_task
-def _ids(blocks: Iterable[FactorBlock]) -> Iterator[NDArray[np.int32]]:
+def _ids(blocks: Iterable[FactorBlock | LinkBlock]) -> Iterator[NDArray[np.int32]]:
     return (block.ids for block in blocks)
 
 
@@ -190,8 +180,7 @@ def _as_pairs(blocks: Iterable[FactorBlock]) -> Iterator[tuple[int, Any]]:
 
 def without_block_numbers(numbered: Shuffle) -> RDD[FactorBlock]:
     """Return the factor blocks of shuffled ``(block, factors)`` pairs."""
-    blocks = numbered.rdd.mapPartitions(_without_number, preservesPartitioning=True)
-    return with_shuffle_serializer(blocks)
+    return map_blocks(numbered.rdd, _without_number)
 
 
 @spark_task
@@ -234,9 +223,10 @@ def _runs(ascending: NDArray[np.int32], order: NDArray[np.intp]) -> tuple[list[i
 
 
 @spark_task
-def _rows_by_block(
+def rows_by_block(
     partitioner: Partitioner, rank: int, rows: Iterable[Any]
 ) -> Iterator[tuple[int, FactorBlock]]:
+    """Convert ``(id, features)`` pairs to columns and split them by block."""
     rows = iter(rows)
     while batch := list(islice(rows, PAIRS_PER_BATCH)):
         ids = np.array([id_ for id_, _ in batch], dtype=np.int32)

@@ -106,8 +106,7 @@ def _key_types() -> tuple[Any, str]:
 def _read(frame: DataFrame, columns: Columns, types: Any, remedy: str, reader: Any) -> RDD[Any]:
     frame = _selected(frame, columns, types, remedy)
     if not _have_arrow(frame.sparkSession._sc):
-        rows: RDD[Any] = frame.rdd
-        return rows
+        return frame.rdd
     from pyspark.sql.pandas.types import to_arrow_schema
 
     schema = to_arrow_schema(frame.schema).serialize().to_pybytes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import chain, groupby, islice
 from typing import Any, cast
 
@@ -26,22 +25,9 @@ RATINGS_PER_PIECE = 1 << 20
 
 
 def rating_source(ratings: Any, columns: Columns | None = None) -> RDD[Any]:
-    """Return the RDD that contains `ratings`, without reading it.
+    """Return the RDD that contains `ratings`, an RDD or a DataFrame, without reading it.
 
-    Parameters
-    ----------
-    ratings : RDD or DataFrame
-    columns : Columns, optional
-        Columns of a DataFrame to read.
-
-    Raises
-    ------
-    RatingTypeError
-        If `ratings` is neither an RDD nor a DataFrame, or a column is not numeric.
-    RatingError
-        If a DataFrame has fewer than three columns.
-    SettingError
-        If a named column does not exist, or columns of an RDD are named.
+    Raise an error as `prepare` and `columns_of` do.
     """
     columns = columns or Columns()
     prepare(ratings, columns)
@@ -51,10 +37,8 @@ def rating_source(ratings: Any, columns: Columns | None = None) -> RDD[Any]:
 def prepare(ratings: Any, columns: Columns) -> None:
     """Check that `ratings` can be read, and ship this package to the workers.
 
-    Raises
-    ------
-    RatingTypeError, SettingError
-        As in `rating_source`.
+    Raise `RatingTypeError` unless they are an RDD or a DataFrame of a running context, and
+    `SettingError` if columns of an RDD are named.
     """
     if not isinstance(ratings, (RDD, DataFrame)):
         raise RatingTypeError(
@@ -76,12 +60,8 @@ def read_batches(partition: int, elements: Iterable[Any]) -> Iterator[RatingBloc
     """Yield validated batches of one partition's elements, about `RATINGS_PER_PIECE` ratings each.
 
     An element is a ``Rating`` or another (user, product, rating), or a batch of columns: a
-    `RatingBlock` or a tuple of three NumPy arrays.
-
-    Raises
-    ------
-    RatingError, RatingTypeError
-        For the first invalid element; the message has its value and position.
+    `RatingBlock` or a tuple of three NumPy arrays. The first invalid element raises `RatingError`
+    or `RatingTypeError`, with its value and position.
     """
     pending: list[RatingBlock] = []
     size = 0
@@ -98,15 +78,9 @@ def read_batches(partition: int, elements: Iterable[Any]) -> Iterator[RatingBloc
 def usable_batches(
     task_reports: TaskReports, partition: int, elements: Iterable[Any]
 ) -> Iterator[RatingBlock]:
-    """Yield batches of the valid ratings, and count the invalid ones.
+    """Yield batches of the valid ratings, and report the number of invalid ones as "skipped".
 
-    Each partition reports its count as "skipped". Columns that differ in length or are not numeric
-    are an error.
-
-    Raises
-    ------
-    RatingError, RatingTypeError
-        For columns that cannot be read as such.
+    Columns that differ in length or are not numeric raise `RatingError` or `RatingTypeError`.
     """
     skipped = 0
     for in_columns, group in groupby(elements, _is_batch):
@@ -117,42 +91,37 @@ def usable_batches(
                 RatingBlock.from_columns(*(column[:0] for column in columns), origin=origin)
                 if len({len(column) for column in columns}) > 1:
                     RatingBlock.from_columns(*columns, origin=origin)
-                usable = _usable(partial(_part_of_columns, columns), slice(0, len(columns[0])))
+                usable = _usable(RatingBlock.from_columns, columns)
                 skipped += len(columns[0]) - len(usable)
                 yield usable
             continue
         while rows := _next_rows(group):
-            usable = _usable(partial(_part_of_rows, rows), slice(0, len(rows)))
+            usable = _usable(RatingBlock.from_rows, [rows])
             skipped += len(rows) - len(usable)
             yield usable
     task_reports.add("skipped", partition, skipped)
 
 
-def _part_of_columns(columns: Sequence[Any], part: slice) -> RatingBlock:
-    return RatingBlock.from_columns(*(column[part] for column in columns))
-
-
-def _part_of_rows(rows: Sequence[Any], part: slice) -> RatingBlock:
-    return RatingBlock.from_rows(rows[part])
-
-
-def _usable(read: Callable[[slice], RatingBlock], part: slice) -> RatingBlock:
-    """Return the valid ratings of a part; if reading it fails, read its halves separately."""
+def _usable(read: Callable[..., RatingBlock], columns: Sequence[Any]) -> RatingBlock:
+    """Return the valid ratings of `columns`; if `read` fails on them, read their halves."""
+    length = len(columns[0])
     try:
-        return read(part)
+        return read(*columns)
     except (RatingError, RatingTypeError):
-        if part.stop - part.start == 1:
+        if length == 1:
             return RatingBlock.empty()
-    middle = (part.start + part.stop) // 2
-    halves = (slice(part.start, middle), slice(middle, part.stop))
-    return RatingBlock.concatenate([_usable(read, half) for half in halves])
+    halves = (slice(length // 2), slice(length // 2, length))
+    return RatingBlock.concatenate(
+        [_usable(read, [column[half] for column in columns]) for half in halves]
+    )
 
 
 def _blocks(partition: int, elements: Iterator[Any]) -> Iterator[RatingBlock]:
     row = 0
     while rows := list(islice(elements, 1)):
         if _is_batch(rows[0]):
-            yield _from_batch(rows[0], f"partition {partition}, batch {row}")
+            origin = f"partition {partition}, batch {row}"
+            yield RatingBlock.from_columns(*_columns(rows[0]), origin=origin)
             row += 1
             continue
         with gc_paused():
@@ -184,10 +153,6 @@ def _is_batch(element: Any) -> bool:
         and len(element) == 3
         and all(isinstance(column, np.ndarray) and column.ndim == 1 for column in element)
     )
-
-
-def _from_batch(batch: Any, origin: str) -> RatingBlock:
-    return RatingBlock.from_columns(*_columns(batch), origin=origin)
 
 
 def _columns(batch: Any) -> Sequence[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -125,7 +125,7 @@ class Links:
 
 
 class LinkedRatings(NamedTuple):
-    """Links of both sides, and the shuffle from which they are built.
+    """Links of both sides, and the shuffle from which they are built, if there is one.
 
     Spark rebuilds a lost block from its lineage, which reaches back to the ratings' own source. The
     shuffle is stored as long as the links, so a lost block is rebuilt from it instead.
@@ -133,13 +133,14 @@ class LinkedRatings(NamedTuple):
 
     users: Links
     products: Links
-    shuffle: Shuffle
+    shuffle: Shuffle | None = None
 
     def release(self) -> None:
         """Free the links and the shuffle."""
         for links in (self.users, self.products):
             links.rdd.unpersist()
-        self.shuffle.release()
+        if self.shuffle is not None:
+            self.shuffle.release()
 
 
 def build_links(
@@ -151,22 +152,14 @@ def build_links(
     """Read the ratings once and build both sides' link blocks from them.
 
     One shuffle sends every rating twice: to the block of its user and to the block of its product.
-    The cached sides are the only copies of the ratings. Each side combines `duplicates` (several
-    ratings for one user and product) by itself, in the same order.
-
-    Raises
-    ------
-    RatingError, RatingTypeError
-        For the first invalid rating, or if there are no ratings.
-    InconsistentRatingsError
-        If the two sides have different ratings.
+    Each side combines `duplicates` (several ratings for one user and product) by itself, in the
+    same order. Raise `NoRatingsError`, `InconsistentRatingsError` if the sides have different
+    ratings, or the error of the first invalid one.
     """
     sc = source.context
     partitioners = (user_partitioner, product_partitioner)
     sides: list[Links] = []
-    with undo_on_failure() as undo, ExitStack() as stack:
-        task_reports = TaskReports(sc)
-        stack.callback(task_reports.close)
+    with undo_on_failure() as undo, closing(TaskReports(sc)) as task_reports:
         shuffle = scatter_ratings(source, partitioners, task_reports)
         undo.callback(shuffle.release)
         for side in (USERS, PRODUCTS):

@@ -26,23 +26,11 @@ from rddals.rdds.degrees import Degrees, collect_pairs, count_degrees
 DEGREES, PAIRS = "degrees", "pairs"
 
 
-def _range(degrees: Degrees, blocks: int) -> Partitioner:
-    return RangePartitioner.fit(degrees.ids, blocks)
-
-
-def _balanced(degrees: Degrees, blocks: int) -> Partitioner:
-    return DegreeBalancedPartitioner.fit(degrees.ids, degrees.counts, blocks)
-
-
-def _locality(pairs: tuple[NDArray[np.int32], NDArray[np.int32]], blocks: int) -> Partitioner:
-    return LocalityPartitioner.fit(*pairs, blocks)
-
-
 #: Names of the partitioners that are fitted to the ratings: the data they need, and the fit.
 FITTED: dict[str, tuple[str, Callable[[Any, int], Partitioner]]] = {
-    "range": (DEGREES, _range),
-    "balanced": (DEGREES, _balanced),
-    "locality": (PAIRS, _locality),
+    "range": (DEGREES, lambda degrees, blocks: RangePartitioner.fit(degrees.ids, blocks)),
+    "balanced": (DEGREES, lambda degrees, blocks: DegreeBalancedPartitioner.fit(*degrees, blocks)),
+    "locality": (PAIRS, lambda pairs, blocks: LocalityPartitioner.fit(*pairs, blocks)),
 }
 #: Names of all partitioners.
 PARTITIONERS = ("hash", *FITTED)
@@ -64,22 +52,10 @@ class Placement:
     blocks: int | None
 
     @property
-    def needs_degrees(self) -> bool:
-        """Whether the partitioner is fitted to the number of ratings of each id."""
-        return self._needs == DEGREES
-
-    @property
-    def needs_pairs(self) -> bool:
-        """Whether the partitioner is fitted to the pairs of user and product."""
-        return self._needs == PAIRS
-
-    @property
-    def _needs(self) -> str | None:
-        return FITTED[self.requested][0] if self._is_fitted else None
-
-    @property
-    def _is_fitted(self) -> bool:
-        return isinstance(self.requested, str) and self.requested in FITTED
+    def needs(self) -> str | None:
+        """Data that the partitioner is fitted to: `DEGREES`, `PAIRS`, or None if it is not."""
+        fitted = isinstance(self.requested, str) and self.requested in FITTED
+        return FITTED[self.requested][0] if fitted else None
 
     @property
     def name(self) -> str:
@@ -96,42 +72,27 @@ class Placement:
         degrees: Degrees | None = None,
         pairs: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None,
     ) -> Partitioner:
-        """Return the partitioner; those in `FITTED` are fitted to the ratings.
+        """Return the partitioner, with `default` blocks if no number is requested.
 
-        Parameters
-        ----------
-        default : int
-            Number of blocks if none is requested.
-        degrees : Degrees, optional
-            Degrees of this side's ids, if `needs_degrees`.
-        pairs : pair of ndarray of int32, optional
-            This side's and the other side's id of every rating, if `needs_pairs`.
+        It is fitted to what it `needs`: the degrees of this side's ids, or the pairs of this side's
+        and the other side's id of every rating.
         """
         blocks = self.blocks or default
         if isinstance(self.requested, Partitioner):
             return self.requested
         if callable(self.requested):
             return FunctionPartitioner(blocks, self.requested)
-        if not self._is_fitted:
+        if self.needs is None:
             return HashPartitioner(blocks)
-        needs, fit = FITTED[self.requested]
-        data = degrees if needs == DEGREES else pairs
+        data = degrees if self.needs == DEGREES else pairs
         assert data is not None
-        return fit(data, blocks)
+        return FITTED[self.requested][1](data, blocks)
 
 
 def checked_placement(name: str, requested: Any, blocks: int | None, blocks_name: str) -> Placement:
-    """Validate a caller's partitioner and number of blocks.
+    """Validate a caller's partitioner and number of blocks; raise `SettingError`.
 
-    Parameters
-    ----------
-    name, blocks_name : str
-        Names of the caller's arguments, for the message.
-
-    Raises
-    ------
-    SettingError
-        If they are of the wrong type or contradict each other.
+    `name` and `blocks_name` are the names of the caller's arguments, for the message.
     """
     if isinstance(requested, Partitioner):
         if blocks is not None and blocks != requested.num_blocks:
@@ -157,31 +118,28 @@ class Placements:
         self, blocks: Any, user_blocks: Any, product_blocks: Any, user: Any, product: Any
     ) -> None:
         both = block_count("Number of blocks", blocks)
-        self.sides = (
+        self.sides = tuple(
             checked_placement(
-                "userPartitioner",
-                user,
-                block_count("userBlocks", user_blocks) or both,
-                "userBlocks and blocks",
-            ),
-            checked_placement(
-                "productPartitioner",
-                product,
-                block_count("productBlocks", product_blocks) or both,
-                "productBlocks and blocks",
-            ),
+                f"{side}Partitioner",
+                requested,
+                block_count(f"{side}Blocks", blocks) or both,
+                f"{side}Blocks and blocks",
+            )
+            for side, requested, blocks in (
+                ("user", user, user_blocks),
+                ("product", product, product_blocks),
+            )
         )
 
     def partitioners(self, source: RDD[Any]) -> tuple[Partitioner, Partitioner]:
         """Return both sides' partitioners, fitted to the ratings if necessary."""
         default = max(source.context.defaultParallelism, source.getNumPartitions() // 2)
         degrees: Sequence[Degrees | None] = (None, None)
-        if any(placement.needs_degrees for placement in self.sides):
-            degrees = count_degrees(source)
-        pairs = None
-        if any(placement.needs_pairs for placement in self.sides):
-            pairs = collect_pairs(source)
         users, products = self.sides
+        needed = (users.needs, products.needs)
+        if DEGREES in needed:
+            degrees = count_degrees(source)
+        pairs = collect_pairs(source) if PAIRS in needed else None
         return (
             users.partitioner(default, degrees[0], pairs),
             products.partitioner(default, degrees[1], pairs and pairs[::-1]),

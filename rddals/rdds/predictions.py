@@ -38,15 +38,8 @@ def predict_pairs(
     """Return an RDD of ``(user ids, product ids, predictions)`` in columns.
 
     Each pair is sent to its user's block, where it gets the user's row, and then to its product's
-    block.
-
-    Parameters
-    ----------
-    users, products : FactorTable
-    pairs : RDD of (int, int)
-    default_rows : pair of ndarray of float32, shape (rank,), optional
-        Rows for unknown users and for unknown products. Without them, pairs with an unknown id are
-        left out.
+    block. Unknown users and products have the rows `default_rows`, shape (rank,); without default
+    rows, pairs with an unknown id are left out.
     """
     user_default, product_default = default_rows or (None, None)
     missing = NO_BLOCK if default_rows is None else 0

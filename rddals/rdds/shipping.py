@@ -38,10 +38,7 @@ def ship(sc: SparkContext) -> None:
 def write_package(path: str | os.PathLike[str]) -> None:
     """Write the zip that ``spark-submit --py-files`` takes.
 
-    Raises
-    ------
-    FileNotFoundError
-        If this package was itself imported from a zip.
+    Raise `FileNotFoundError` if this package was itself imported from a zip.
     """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as package:
         for name in PACKAGES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
 from typing import Any
@@ -107,6 +107,15 @@ def with_shuffle_serializer(rdd: RDD[Any]) -> RDD[Any]:
     from pyspark.serializers import BatchedSerializer
 
     return rdd._reserialize(BatchedSerializer(rdd.ctx._unbatched_serializer))
+
+
+def map_blocks(rdd: RDD[Any], function: Callable[[Iterable[Any]], Iterable[Any]]) -> RDD[Any]:
+    """Apply `function` to the partition of each block.
+
+    The result keeps the partitioner, and has the serializer of a shuffle's output, so that it can
+    be co-partitioned with shuffles.
+    """
+    return with_shuffle_serializer(rdd.mapPartitions(function, preservesPartitioning=True))
 
 
 def co_partitioned(rdds: Iterable[RDD[Any]]) -> RDD[Any]:

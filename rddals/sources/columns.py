@@ -30,17 +30,8 @@ def pick_columns(
 ) -> tuple[int, int, int]:
     """Return the positions of the columns user, item and rating.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Names of all columns.
-    requested : sequence of str, optional
-        Names of the three columns. By default common names are searched.
-
-    Raises
-    ------
-    SourceError
-        If one of the columns is missing or ambiguous.
+    They have the `requested` names, else common ones. A column that is missing or ambiguous raises
+    `SourceError`.
     """
     present = ", ".join(names)
     if requested:

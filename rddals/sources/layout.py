@@ -91,19 +91,8 @@ def complaint(values: Sequence[object]) -> str:
 def detect(line: str, name: str = "", columns: Sequence[str] | None = None) -> Layout:
     """Detect the layout of a file from its first line that is not blank.
 
-    Parameters
-    ----------
-    line : str
-        First line that is not blank.
-    name : str
-        Name of the file without folders and ``.gz``.
-    columns : sequence of str, optional
-        Header names of user, item and rating. By default common names are searched.
-
-    Raises
-    ------
-    SourceError
-        If the line is not text, or neither a rating nor a header with all three columns.
+    `name` is that of the file without folders and ``.gz``; `columns` are those of `pick_columns`.
+    A line that is neither a rating nor a header with all three columns raises `SourceError`.
     """
     _check_text(line)
     line = line.rstrip("\r\n")

@@ -52,11 +52,8 @@ def read_local_ratings(
 ) -> LocalFileRatings | None:
     """Read ratings into memory.
 
-    Returns
-    -------
-    LocalFileRatings or None
-        None if the files are not local, are too large or cannot be read without a fault, and if
-        pyarrow is not installed.
+    Return None if the files are not local, are too large or cannot be read without a fault, and if
+    pyarrow is not installed.
     """
     try:
         import pyarrow as pa

@@ -28,10 +28,7 @@ def read_parquet(
 ) -> Ratings:
     """Read ratings from Parquet files of one schema.
 
-    Raises
-    ------
-    SourceError
-        If the columns are missing or not numeric.
+    Columns that are missing or not numeric raise `SourceError`.
     """
     if paths[0].endswith(".gz"):
         raise SourceError("the file is gzipped Parquet; gunzip it, Parquet compresses itself")

@@ -17,10 +17,7 @@ from rddals.rdds.hadoop import located
 def first_line(spark: SparkSession, path: str) -> str | None:
     """Return the first line that is not blank of a possibly compressed file; None without one.
 
-    Raises
-    ------
-    SourceError
-        If the file cannot be read.
+    A file that cannot be read raises `SourceError`.
     """
     files, location = located(spark.sparkContext, path)
     jvm: Any = spark._jvm

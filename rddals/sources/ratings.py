@@ -33,19 +33,9 @@ _UNREADABLE = re.compile(
 class Ratings:
     """Ratings in files, of which only the first line has been read.
 
-    Attributes
-    ----------
-    paths : tuple of str
-        Files, directories or globs.
-    description : str
-        Description of the format.
-    frame : DataFrame
-        Columns user, product, rating. A line that cannot be parsed is a row of nulls, which
-        training rejects; no line is dropped.
-    faulty : DataFrame
-        Invalid rows: columns file and line, or for Parquet file and values.
-    layout : Layout or None
-        Layout of a line of text. None for Parquet.
+    In `frame`, with the columns user, product and rating, a line that cannot be parsed is a row of
+    nulls, which training rejects; no line is dropped. `faulty` has the invalid rows: columns file
+    and line, or file and values for Parquet, whose `layout` is None.
     """
 
     paths: tuple[str, ...]

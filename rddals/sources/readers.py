@@ -26,21 +26,10 @@ from rddals.sources.text import not_blank, read_text
 def read_ratings(
     spark: SparkSession, paths: Sequence[str], columns: Sequence[str] | None = None
 ) -> Ratings:
-    """Read ratings with Spark; their format is detected from the name and first line.
+    """Read files, directories or globs of one format, detected from the name and first line.
 
-    Parameters
-    ----------
-    spark : SparkSession
-    paths : sequence of str
-        Files, directories or globs, all of one format. In a published MovieLens directory, only
-        the ratings are read.
-    columns : sequence of str, optional
-        Names of the columns of user, item and rating. By default common names are searched.
-
-    Raises
-    ------
-    SourceError
-        If a path does not exist, is empty, or is not a file of ratings.
+    In a published MovieLens directory, only the ratings are read. A path that does not exist, is
+    empty, or is not a file of ratings raises `SourceError`.
     """
     for path in paths:
         if path in ("-", "/dev/stdin"):
@@ -66,20 +55,8 @@ def read_batch(
 ) -> Ratings | None:
     """Read the files of one batch like `read_ratings`; return None if all are empty.
 
-    Parameters
-    ----------
-    spark : SparkSession
-    files : sequence of str
-        Paths of files, without patterns.
-    columns : sequence of str, optional
-        Names of the columns of user, item and rating. By default common names are searched.
-    form : {"csv", "parquet"}, optional
-        Format of the files. By default it is detected from names and first lines.
-
-    Raises
-    ------
-    SourceError
-        If a file is missing, has no ratings, or has other columns than the rest.
+    `files` are paths without patterns; `form` is "csv", "parquet", or None to detect it. A file
+    that is missing, has no ratings, or has other columns than the rest raises `SourceError`.
     """
     layouts: dict[str, Layout | None] = {}
     for file in files:

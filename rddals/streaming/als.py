@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -298,16 +299,14 @@ class StreamingALS:
     def _empty_model(self, ratings: Any) -> StreamingModel:
         """Return a model without rows, whose placements are fitted to the valid ratings."""
         source = rating_source(ratings, self._columns)
-        task_reports = TaskReports(source.context)
-        try:
+        with closing(TaskReports(source.context)) as task_reports:
             if self._settings.bad_ratings == "skip":
                 source = source.mapPartitionsWithIndex(partial(usable_batches, task_reports))
-            users, products = self._placements.partitioners(source)
-        except NoRatingsError:
-            # Nothing will be learned from this batch, so any placement will do.
-            users = products = HashPartitioner(1)
-        finally:
-            task_reports.close()
+            try:
+                users, products = self._placements.partitioners(source)
+            except NoRatingsError:
+                # Nothing will be learned from this batch, so any placement will do.
+                users = products = HashPartitioner(1)
         history = None
         if self._settings.update == "als":
             history = (Levels(users, (), all_ratings), Levels(products, (), all_ratings))
@@ -326,16 +325,17 @@ class StreamingALS:
         saved = self._checkpoint.load()
         if saved is None:
             return
+        state, settings, batch_id = saved
         if not seeded:
-            self._settings = replace(self._settings, seed=saved.settings.seed)
-        requested, previous = self._settings.document(), saved.settings.document()
+            self._settings = replace(self._settings, seed=settings.seed)
+        requested, previous = self._settings.document(), settings.document()
         differing = [
             name
             for name in previous
             if name not in MUTABLE and previous[name] != requested.get(name)
         ]
         if differing:
-            for levels in saved.state.all_levels:
+            for levels in state.all_levels:
                 levels.discard()
             values = ", ".join(
                 f"{ARGUMENT_NAMES.get(name, name)}={previous[name]!r}" for name in differing
@@ -344,5 +344,5 @@ class StreamingALS:
                 f"The stream at {location} was started with {values}; pass the same settings, or "
                 "start a new stream at another location."
             )
-        self.model = StreamingModel(saved.state, self._settings, self._columns, None)
-        self._batch_id = saved.batch_id
+        self.model = StreamingModel(state, self._settings, self._columns, None)
+        self._batch_id = batch_id

@@ -8,6 +8,7 @@ Only ids with a rating in the batch are written, as a new level.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -28,7 +29,7 @@ from rddals.rdds.links import LinkedRatings, NoRatingsError, build_links
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 from rddals.streaming.block_step import BatchReport, Means, lookup_step, update_step
-from rddals.streaming.history import IncrementalLinks, extended_history, incremental_links
+from rddals.streaming.history import extended_history, incremental_links
 from rddals.streaming.state import StreamState
 from rddals.training.train import sizes_of_links
 
@@ -73,31 +74,14 @@ class BatchLearned:
 def learn(
     source: RDD[Any], state: StreamState, settings: StreamSettings
 ) -> tuple[StreamState, BatchLearned]:
-    """Learn one batch.
+    """Learn one batch of ratings, which come from `rddals.rdds.ingest.rating_source`.
 
-    Parameters
-    ----------
-    source : RDD
-        Ratings from `rddals.rdds.ingest.rating_source`.
-    state : StreamState
-        State before the batch. It stays valid; levels that the new state does not use belong to
-        its holders.
-    settings : StreamSettings
-
-    Returns
-    -------
-    tuple of StreamState and BatchLearned
-
-    Raises
-    ------
-    RddalsError
-        As for training.
+    `state` stays valid; levels that the new state does not use belong to its holders.
     """
     start = perf_counter()
     sc = source.context
     number = state.batches + 1
-    task_reports = TaskReports(sc)
-    try:
+    with closing(TaskReports(sc)) as task_reports:
         counted = source.mapPartitionsWithIndex(
             partial(_counted_batches, task_reports, settings.bad_ratings == "skip")
         )
@@ -110,8 +94,6 @@ def learn(
             pass
         counts, totals = zip(*task_reports.take("tally"), strict=True) if linked else ((), ())
         skipped = sum(task_reports.take("skipped"))
-    finally:
-        task_reports.close()
     after = replace(
         state,
         total=state.total + sum(totals, Fraction(0)),
@@ -179,7 +161,7 @@ class _HalfUpdates:
 
     def __init__(
         self,
-        links: LinkedRatings | IncrementalLinks,
+        links: LinkedRatings,
         state: StreamState,
         means: Means,
         settings: StreamSettings,

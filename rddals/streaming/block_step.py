@@ -72,22 +72,11 @@ def update_step(
     own: Sequence[FactorBlock],
     received: Rows | None,
 ) -> BlockResult:
-    """Return the rows of a batch's ids after one half-update.
+    """Return the rows of a batch's ids after one half-update; `iteration` counts from 1.
 
-    Parameters
-    ----------
-    settings : StreamSettings
-    side, iteration : int
-        `USERS` or `PRODUCTS`; number of the iteration, from 1.
-    first : bool
-        Whether this side learns first.
-    means : Means
-    block : LinkBlock
-    own : sequence of FactorBlock
-        This side's rows: all levels if it learns first and this is the first iteration, else the
-        result of its last step.
-    received : ndarray of float32
-        The other side's rows, from `lookup_step` or from its last half-update.
+    `own` has all levels if this side learns `first` and this is the first iteration, else the
+    result of its last step. `received` has the other side's rows, from `lookup_step` or from its
+    last half-update.
     """
     in_block, ids = block.in_block, block.ids
     batch = block.batch if isinstance(block, IncrementalBlock) else in_block

@@ -14,12 +14,12 @@ import pickle
 import re
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from typing import Any
 
 import cloudpickle
+from numpy.typing import NDArray
 from pyspark import SparkContext
 
 from partitioners import Partitioner
@@ -34,7 +34,7 @@ from rddals.rdds.failures import cause
 from rddals.rdds.hadoop import located, names_in, text_of, write_text
 from rddals.rdds.lifetimes import cut_lineage, undo_on_failure
 from rddals.rdds.shipping import ship
-from rddals.rdds.shuffles import Shuffle, with_shuffle_serializer
+from rddals.rdds.shuffles import Shuffle, map_blocks
 from rddals.rdds.worker_tuning import spark_task
 from rddals.streaming.history import all_ratings
 from rddals.streaming.levels import Level, Levels
@@ -46,31 +46,10 @@ VERSION = 1
 PARTS = ("users", "products", "ratings of users", "ratings of products")
 
 
-@dataclass(frozen=True, slots=True)
-class SavedState:
-    """Content of a checkpoint. The state's levels are not retained yet.
-
-    Attributes
-    ----------
-    state : StreamState
-    settings : StreamSettings
-    batch_id : int or None
-        Number of the last batch; None if it had no number.
-    """
-
-    state: StreamState
-    settings: StreamSettings
-    batch_id: int | None
-
-
 class Checkpoint:
     """Location where one stream saves its state.
 
-    Parameters
-    ----------
-    sc : SparkContext
-    location : str
-        A directory on any file system that Spark supports; created if missing.
+    It is a directory on any file system that Spark supports, and is created if missing.
     """
 
     def __init__(self, sc: SparkContext, location: str) -> None:
@@ -85,10 +64,7 @@ class Checkpoint:
     def save(self, state: StreamState, settings: StreamSettings, batch_id: int | None) -> None:
         """Save a state in place of the previous one.
 
-        Raises
-        ------
-        SettingError
-            If the location cannot be written.
+        Raise `SettingError` if the location cannot be written.
         """
         with written(self.location):
             for levels in state.all_levels:
@@ -122,13 +98,10 @@ class Checkpoint:
                 raise RddalsError(f"{self.location}/states/{number}.json cannot be written.")
             self.delete_unused(number, document)
 
-    def load(self) -> SavedState | None:
-        """Return the last complete state, or None without one.
+    def load(self) -> tuple[StreamState, StreamSettings, int | None] | None:
+        """Return the last complete state, its settings and its batch's number; None without one.
 
-        Raises
-        ------
-        ModelFormatError
-            If the saved state cannot be read.
+        The state's levels are not retained yet. Raise `ModelFormatError` if it cannot be read.
         """
         number = max(self._numbers(), default=None)
         if number is None:
@@ -140,7 +113,7 @@ class Checkpoint:
             if document["version"] != VERSION:
                 raise ValueError(f"version {document['version']}")
             settings, batch_id = StreamSettings.checked(**document["settings"]), document["batchId"]
-            return SavedState(self._state(document, settings), settings, batch_id)
+            return self._state(document, settings), settings, batch_id
         except Exception as error:  # unpickling can raise any exception
             raise ModelFormatError(
                 f"{path} or a level it names cannot be read ({cause(error)}); restore the location "
@@ -152,15 +125,7 @@ class Checkpoint:
         return bool(self._files.rename(self._path(name), self._path(new_name)))
 
     def delete_unused(self, number: int, document: dict[str, Any]) -> None:
-        """Delete the levels and states that state `number` does not name.
-
-        Parameters
-        ----------
-        number : int
-            Number of the newest state.
-        document : dict
-            Content of its file.
-        """
+        """Delete everything that the newest state, `number`, does not name in its `document`."""
         level_names = {saved for levels in document["levels"].values() for saved, _ in levels}
         for folder, needed in (("levels", level_names), ("states", {f"{number}.json"})):
             for name in names_in(self._sc, f"{self.location}/{folder}"):
@@ -176,13 +141,11 @@ class Checkpoint:
         with undo_on_failure() as undo:
             for part, name in enumerate(PARTS[: len(document["levels"])]):
                 side = part % 2
-                read: Any = partial(_rows_by_block, partitioners[side])
-                width = state_width(settings.rank)
-                if part >= len(partitioners):
-                    read, width = partial(_ratings_by_block, side, partitioners[side]), 0
+                split = partial(_by_block, side, partitioners[side])
+                width = state_width(settings.rank) if part < len(partitioners) else 0
                 levels = []
                 for saved, rows in document["levels"][name]:
-                    level = self._level(saved, int(rows), read, width, document["partitions"])
+                    level = self._level(saved, int(rows), split, width, document["partitions"])
                     undo.callback(level.discard)
                     levels.append(level)
                 merge = newest_rows if part < len(partitioners) else all_ratings
@@ -195,13 +158,11 @@ class Checkpoint:
                 **counts,
             )
 
-    def _level(self, saved: str, rows: int, read: Any, width: int, partitions: int) -> Level:
+    def _level(self, saved: str, rows: int, split: Any, width: int, partitions: int) -> Level:
         records = self._sc.pickleFile(f"{self.location}/levels/{saved}")
-        shuffle = Shuffle(records.mapPartitions(read), partitions)
+        shuffle = Shuffle(records.mapPartitions(split), partitions)
         try:
-            blocks = with_shuffle_serializer(
-                shuffle.rdd.mapPartitions(partial(_merged, width), preservesPartitioning=True)
-            )
+            blocks = map_blocks(shuffle.rdd, partial(_merged, width))
             cut_lineage(blocks)
         finally:
             shuffle.release()
@@ -229,23 +190,19 @@ def _unpacked(packed: str) -> Partitioner:
 
 
 @spark_task
-def _rows_by_block(
-    partitioner: Partitioner, blocks: Iterable[FactorBlock]
-) -> Iterator[tuple[int, FactorBlock]]:
-    for factors in blocks:
-        block_numbers = partitioner.block_of(factors.ids)
-        for block, columns in split_by_block(block_numbers, factors.ids, factors.rows):
-            yield block, FactorBlock(*columns)
-
-
-@spark_task
-def _ratings_by_block(
-    side: int, partitioner: Partitioner, blocks: Iterable[RatingBlock]
-) -> Iterator[tuple[int, RatingBlock]]:
+def _by_block(
+    side: int, partitioner: Partitioner, blocks: Iterable[FactorBlock | RatingBlock]
+) -> Iterator[tuple[int, FactorBlock | RatingBlock]]:
+    """Split the rows or ratings of a level by the blocks of their ids."""
+    columns: tuple[NDArray[Any], ...]
     for own in blocks:
-        block_numbers = partitioner.block_of(own.users if side == USERS else own.products)
-        for block, columns in split_by_block(block_numbers, own.users, own.products, own.ratings):
-            yield block, RatingBlock(*columns)
+        if isinstance(own, FactorBlock):
+            ids, columns = own.ids, (own.ids, own.rows)
+        else:
+            columns = (own.users, own.products, own.ratings)
+            ids = columns[side]
+        for block, part in split_by_block(partitioner.block_of(ids), *columns):
+            yield block, type(own)(*part)
 
 
 @spark_task

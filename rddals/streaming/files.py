@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -20,14 +20,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import SparkSession
-from pyspark.sql.types import (
-    ArrayType,
-    FloatType,
-    IntegerType,
-    LongType,
-    StructField,
-    StructType,
-)
+from pyspark.sql.types import ArrayType, FloatType, StructType
 
 from partitioners import HashPartitioner
 from rddals.blocks.factors import FactorBlock
@@ -42,7 +35,7 @@ from rddals.rdds.ingest import rating_source
 from rddals.rdds.lifetimes import cut_lineage, undo_on_failure
 from rddals.rdds.scatter import Piece, own_ratings, scatter_ratings
 from rddals.rdds.shipping import ship
-from rddals.rdds.shuffles import with_shuffle_serializer
+from rddals.rdds.shuffles import map_blocks
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 from rddals.streaming.history import all_ratings
@@ -52,21 +45,15 @@ from rddals.streaming.state import StreamState
 
 CLASS = "rddals.StreamingModel"
 VERSION = "1"
-SCHEMA = StructType(
-    [
-        StructField("id", IntegerType(), nullable=False),
-        StructField("factor", ArrayType(FloatType(), containsNull=False), nullable=False),
-        StructField("bias", FloatType(), nullable=False),
-        StructField("ratings", LongType(), nullable=False),
-    ]
+SCHEMA = (
+    StructType()
+    .add("id", "integer", nullable=False)
+    .add("factor", ArrayType(FloatType(), containsNull=False), nullable=False)
+    .add("bias", "float", nullable=False)
+    .add("ratings", "long", nullable=False)
 )
-RATING_SCHEMA = StructType(
-    [
-        StructField("user", IntegerType(), nullable=False),
-        StructField("product", IntegerType(), nullable=False),
-        StructField("rating", FloatType(), nullable=False),
-    ]
-)
+#: Spark can be set to reserve the word ``user``, hence the quotes.
+RATING_SCHEMA = "`user` int not null, product int not null, rating float not null"
 #: Condition for rows with missing or non-finite values. Spark sorts NaN above every number, so NaN
 #: fails the bound too.
 UNUSABLE = f"""
@@ -80,14 +67,10 @@ UNUSABLE = f"""
 def write_stream(
     sc: SparkContext, path: str, state: StreamState, settings: StreamSettings, columns: Columns
 ) -> None:
-    """Save a state at `path`, which must not hold a model.
+    """Save a state at `path`.
 
-    Raises
-    ------
-    ModelExistsError
-        If `path` already holds a model.
-    SettingError
-        If `path` cannot be written.
+    Raise `ModelExistsError` if `path` already holds a model, and `SettingError` if it cannot be
+    written.
     """
     check_free(sc, path, ("metadata", "data/rating", *(f"data/{side}" for side in ID_NAMES)))
     session = SparkSession(sc)
@@ -116,10 +99,7 @@ def write_stream(
 def read_stream(sc: SparkContext, path: str) -> tuple[StreamState, StreamSettings, Columns]:
     """Read what `write_stream` saved. The state's levels are not retained yet.
 
-    Raises
-    ------
-    ModelFormatError
-        If the files are missing or incomplete.
+    Raise `ModelFormatError` if the files are missing or incomplete.
     """
     ship(sc)
     metadata = read_metadata(sc, path, f"{path}/metadata", (CLASS, VERSION))
@@ -152,16 +132,12 @@ def _read_ratings(
     histories: list[Levels] = []
     try:
         with undo_on_failure() as undo, ExitStack() as stack:
-            task_reports = TaskReports(sc)
-            stack.callback(task_reports.close)
+            task_reports = stack.enter_context(closing(TaskReports(sc)))
             frame = SparkSession(sc).read.schema(RATING_SCHEMA).parquet(path)
             shuffle = scatter_ratings(rating_source(frame), (users, products), task_reports)
             stack.callback(shuffle.release)
             for side, partitioner in ((USERS, users), (PRODUCTS, products)):
-                task = partial(_own_ratings, side)
-                blocks = with_shuffle_serializer(
-                    shuffle.rdd.mapPartitions(task, preservesPartitioning=True)
-                )
+                blocks = map_blocks(shuffle.rdd, partial(_own_ratings, side))
                 cut_lineage(blocks)
                 histories.append(Levels(partitioner, (Level(blocks, ratings),), all_ratings))
                 undo.callback(histories[-1].discard)

@@ -8,48 +8,33 @@ from its own ratings what it solves and what it sends, as in training.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
 from functools import partial
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pyspark import RDD
 
 from partitioners import Partitioner
 from rddals.blocks.links import LinkBlock
 from rddals.blocks.ratings import RatingBlock
 from rddals.blocks.sides import PRODUCTS, USERS
+from rddals.rdds.factors import ids_of
 from rddals.rdds.lifetimes import cut_lineage, materialise, storage_level, undo_on_failure
 from rddals.rdds.links import LinkedRatings, Links, LinkSummary, one_per_block
-from rddals.rdds.shuffles import co_partitioned, with_shuffle_serializer
+from rddals.rdds.shuffles import co_partitioned, map_blocks, with_shuffle_serializer
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 from rddals.streaming.incremental_links import IncrementalBlock, Touched, incremental_block
 from rddals.streaming.levels import Levels
 
 
-@dataclass(frozen=True, slots=True)
-class IncrementalLinks:
-    """Persisted links of both sides, with the ratings of earlier batches."""
-
-    users: Links
-    products: Links
-
-    def release(self) -> None:
-        """Unpersist the links of both sides."""
-        for links in (self.users, self.products):
-            links.rdd.unpersist()
-
-
 def all_ratings(rdds: Sequence[RDD[RatingBlock]]) -> RDD[RatingBlock]:
     """Concatenate co-partitioned RDDs block by block; computed again on every read."""
     if len(rdds) == 1:
         return rdds[0]
-    merged = co_partitioned(rdds).mapPartitions(_concatenated, preservesPartitioning=True)
-    return with_shuffle_serializer(merged)
+    return map_blocks(co_partitioned(rdds), _concatenated)
 
 
 def extended_history(
@@ -59,9 +44,7 @@ def extended_history(
     sides: list[Levels] = []
     with undo_on_failure() as undo:
         for side, side_links in enumerate((links.users, links.products)):
-            newer = with_shuffle_serializer(
-                side_links.rdd.mapPartitions(partial(_ratings_of, side), preservesPartitioning=True)
-            )
+            newer = map_blocks(side_links.rdd, partial(_ratings_of, side))
             cut_lineage(newer)
             count = sum(summary.ratings for summary in side_links.summaries)
             sides.append(history[side].with_level(newer, count, ratings))
@@ -69,21 +52,14 @@ def extended_history(
     return sides[USERS], sides[PRODUCTS]
 
 
-def incremental_links(
-    history: tuple[Levels, Levels], batch: LinkedRatings | None
-) -> IncrementalLinks:
+def incremental_links(history: tuple[Levels, Levels], batch: LinkedRatings | None) -> LinkedRatings:
     """Build the links of the ids that a batch touches, from all their ratings.
 
-    Parameters
-    ----------
-    history : pair of Levels
-        The ratings before the batch.
-    batch : LinkedRatings or None
-        Links of the batch; None links all ids.
+    `history` has the ratings before the batch. Without a batch, all ids are linked.
     """
     touched: Touched | None = None
     if batch is not None:
-        touched = _touched_ids(batch.users), _touched_ids(batch.products)
+        touched = ids_of(batch.users.rdd), ids_of(batch.products.rdd)
     partitioners = (history[USERS].partitioner, history[PRODUCTS].partitioner)
     created: list[Links] = []
     with undo_on_failure() as undo, ExitStack() as stack:
@@ -92,8 +68,7 @@ def incremental_links(
             if batch is not None:
                 records.append((batch.users, batch.products)[side].rdd)
             sc = records[0].context
-            task_reports = TaskReports(sc)
-            stack.callback(task_reports.close)
+            task_reports = stack.enter_context(closing(TaskReports(sc)))
             rdd = with_shuffle_serializer(
                 co_partitioned(records).mapPartitionsWithIndex(
                     partial(_incremental_block, side, partitioners, touched, task_reports),
@@ -104,17 +79,7 @@ def incremental_links(
             materialise(rdd)
             summaries = one_per_block(task_reports.take(side), partitioners[side])
             created.append(Links(side, partitioners[side], rdd, summaries))
-    return IncrementalLinks(*created)
-
-
-def _touched_ids(links: Links) -> NDArray[np.int32]:
-    parts = links.rdd.mapPartitions(_ids).collect()
-    return np.sort(np.concatenate([np.empty(0, np.int32), *parts]))
-
-
-@spark_task
-def _ids(blocks: Iterable[LinkBlock]) -> Iterator[NDArray[np.int32]]:
-    return (block.ids for block in blocks)
+    return LinkedRatings(created[USERS], created[PRODUCTS])
 
 
 @spark_task

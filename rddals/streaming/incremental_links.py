@@ -41,22 +41,10 @@ def incremental_block(
     touched: Touched | None = None,
     batch: InBlock | None = None,
 ) -> IncrementalBlock:
-    """Link a block's ratings, including those of a batch.
+    """Link all ratings of a block's ids, including those of a batch.
 
-    Parameters
-    ----------
-    block : int
-        Number of the block.
-    ratings : RatingBlock
-        All ratings of the block's ids.
-    side : int
-        0 for users, 1 for products.
-    other : Partitioner
-        Partitioner of the other side.
-    touched : Touched, optional
-        Ids that the batch touches; all ids by default.
-    batch : InBlock, optional
-        Links of the batch's ratings alone.
+    `other` is the partitioner of the other side, and `batch` the links of the batch's ratings
+    alone. Without `touched`, the batch touches all ids.
     """
     solved = sent = link(block, _touching(ratings, side, touched), side, other)
     if touched is not None:

@@ -21,7 +21,7 @@ from partitioners import Partitioner
 from rddals.blocks.factors import FactorBlock
 from rddals.rdds.factors import FactorTable, newest_rows
 from rddals.rdds.lifetimes import Shared, cut_lineage, discard
-from rddals.rdds.shuffles import with_shuffle_serializer
+from rddals.rdds.shuffles import map_blocks
 from rddals.rdds.worker_tuning import spark_task
 
 if TYPE_CHECKING:
@@ -74,17 +74,10 @@ class Levels:
         return [level.blocks for level in self.levels]
 
     def with_level(self, newer: RDD[Any], rows: int, ids: int) -> Levels:
-        """Return these levels with a new one on top, merged with those that are too small.
+        """Return these levels with a new one of `rows` rows, merged with those that are too small.
 
-        Parameters
-        ----------
-        newer : RDD
-            Rows of the new level, persisted and partitioned like the levels. The result takes
-            them over.
-        rows : int
-            Number of rows in `newer`.
-        ids : int
-            Number of ids in all levels.
+        `newer` is persisted and partitioned like the levels; the result takes `newer` over. `ids`
+        is the number of ids in all levels.
         """
         older = list(self.levels)
         merged = [newer]
@@ -107,10 +100,8 @@ class Levels:
 
     def view(self, function: Callable[[Rows], Rows]) -> FactorTable:
         """Apply `function` to all rows; like `table`, computed again on every read."""
-        blocks = self.merge(self.rdds).mapPartitions(
-            partial(_mapped, function), preservesPartitioning=True
-        )
-        return FactorTable(with_shuffle_serializer(blocks), self.partitioner)
+        blocks = map_blocks(self.merge(self.rdds), partial(_mapped, function))
+        return FactorTable(blocks, self.partitioner)
 
     def retain(self) -> Self:
         """Add a reference to every level."""

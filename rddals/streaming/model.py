@@ -40,18 +40,8 @@ class StreamingModel:
 
     Attributes
     ----------
-    rank : int
-        Length of a factor.
-    mean : float
-        Mean of all ratings so far.
-    ratings, users, products : int
-        Number of ratings so far, and numbers of users and products with a row.
-    batches : int
-        Number of batches so far, including empty ones.
     learned : BatchLearned or None
         Result of the last batch; None for a loaded model.
-    seed : int
-        Seed of the products' starting factors.
     settings : StreamSettings
         Settings that batches are learned with.
     state : StreamState

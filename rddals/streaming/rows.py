@@ -103,14 +103,8 @@ def centred_rows(
 ) -> Rows:
     """Return rows to store, shape (n, rank + 2), from factors without biases.
 
-    Parameters
-    ----------
-    factors : ndarray of float32, shape (n, rank)
-    mean, other_mean : ndarray of float64, shape (rank,)
-        Mean factors of this side and of the other side. Their dot product is the mean of the
-        model; that of a centred factor and `other_mean` is its bias.
-    count : int
-        Number of ratings that each row is assumed to be learned from.
+    The dot product of the sides' mean factors is the mean of the model; that of a centred factor
+    and `other_mean` is its bias. `count` is the number of ratings assumed for each row.
     """
     centred = factors - mean
     counts = np.full((len(centred), 1), count)

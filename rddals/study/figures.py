@@ -24,13 +24,7 @@ from rddals.study.time_figures import draw_time, draw_timeline
 
 
 def figures(document: dict[str, Any]) -> list[Figure]:
-    """Draw the figures for which a study has data.
-
-    Parameters
-    ----------
-    document : dict
-        Content of ``study.json``.
-    """
+    """Draw the figures for which a ``study.json`` has data."""
     runs = document["runs"]
     rddals_runs = [run for run in runs if run["exchange"] != MLLIB]
     candidates: list[Figure | None] = []

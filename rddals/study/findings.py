@@ -22,18 +22,7 @@ NOISE = 0.1
 
 
 def findings(document: dict[str, Any]) -> list[str]:
-    """Summarise a study in sentences.
-
-    Parameters
-    ----------
-    document : dict
-        Content of ``study.json``.
-
-    Returns
-    -------
-    list of str
-        One sentence per conclusion that the combinations support.
-    """
+    """Return a sentence for each conclusion that the runs in a ``study.json`` support."""
     runs = document["runs"]
     rddals_runs = [run for run in runs if run["exchange"] != MLLIB]
     if not rddals_runs:

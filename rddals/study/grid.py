@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -28,10 +28,6 @@ class Combination:
     def __str__(self) -> str:
         """Return the label for progress output and the report."""
         return f"{self.exchange}, {self.partitioner}, {self.blocks} blocks, rank {self.rank}"
-
-    def document(self) -> dict[str, Any]:
-        """Return the fields of a run in ``study.json``."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

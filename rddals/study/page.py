@@ -17,19 +17,9 @@ from rddals.study.style import Figure
 
 
 def write_report(document: dict[str, Any], folder: Path) -> Path:
-    """Write ``report.html``.
+    """Write ``report.html`` from the content of ``study.json``, and return its path.
 
-    Parameters
-    ----------
-    document : dict
-        Content of ``study.json``.
-    folder : Path
-        Folder to write to.
-
-    Returns
-    -------
-    Path
-        Path of the report, which contains the figures, the data and plotly.
+    It contains the figures, the data and plotly.
     """
     environment = Environment(
         loader=PackageLoader("rddals", "study"),

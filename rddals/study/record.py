@@ -36,27 +36,9 @@ COLUMNS = (
 class Record:
     """The ``study.json`` of a folder.
 
-    Each run is written before the next one begins, so an interrupted study can resume.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the study. It is created if it does not exist.
-    subject : dict
-        Properties that all runs share: ``ratings``, ``settings`` and the Spark environment. A
-        folder with another subject is refused, since its runs are not comparable.
-    about : dict
-        Further fields of ``study.json``, which replace those on disk.
-
-    Attributes
-    ----------
-    document : dict
-        Content of ``study.json``, described in docs/reference/study.md.
-
-    Raises
-    ------
-    StudyError
-        If the folder contains something else or is not writable.
+    Each run is written before the next one begins, so an interrupted study can resume. `StudyError`
+    is raised if the folder cannot be written, or contains something else or runs of another
+    `subject`, which are not comparable.
     """
 
     def __init__(self, folder: Path, subject: dict[str, Any], about: dict[str, Any]) -> None:
@@ -148,13 +130,7 @@ def _placement_key(placement: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that `folder` is writable or can be created.
-
-    Raises
-    ------
-    StudyError
-        If it is not.
-    """
+    """Raise `StudyError` unless `folder` is writable or can be created."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise StudyError(

@@ -47,17 +47,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """Ratings and settings of a study.
-
-    Attributes
-    ----------
-    frame : DataFrame
-        Cached ratings in the columns user, product and rating.
-    source : RDD
-        The same ratings, from `rddals.rdds.ingest.rating_source`.
-    settings : Settings
-        Settings of all trainings.
-    """
+    """Cached ratings of a study as a frame and from `rating_source`, and its settings."""
 
     frame: DataFrame
     source: RDD[Any]
@@ -124,7 +114,7 @@ class Study:
         ]
         (done,) = (event for event in events if isinstance(event, TrainingDone))
         return {
-            **combination.document(),
+            **asdict(combination),
             "auto": asdict(planned.choice),
             "planned": _planned(planned, combination.exchange),
             "measured": _measured(half_steps),
@@ -166,7 +156,7 @@ class Study:
         solving = [stage for stage in stages if stage.name.startswith(MLLIB_HALF_STEP)]
         users, products = (stage.done for stage in solving[:2])
         return {
-            **combination.document(),
+            **asdict(combination),
             "auto": None,
             "planned": None,
             "measured": {

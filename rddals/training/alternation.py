@@ -34,20 +34,14 @@ FactorTables = tuple[FactorTable, FactorTable]
 class Alternation(ABC):
     """Iterations over the links of both sides.
 
-    Parameters
+    Attributes
     ----------
     links : pair of Links
         Links of users and of products.
-    settings : Settings
-    listeners : sequence of callable
-        Each is called with every event.
     known : pair of FactorTable, or None
         Factors to start from; ids without one get a random start.
     built : LinksBuilt
         Event of the links, which names the exchange.
-
-    Attributes
-    ----------
     factors : list of RDD of FactorBlock
         Factors of users and of products, persisted; set by `run`.
     history : list of HalfStepDone

@@ -12,7 +12,7 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import InBlock, LinkBlock
 from rddals.config import Kernels, Objective
 from rddals.exchange import BlockResult
-from rddals.kernels.half_step import gram, half_step, penalty
+from rddals.kernels.half_step import Solution, gram, half_step, penalty
 from rddals.training.start import RowFactory
 
 
@@ -38,7 +38,7 @@ class BlockReport:
     penalty: float
     gram: NDArray[np.float64] | None
     seconds: dict[str, float]
-    kernels: str = ""
+    kernels: str
 
 
 def first_step(
@@ -59,7 +59,8 @@ def first_step(
             rows[~known] = make(in_block.ids[~known])
     else:
         rows = make(in_block.ids)
-    return _block_result(objective, in_block, rows, 0.0, penalty(in_block, rows, objective), {})
+    start = Solution(rows, 0.0, penalty(in_block, rows, objective), {}, "")
+    return _block_result(objective, in_block, start)
 
 
 def solve_step(
@@ -77,29 +78,13 @@ def solve_step(
     in_block = block.in_block
     if source_rows is None or not len(in_block.ids):
         rows = np.empty((0, objective.rank), dtype=np.float32)
-        return _block_result(objective, in_block, rows, 0.0, 0.0, {})
+        return _block_result(objective, in_block, Solution(rows, 0.0, 0.0, {}, ""))
     solution = half_step(in_block, source_rows, objective, source_gram, kernels=kernels)
-    return _block_result(
-        objective,
-        in_block,
-        solution.rows,
-        solution.loss,
-        solution.penalty,
-        solution.seconds,
-        solution.kernels,
-    )
+    return _block_result(objective, in_block, solution)
 
 
-def _block_result(
-    objective: Objective,
-    in_block: InBlock,
-    rows: NDArray[np.float32],
-    loss: float,
-    own_penalty: float,
-    seconds: dict[str, float],
-    kernels: str = "",
-) -> BlockResult:
+def _block_result(objective: Objective, in_block: InBlock, solution: Solution) -> BlockResult:
     # The other side's next half-step needs Y'Y over all rows, so each block adds its share.
-    share = gram(rows) if objective.implicit else None
-    factors = FactorBlock(in_block.ids, rows)
-    return BlockResult(factors, BlockReport(loss, own_penalty, share, seconds, kernels))
+    share = gram(solution.rows) if objective.implicit else None
+    report = BlockReport(solution.loss, solution.penalty, share, solution.seconds, solution.kernels)
+    return BlockResult(FactorBlock(in_block.ids, solution.rows), report)

@@ -18,8 +18,9 @@ from rddals.config import Objective, Settings
 from rddals.errors import RatingError, SettingError, UnknownIdError
 from rddals.exchange import EXCHANGES, HalfStep, OwnRows, StepRunner
 from rddals.kernels.half_step import gram
-from rddals.rdds.factors import FactorTable
+from rddals.rdds.factors import FactorTable, ids_of, newest_rows
 from rddals.rdds.ingest import read_batches
+from rddals.rdds.lifetimes import cut_lineage
 from rddals.rdds.links import NoRatingsError, build_links
 from rddals.rdds.worker_tuning import spark_task
 from rddals.training.block_step import first_step, solve_step
@@ -40,30 +41,12 @@ def fold_in(
 ) -> FactorTable:
     """Return the users' table with a row for every user of `source`, solved by one half-step.
 
-    If every rating is dropped, return `users` itself.
-
-    Parameters
-    ----------
-    source : RDD
-        Ratings from `rddals.rdds.ingest.rating_source`: all ratings of the users in it.
-    users, products : FactorTable
-        Factors of the model.
-    objective : Objective
-    duplicates : str
-        Treatment of several ratings for one user and product.
-    drop_unknown : bool
-        Whether to leave out ratings of products without a row.
-
-    Raises
-    ------
-    UnknownIdError
-        For a product without a row, unless `drop_unknown`.
-    RddalsError
-        As in training.
+    A rating of a product without a row raises `UnknownIdError`, or is dropped if `drop_unknown`. If
+    every rating is dropped, return `users` itself.
     """
     with ExitStack() as stack:
         if drop_unknown:
-            known = source.context.broadcast(products.ids())
+            known = source.context.broadcast(ids_of(products.blocks))
             stack.callback(known.destroy)
             source = source.mapPartitionsWithIndex(partial(_ratings_of_known_products, known))
         try:
@@ -84,16 +67,15 @@ def fold_in(
         runner.run(HalfStep(USERS, solve, keep=True), "fold-in users")
         solved = runner.factors[USERS]
         assert solved is not None
-        return users.updated(solved)
+        blocks = newest_rows([users.blocks, solved])
+        cut_lineage(blocks)
+        return FactorTable(blocks, users.partitioner)
 
 
 def fold_settings(settings: Settings | None, rank: int, **changes: Any) -> Settings:
     """Return the settings of a training, None if unknown, with the changes that are not None.
 
-    Raises
-    ------
-    SettingError
-        If a setting is out of its range, or missing where the training is unknown.
+    Raise `SettingError` if one is out of its range, or missing where the training is unknown.
     """
     given = {name: value for name, value in changes.items() if value is not None}
     if settings is not None:
@@ -118,8 +100,7 @@ def _gram(products: FactorTable, objective: Objective) -> NDArray[np.float64] | 
     """Return Y'Y over all products for implicit feedback, else None."""
     if not objective.implicit:
         return None
-    total: NDArray[np.float64] = np.sum(products.blocks.mapPartitions(_grams).collect(), axis=0)
-    return total
+    return np.sum(products.blocks.mapPartitions(_grams).collect(), axis=0)
 
 
 @spark_task

@@ -10,18 +10,18 @@ from typing import Any
 from pyspark import RDD
 
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.sides import PRODUCTS, SIDE_NAMES, USERS
+from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.blocks.start import id_start, mllib_start
 from rddals.errors import RddalsError
 from rddals.rdds.context import job_label
 from rddals.rdds.lifetimes import cut_lineage, discard, storage_level
 from rddals.rdds.one_task import cores_of_a_task, in_one_task
-from rddals.rdds.shuffles import Shuffle, with_shuffle_serializer
+from rddals.rdds.shuffles import Shuffle, map_blocks
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
 from rddals.training.alternation import Alternation
 from rddals.training.events import HalfStepDone
-from rddals.training.segment import LinkJoiner, PlacedRows, Segment, SegmentReport
+from rddals.training.segment import PlacedRows, Segment, joined_in_task
 from rddals.training.start import RowFactory
 
 #: Target seconds of a segment, rounded up to whole iterations. A short segment sends its events to
@@ -61,9 +61,8 @@ class LocalAlternation(Alternation):
         work = sum(sizes.flops for sizes in self.built.sizes)
         seconds = work / (LEAST_RATE * self.cores.threads)
         if segment_iterations(total, seconds) < total:
-            joined = in_one_task(self.blocks).mapPartitions(
-                LinkJoiner(self._digests, self.task_reports)
-            )
+            join = partial(joined_in_task, self._digests, self.task_reports)
+            joined = in_one_task(self.blocks).mapPartitions(join)
             self.blocks = [joined.persist(storage_level(self.sc))]
         done, converged = 0, False
         while done < total and not converged:
@@ -71,10 +70,11 @@ class LocalAlternation(Alternation):
             with job_label(self.sc, f"iterations {done + 1} to {done + count}"):
                 # With a tolerance, only the segment's reports show whether it is the last.
                 self._run(count, last=done + count == total and self.settings.tol == 0)
-            reports = self._reports(done)
-            converged = len(reports) < 2 * count
-            seconds = 2 * sum(report.seconds for report in reports) / len(reports)
-            done += len(reports) // 2
+            half_steps = self._half_steps()
+            converged = len(half_steps) < 2 * count
+            solving = sum(step.seconds - step.task_seconds["receive"] for step in half_steps)
+            seconds = 2 * solving / len(half_steps)
+            done += len(half_steps) // 2
         if self.last_rows is None:
             assert self.rows is not None
             with job_label(self.sc, "factors"):
@@ -88,6 +88,7 @@ class LocalAlternation(Alternation):
             threads=self.cores.threads,
             digests=self._digests,
             start=self._start(),
+            first=len(self.history) // 2 + 1,
             iterations=count,
             tol=self.settings.tol,
             loss=self.history[-1].loss if self.history else None,
@@ -113,30 +114,16 @@ class LocalAlternation(Alternation):
         blocks = users.partitioner.num_blocks
         return partial(mllib_start, rank=rank, seed=seed, side=USERS, blocks=blocks)
 
-    def _reports(self, done: int) -> list[SegmentReport]:
-        """Return the segment's reports, and send its events; `done` iterations came before it."""
+    def _half_steps(self) -> list[HalfStepDone]:
+        """Return the segment's half-steps, and send them to the listeners."""
         for error in self.task_reports.take("links"):
             raise error
         (outcome,) = self.task_reports.take("segment")
         if isinstance(outcome, RddalsError):
             raise outcome
-        first_receive, reports = outcome
-        for number, report in enumerate(reports):
-            receive_seconds = 0.0 if number else first_receive
-            parts = {"receive": receive_seconds, **report.solution_seconds}
-            parts["other"] = report.seconds - sum(report.solution_seconds.values())
-            self._record(
-                HalfStepDone(
-                    iteration=done + 1 + number // 2,
-                    side=SIDE_NAMES[report.side],
-                    loss=report.loss,
-                    seconds=receive_seconds + report.seconds,
-                    task_seconds=parts,
-                    kernels=report.kernels,
-                )
-            )
-        result: list[SegmentReport] = reports
-        return result
+        for half_step in outcome:
+            self._record(half_step)
+        return outcome
 
     def _place(self, segment_rows: RDD[PlacedRows]) -> None:
         """Compute a segment's rows, and move them to the partitions of their blocks."""
@@ -144,12 +131,7 @@ class LocalAlternation(Alternation):
             segment_rows.mapPartitions(_by_block), self.links[USERS].partitions
         )
         rows = self.last_rows.rdd
-        factors = [
-            with_shuffle_serializer(
-                rows.mapPartitions(partial(_side_rows, side), preservesPartitioning=True)
-            )
-            for side in (USERS, PRODUCTS)
-        ]
+        factors = [map_blocks(rows, partial(_side_rows, side)) for side in (USERS, PRODUCTS)]
         cut_lineage(*factors)
         self.factors[:] = factors
 

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.joined_links import JoinedLinks
 from rddals.blocks.links import LinkBlock
-from rddals.blocks.sides import PRODUCTS, USERS
+from rddals.blocks.sides import PRODUCTS, SIDE_NAMES, USERS
 from rddals.config import Kernels, Objective
 from rddals.errors import RddalsError
 from rddals.kernels.half_step import Solution, gram, half_step, penalty
 from rddals.rdds.links import check_digest
 from rddals.rdds.task_reports import TaskReports
 from rddals.rdds.worker_tuning import spark_task
+from rddals.training.events import HalfStepDone
 from rddals.training.start import RowFactory
 
 Rows = NDArray[np.float32]
@@ -38,30 +39,6 @@ class PlacedRows(NamedTuple):
     side: int
     block: int
     rows: FactorBlock
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentReport:
-    """Report of one half-step of a segment, for the driver.
-
-    Attributes
-    ----------
-    side : int
-    loss : float
-        The training objective, including both sides' penalties.
-    seconds : float
-        Time of the half-step.
-    solution_seconds : dict of str to float
-        Time of each part of the kernel.
-    kernels : str
-        Name of the kernels.
-    """
-
-    side: int
-    loss: float
-    seconds: float
-    solution_seconds: dict[str, float]
-    kernels: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +54,13 @@ class Segment:
         Expected digest of every block of users, and of products.
     start : callable
         Function from ids to their first rows, for users without a row.
-    iterations : int
-        Number of iterations, at least one.
+    first, iterations : int
+        Number of the first iteration, and how many there are, at least one.
     tol, loss : float, float or None
         Tolerance: stop when an iteration improves the loss by less than this fraction. Loss of the
         previous iteration, if there is one.
     task_reports : TaskReports
-        Receives the half-steps' reports, or the error that ends the segment.
+        Receives the half-steps' events, or the error that ends the segment.
     """
 
     objective: Objective
@@ -91,6 +68,7 @@ class Segment:
     threads: int
     digests: tuple[tuple[int, ...], tuple[int, ...]]
     start: RowFactory
+    first: int
     iterations: int
     tol: float
     loss: float | None
@@ -111,7 +89,7 @@ class Segment:
                 known_rows.append(record)
             elif record.side == USERS:
                 known_rows.append(record.rows)
-        if links is None and not blocks:  # LinkJoiner failed, and has reported the error
+        if links is None and not blocks:  # `joined_in_task` has reported an error
             return
         try:
             if links is None:
@@ -119,13 +97,12 @@ class Segment:
             pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else nullcontext()
             with pool as threads:
                 run = _Run(self, links, known_rows, threads)
-                receive = perf_counter() - started
-                run.alternate()
+                run.alternate(perf_counter() - started)
         except RddalsError as error:
             # If the task raised it, Spark would retry and then bury it in a Java traceback.
             self.task_reports.add("segment", 0, error)
             return
-        self.task_reports.add("segment", 0, (receive, run.reports))
+        self.task_reports.add("segment", 0, run.half_steps)
         for side in (USERS, PRODUCTS):
             for block, rows in enumerate(links.split_by_block(side, run.rows[side])):
                 yield PlacedRows(side, block, rows)
@@ -144,7 +121,7 @@ class _Run:
         self.segment = segment
         self.threads = threads
         self.in_blocks = links.in_blocks
-        self.reports: list[SegmentReport] = []
+        self.half_steps: list[HalfStepDone] = []
         #: Rows of users and of products; the products are solved first.
         self.rows = [self._first_rows(known_rows), np.empty((0, 0), dtype=np.float32)]
 
@@ -160,26 +137,34 @@ class _Run:
             rows[~known] = new_rows
         return rows
 
-    def alternate(self) -> None:
-        """Run the iterations; stop early on convergence."""
+    def alternate(self, receive: float) -> None:
+        """Run the iterations; stop early on convergence.
+
+        The first half-step counts the seconds to `receive` the task's records.
+        """
         objective, loss = self.segment.objective, self.segment.loss
         other_penalty = penalty(self.in_blocks[USERS], self.rows[USERS], objective)
-        for _ in range(self.segment.iterations):
+        first = self.segment.first
+        for iteration in range(first, first + self.segment.iterations):
             for side in (PRODUCTS, USERS):
                 started = perf_counter()
                 solution = self._solve(side)
                 self.rows[side] = solution.rows
-                self.reports.append(
-                    SegmentReport(
-                        side,
-                        solution.loss + other_penalty,
-                        perf_counter() - started,
-                        solution.seconds,
-                        solution.kernels,
+                seconds = perf_counter() - started
+                parts = {"receive": receive, **solution.seconds}
+                parts["other"] = seconds - sum(solution.seconds.values())
+                self.half_steps.append(
+                    HalfStepDone(
+                        iteration=iteration,
+                        side=SIDE_NAMES[side],
+                        loss=solution.loss + other_penalty,
+                        seconds=receive + seconds,
+                        task_seconds=parts,
+                        kernels=solution.kernels,
                     )
                 )
-                other_penalty = solution.penalty
-            previous, loss = loss, self.reports[-1].loss
+                receive, other_penalty = 0.0, solution.penalty
+            previous, loss = loss, self.half_steps[-1].loss
             if converged(previous, loss, self.segment.tol):
                 return
 
@@ -213,20 +198,17 @@ def join_links(
     return JoinedLinks.of(users, products)
 
 
-@dataclass(frozen=True, slots=True)
-class LinkJoiner:
-    """Function that joins the links in a task, if several segments read them.
+@spark_task
+def joined_in_task(
+    digests: tuple[tuple[int, ...], tuple[int, ...]],
+    task_reports: TaskReports,
+    blocks: Iterable[LinkBlock],
+) -> Iterator[JoinedLinks]:
+    """Join the links in a task, if several segments read them; yield one record.
 
     An error is reported to the driver, and the task yields no links.
     """
-
-    digests: tuple[tuple[int, ...], tuple[int, ...]]
-    task_reports: TaskReports
-
-    @spark_task
-    def __call__(self, blocks: Iterable[LinkBlock]) -> Iterator[JoinedLinks]:
-        """Yield the joined links as one record."""
-        try:
-            yield join_links(list(blocks), self.digests)
-        except RddalsError as error:
-            self.task_reports.add("links", 0, error)
+    try:
+        yield join_links(list(blocks), digests)
+    except RddalsError as error:
+        task_reports.add("links", 0, error)

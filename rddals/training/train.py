@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from time import perf_counter
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 from pyspark import RDD
 
 from partitioners import Partitioner
-from rddals.blocks.factors import FactorBlock
 from rddals.blocks.popularity import Popularity
 from rddals.blocks.sides import USERS
 from rddals.config import Settings
@@ -23,22 +21,11 @@ from rddals.kernels import native
 from rddals.rdds.context import executors_of, job_label
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.links import LinkedRatings, Links, build_links
-from rddals.training.alternation import Alternation, ExchangedAlternation
+from rddals.training.alternation import Alternation, ExchangedAlternation, FactorTables
 from rddals.training.events import HalfStepDone, LinksBuilt, Listener
 from rddals.training.local_alternation import LocalAlternation
 
 log = logging.getLogger("rddals")
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """Result of training: persisted factors, popular ids, and events."""
-
-    user_factors: RDD[FactorBlock]
-    product_factors: RDD[FactorBlock]
-    popular: tuple[Popularity, Popularity]
-    history: tuple[HalfStepDone, ...]
-    links: LinksBuilt
 
 
 def train(
@@ -46,25 +33,12 @@ def train(
     partitioners: tuple[Partitioner, Partitioner],
     settings: Settings,
     listeners: Sequence[Listener] = (),
-    known: tuple[FactorTable, FactorTable] | None = None,
-) -> Trained:
-    """Factorise the ratings of `source`.
+    known: FactorTables | None = None,
+) -> tuple[FactorTables, tuple[Popularity, Popularity], tuple[HalfStepDone, ...]]:
+    """Factorise ratings from `rating_source`; return the factors, popular ids, and half-steps.
 
-    Parameters
-    ----------
-    source : RDD
-        Ratings from `rddals.rdds.ingest.rating_source`.
-    partitioners : pair of Partitioner
-        Partitioners of users and of products.
-    settings : Settings
-    listeners : sequence of callable
-        Called on the driver with each `LinksBuilt`, `HalfStepDone` and `TrainingDone`.
-    known : pair of FactorTable, optional
-        Factors of users and of products to start from; other ids start from the seed.
-
-    Returns
-    -------
-    Trained
+    Listeners are called on the driver with each `LinksBuilt`, `HalfStepDone` and `TrainingDone`.
+    Ids without a row in `known` start from the seed.
     """
     start_time = perf_counter()
     with job_label(source.context, "links"):
@@ -77,15 +51,10 @@ def train(
         alternation.run(start_time)
     finally:
         links.release()
-    user_factors, product_factors = alternation.factors
-    assert user_factors is not None and product_factors is not None
-    return Trained(
-        user_factors,
-        product_factors,
-        (links.users.popular, links.products.popular),
-        tuple(alternation.history),
-        built,
-    )
+    users, products = alternation.factors
+    assert users is not None and products is not None
+    factors = (FactorTable(users, partitioners[0]), FactorTable(products, partitioners[1]))
+    return factors, (links.users.popular, links.products.popular), tuple(alternation.history)
 
 
 def _links_built(links: LinkedRatings, settings: Settings, start_time: float) -> LinksBuilt:

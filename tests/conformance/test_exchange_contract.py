@@ -23,10 +23,10 @@ class MessageContract(ExchangeContract):
 
     def messages(self, linked):
         """Return the messages of a half-step in which users send, by (sender, destination)."""
-        message_format = EXCHANGES[self.exchange].message_format(linked.users, linked.products)
+        exchange = EXCHANGES[self.exchange]
         blocks = linked.users.rdd.collect()
         return {
-            (block.block, destination): message_format.pack(
+            (block.block, destination): exchange.pack(
                 block, numbered_rows(block.in_block.ids, 0), destination
             )
             for block in blocks

@@ -11,7 +11,6 @@ import pytest
 
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.ratings import RatingBlock
-from rddals.cli import ranking
 from rddals.cli.metrics import measure
 from rddals.cli.ranking import rank_block
 from rddals.errors import RatingError
@@ -104,10 +103,8 @@ def as_block(rows):
     return FactorBlock(ids, np.array([rows[id_] for id_ in ids.tolist()], dtype=np.float32))
 
 
-@pytest.mark.parametrize("tile", [1, 7, 128])
 @pytest.mark.parametrize("top", [1, 10, 50, 200])
-def test_ranking_does_not_depend_on_tiles(monkeypatch, tile, top):
-    monkeypatch.setattr(ranking, "TILE", tile)
+def test_ranking(top):
     held_out, seen = some_ratings(5), some_ratings(6)
     result = rank_block(
         as_block(USER_FACTORS),

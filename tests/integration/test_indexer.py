@@ -333,7 +333,10 @@ def test_files_without_keys_raise(sc, keyed, saved, footprint):
     ("rows", "error", "words"),
     [
         ([], RatingError, "RDD is empty"),
+        # "a" and 3 are in one of the two buckets, 5 in the other. Equal texts share a bucket.
         ([("a", 1, 2.0), (3, 1, 2.0)], RatingError, r"user keys are strings \('a'\) and integers"),
+        ([("a", 1, 2.0), (5, 1, 2.0)], RatingError, r"strings \('a'\) and integers \(5\); convert"),
+        ([("a", 3, 2.0), ("a", "3", 2.0)], RatingError, r"product .* \('3'\) and integers \(3\)"),
         ([("a", None, 2.0)], RatingError, "row 0: product key None is neither a string nor an"),
         ([("a", True, 2.0)], RatingError, "row 0: product key True is neither a string nor an"),
         ([("a\ud800", 1, 2.0)], RatingError, "is not valid Unicode text"),

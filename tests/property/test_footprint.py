@@ -11,7 +11,7 @@ from rddals.blocks.links import link
 from rddals.blocks.ratings import RatingBlock
 from rddals.kernels.flops import flops
 from rddals.planning.footprint import Footprint, footprints
-from rddals.planning.forecast import half_steps, load_of, sizes_of_footprints
+from rddals.planning.forecast import half_steps, load_of, sizes_of_footprints, traffic_of_footprints
 
 RANK = 3
 ids = st.integers(-20, 20)
@@ -84,7 +84,7 @@ def test_footprints_match_the_link_blocks(pairs, users, products, cut):
         assert load.rows.mean * len(received[solved]) == np.float64(sum(received[solved]))
     for sender, step in enumerate(
         half_steps(
-            "shuffle", (sides[0], sides[1]), sizes_of_footprints((sides[0], sides[1]), RANK, 2)
+            "shuffle", sizes_of_footprints(sides, RANK, 2), traffic_of_footprints(sides, RANK)
         )
     ):
         assert step.rows_sent == sum(received[1 - sender])

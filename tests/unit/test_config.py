@@ -2,19 +2,13 @@ import dataclasses
 import pickle
 from decimal import Decimal
 from fractions import Fraction
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from rddals.config import (
-    EXCHANGE_NAMES,
-    INITS,
-    KERNELS,
-    PRECISIONS,
-    Objective,
-    Settings,
-    block_count,
-)
+from rddals import config
+from rddals.config import Objective, Settings, block_count
 from rddals.errors import SettingError
 
 GIVEN = {"rank": 10, "iterations": 5, "lambda_": 0.01, "nonnegative": False, "seed": 1}
@@ -198,11 +192,12 @@ def test_minus_one_is_the_default_checkpoint_interval():
 
 
 def test_choices():
-    assert EXCHANGE_NAMES == ("auto", "broadcast", "shuffle", "join", "local")
-    assert KERNELS == ("auto", "native", "numpy")
-    assert PRECISIONS == ("double", "single")
-    assert "id" in INITS
-    for exchange in EXCHANGE_NAMES:
+    exchanges = get_args(config.Exchange)
+    assert exchanges == ("auto", "broadcast", "shuffle", "join", "local")
+    assert get_args(config.Kernels) == ("auto", "native", "numpy")
+    assert get_args(config.Precision) == ("double", "single")
+    assert "id" in get_args(config.Init)
+    for exchange in exchanges:
         assert checked(exchange=exchange).exchange == exchange
 
 

@@ -9,7 +9,7 @@ from partitioners import HashPartitioner
 from rddals.errors import SettingError
 from rddals.planning.expectation import ExpectedSide, degree_quantiles, expected_plan
 from rddals.planning.footprint import footprints
-from rddals.planning.forecast import half_steps, load_of, sizes_of_footprints
+from rddals.planning.forecast import half_steps, load_of, sizes_of_footprints, traffic_of_footprints
 
 SIZES = dict(users=1_000, products=500, ratings=20_000, rank=10, executors=3)
 
@@ -70,7 +70,9 @@ def test_expected_plan_matches_random_ratings(degrees, blocks):
     ).placements
     for predicted, actual in zip(
         expected.half_steps["shuffle"],
-        half_steps("shuffle", real, sizes_of_footprints(real, rank, 1)),
+        half_steps(
+            "shuffle", sizes_of_footprints(real, rank, 1), traffic_of_footprints(real, rank)
+        ),
         strict=True,
     ):
         assert predicted.rows_sent == pytest.approx(actual.rows_sent, rel=0.03)

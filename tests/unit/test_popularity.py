@@ -15,7 +15,7 @@ def test_most_ratings_first_then_by_id():
 
 def test_popularity_of_several_blocks_is_merged():
     merged = Popularity.merged(
-        [popularity_of([1, 2], [3, 1]), Popularity.none(), popularity_of([9], [2])]
+        [popularity_of([1, 2], [3, 1]), Popularity.merged([]), popularity_of([9], [2])]
     )
     assert merged.ids.tolist() == [1, 9, 2]
     assert Popularity.merged([]).ids.tolist() == []

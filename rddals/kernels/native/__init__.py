@@ -10,9 +10,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sysconfig
-import tempfile
 from functools import cache
-from importlib.resources import files
+from importlib.resources import as_file, files
 from typing import Any
 
 from numpy.typing import NDArray
@@ -66,10 +65,7 @@ def describe() -> str:
 def call(name: str, *arguments: Any) -> None:
     """Call a function of the library with ctypes arguments. The library must be available.
 
-    Raises
-    ------
-    MemoryError
-        If the function cannot allocate its buffers.
+    If the function cannot allocate its buffers, raise `MemoryError`.
     """
     if getattr(library(), name)(*arguments):
         raise MemoryError(f"Cannot allocate the buffers of {name}.")
@@ -86,26 +82,16 @@ def _loaded() -> tuple[ctypes.CDLL | None, str]:
     name = library_name()
     path = os.environ.get("RDDALS_NATIVE_LIBRARY")
     try:
-        loaded = ctypes.CDLL(path) if path else _load_resource(name)
-    except FileNotFoundError:
-        return None, f"no {name} was built"
+        if path:
+            loaded = ctypes.CDLL(path)
+        else:
+            resource = files(__name__).joinpath(name)
+            if not resource.is_file():
+                return None, f"no {name} was built"
+            with as_file(resource) as file:  # extracted if the package is in a zip file
+                loaded = ctypes.CDLL(str(file))
     except OSError as error:
         return None, f"{path or name} cannot be loaded: {error}"
     if not hasattr(loaded, "rddals_abi") or loaded.rddals_abi() != ABI:
         return None, f"{path or name} belongs to another version of rddals"
     return loaded, ""
-
-
-def _load_resource(name: str) -> ctypes.CDLL:
-    resource = files(__name__).joinpath(name)
-    if isinstance(resource, os.PathLike):
-        if not os.path.exists(resource):
-            raise FileNotFoundError(name)
-        return ctypes.CDLL(os.fspath(resource))
-    # A library in a zip file must be extracted to be loaded.
-    content = resource.read_bytes()
-    with tempfile.TemporaryDirectory(prefix="rddals-") as folder:
-        path = os.path.join(folder, name)
-        with open(path, "wb") as file:
-            file.write(content)
-        return ctypes.CDLL(path)

@@ -44,13 +44,7 @@ def default_output() -> Path:
 
 
 def compiler() -> list[str]:
-    """Return the command of a C compiler.
-
-    Raises
-    ------
-    BuildError
-        If no compiler is found.
-    """
+    """Return the command of a C compiler; raise `BuildError` if none is found."""
     if os.environ.get("CC"):
         return shlex.split(os.environ["CC"])
     for name in ("cc", "gcc", "clang"):
@@ -68,10 +62,7 @@ def compiler() -> list[str]:
 def build(output: Path, *, sanitize: bool = False) -> None:
     """Compile and link the library.
 
-    Raises
-    ------
-    BuildError
-        If no compiler is found, or it fails; the message contains the compiler's errors.
+    If no compiler is found, or it fails, raise `BuildError` with the compiler's errors.
     """
     if os.name == "nt":
         raise BuildError("the kernels are not built on Windows")

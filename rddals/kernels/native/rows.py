@@ -52,13 +52,8 @@ class _Job(ctypes.Structure):
 class NativeRows:
     """Solver of the rows of a system; threads may solve different rows in parallel.
 
-    Raises
-    ------
-    ValueError
-        If the arrays of the block are inconsistent, so that C would read out of bounds.
+    Inconsistent arrays of the block, with which C would read out of bounds, raise `ValueError`.
     """
-
-    name = "native"
 
     def __init__(self, system: System) -> None:
         block, objective = system.in_block, system.objective
@@ -96,15 +91,7 @@ class NativeRows:
         )
 
     def solve(self, rows: slice) -> tuple[float, dict[str, float]]:
-        """Solve some rows in place.
-
-        Returns
-        -------
-        loss : float
-            Squared errors plus penalty of these rows.
-        seconds : dict of str to float
-            Time spent, as "solve".
-        """
+        """Solve some rows in place; return their loss (squared errors plus penalty) and seconds."""
         started = perf_counter()
         if self.system.objective.nonnegative:
             loss = self._solve_nonnegative(rows)
