@@ -25,12 +25,14 @@ from rddals.rdds.degrees import Degrees, collect_pairs, count_degrees
 #: Data that a partitioner is fitted to: the number of ratings of each id, or all pairs of ids.
 DEGREES, PAIRS = "degrees", "pairs"
 
-
 #: Names of the partitioners that are fitted to the ratings: the data they need, and the fit.
 FITTED: dict[str, tuple[str, Callable[[Any, int], Partitioner]]] = {
     "range": (DEGREES, lambda degrees, blocks: RangePartitioner.fit(degrees.ids, blocks)),
-    "balanced": (DEGREES, lambda degrees, blocks: DegreeBalancedPartitioner.fit(*degrees, blocks)),
-    "locality": (PAIRS, lambda pairs, blocks: LocalityPartitioner.fit(*pairs, blocks)),
+    "balanced": (
+        DEGREES,
+        lambda degrees, blocks: DegreeBalancedPartitioner.fit(degrees.ids, degrees.counts, blocks),
+    ),
+    "locality": (PAIRS, lambda pairs, blocks: LocalityPartitioner.fit(pairs[0], pairs[1], blocks)),
 }
 #: Names of all partitioners.
 PARTITIONERS = ("hash", *FITTED)

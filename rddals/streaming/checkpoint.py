@@ -199,8 +199,8 @@ def _by_block(
         if isinstance(own, FactorBlock):
             ids, columns = own.ids, (own.ids, own.rows)
         else:
+            ids = own.users if side == USERS else own.products
             columns = (own.users, own.products, own.ratings)
-            ids = columns[side]
         for block, part in split_by_block(partitioner.block_of(ids), *columns):
             yield block, type(own)(*part)
 
