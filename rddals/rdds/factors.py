@@ -14,6 +14,7 @@ from pyspark import RDD
 from pyspark.rdd import Partitioner as SparkPartitioner
 
 from partitioners import Partitioner
+from rddals.blocks.checked_blocks import sample_of
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import LinkBlock
 from rddals.rdds.lifetimes import Shared
@@ -57,8 +58,11 @@ class FactorTable(Shared):
 
     def _find(self, ids: NDArray[Any]) -> FactorBlock:
         """Return the factors of the known ids, from only the partitions that can hold them."""
-        blocks = np.unique(find_blocks(self.partitioner, ids))
-        blocks = blocks[blocks != NO_BLOCK].tolist()
+        try:
+            blocks = np.unique(self.partitioner.block_of(ids)).tolist()
+        except Exception:
+            # A caller's partitioner may fail for ids without ratings. The data decides.
+            blocks = list(range(self.partitioner.num_blocks))
         sc = self.blocks.context
         parts = sc.runJob(self.blocks, partial(_rows_of, ids), blocks) if blocks else []
         return FactorBlock.merged(parts, parts[0].rows.shape[1] if parts else 0)
@@ -149,6 +153,18 @@ def ids_of(blocks: RDD[Any]) -> NDArray[np.int32]:
     """Return all ids of factor blocks or link blocks on the driver, in ascending order."""
     parts = blocks.mapPartitions(_ids).collect()
     return np.sort(np.concatenate([np.empty(0, np.int32), *parts]))
+
+
+def sample_ids(blocks: RDD[FactorBlock]) -> list[tuple[int, NDArray[np.int32]]]:
+    """Return the number of each factor block, and some of its ids."""
+    return blocks.mapPartitionsWithIndex(_sample).collect()
+
+
+@spark_task
+def _sample(
+    partition: int, blocks: Iterable[FactorBlock]
+) -> Iterator[tuple[int, NDArray[np.int32]]]:
+    return ((partition, sample_of(block.ids)) for block in blocks)
 
 
 @spark_task

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyspark import RDD
 
 from partitioners import Partitioner
-from rddals.blocks.checked_blocks import checked_blocks
+from rddals.blocks.checked_blocks import check_placement, checked_blocks, sample_of
 from rddals.blocks.links import LinkBlock, link
 from rddals.blocks.popularity import Popularity
 from rddals.blocks.sides import PRODUCTS, SIDE_NAMES, USERS
@@ -50,6 +50,8 @@ class LinkSummary:
         Number of its rows that each block of the other side needs.
     popular : Popularity
         The ids of the block with the most ratings.
+    sample : ndarray of int32
+        Some of its ids, from `sample_of`.
     digest : int
         Sum over its ratings, independent of their order.
     seconds : float
@@ -62,6 +64,7 @@ class LinkSummary:
     receives: int
     sends: NDArray[np.int64]
     popular: Popularity
+    sample: NDArray[np.int32]
     digest: int
     seconds: float
 
@@ -76,6 +79,7 @@ class LinkSummary:
             receives=len(in_block.source_ids),
             sends=block.out_block.counts,
             popular=Popularity.of(in_block.ids[in_block.order], in_block.positives),
+            sample=sample_of(in_block.ids),
             digest=block.digest,
             seconds=seconds,
         )
@@ -154,7 +158,8 @@ def build_links(
     One shuffle sends every rating twice: to the block of its user and to the block of its product.
     Each side combines `duplicates` (several ratings for one user and product) by itself, in the
     same order. Raise `NoRatingsError`, `InconsistentRatingsError` if the sides have different
-    ratings, or the error of the first invalid one.
+    ratings, `SettingError` if the driver places ids elsewhere than the workers, or the error of the
+    first invalid rating.
     """
     sc = source.context
     partitioners = (user_partitioner, product_partitioner)
@@ -179,6 +184,10 @@ def build_links(
             sides[side] = Links(side, partitioners[side], sides[side].rdd, summaries)
         if sum(s.ratings for s in sides[USERS].summaries) == 0:
             raise NoRatingsError("RDD is empty: there is nothing to train on.")
+        for links in sides:
+            check_placement(
+                links.partitioner, [(each.block, each.sample) for each in links.summaries]
+            )
         same_ratings(*sides)
     return LinkedRatings(sides[USERS], sides[PRODUCTS], shuffle)
 

@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from pyspark import SparkContext
 
 from partitioners import Partitioner
+from rddals.blocks.checked_blocks import check_placement
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.ratings import RatingBlock
 from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.config import StreamSettings
 from rddals.errors import ModelFormatError, RddalsError
 from rddals.model.files import check_readable, written
-from rddals.rdds.factors import newest_rows, split_by_block
+from rddals.rdds.factors import newest_rows, sample_ids, split_by_block
 from rddals.rdds.failures import cause
 from rddals.rdds.hadoop import located, names_in, text_of, write_text
 from rddals.rdds.lifetimes import cut_lineage, undo_on_failure
@@ -148,6 +149,8 @@ class Checkpoint:
                     level = self._level(saved, int(rows), split, width, document["partitions"])
                     undo.callback(level.discard)
                     levels.append(level)
+                if part < len(partitioners) and levels:
+                    check_placement(partitioners[side], sample_ids(levels[0].blocks))
                 merge = newest_rows if part < len(partitioners) else all_ratings
                 parts.append(Levels(partitioners[side], tuple(levels), merge))
             return StreamState(

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from rddals import InconsistentRatingsError, StreamingALS
+from rddals import SettingError, StreamingALS
 from rddals.streaming import levels as levels_module
 from stream_models import SETTINGS, levels_of
 
@@ -60,7 +60,7 @@ def test_nondeterministic_partitioner_raises(sc, footprint, batches, exchange):
     als = StreamingALS(
         rank=2, userPartitioner=random_block, userBlocks=2, productBlocks=2, exchange=exchange
     )
-    with pytest.raises(InconsistentRatingsError, match="Persist"):
+    with pytest.raises(SettingError, match="the same block in every process"):
         als.train(sc.parallelize(batches[0], 2))
     assert als.model is None
     assert not footprint.remaining()
