@@ -5,6 +5,7 @@ After this module, no Python object is made per rating.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,7 +105,7 @@ class RatingBlock:
     ) -> RatingBlock:
         """Validate columns and return them as a batch.
 
-        Ids of any real type are truncated to integers, as MLlib's ``Rating`` does.
+        Ids may be of any real type if their values are whole.
 
         Parameters
         ----------
@@ -115,8 +116,9 @@ class RatingBlock:
         Raises
         ------
         RatingError
-            If columns differ in length or shape, are not numeric, hold an id outside int32 or a
-            rating that is not finite in float32. The message gives the first such value.
+            If columns differ in length or shape, are not numeric, hold an id that is fractional or
+            outside int32, or a rating that is not finite in float32. The message gives the first
+            such value.
         """
         columns = [np.asarray(column) for column in (users, products, ratings)]
         if any(np.ma.is_masked(column) for column in (users, products, ratings)):
@@ -164,10 +166,10 @@ class RatingBlock:
                 raise ValueError
             # Not zip(*rows): it makes an iterator per row, which triggers the garbage collector.
             users, products, ratings = ([row[i] for row in rows] for i in range(3))
-            # Converts Python numbers and numeric strings as int() and float() do, in one pass.
             block = cls.from_columns(
-                np.array(users, dtype=np.int64),
-                np.array(products, dtype=np.int64),
+                whole_numbers(users),
+                whole_numbers(products),
+                # Converts Python numbers and numeric strings as float() does, in one pass.
                 np.array(ratings, dtype=np.float64),
             )
         except (TypeError, ValueError, OverflowError):
@@ -175,16 +177,49 @@ class RatingBlock:
         return block
 
 
+def whole_number(value: Any) -> int:
+    """Return a number or numeric text as an integer.
+
+    Raise `ValueError` if it is fractional, and `ValueError`, `TypeError` or `OverflowError` if it
+    is not a number.
+    """
+    try:
+        number = int(value)
+    except ValueError:
+        if not isinstance(value, str):  # NaN
+            raise
+        value = float(value)  # "1.0"
+        number = int(value)
+    if not isinstance(value, str) and number != value:
+        raise ValueError(f"{value!r} is fractional")
+    return number
+
+
+def whole_numbers(values: list[Any]) -> NDArray[np.int64]:
+    """Return numbers or numeric texts as integers; raise as `whole_number` does."""
+    try:
+        return np.frombuffer(array("q", values), dtype=np.int64)  # of integers
+    except (TypeError, OverflowError):
+        column = np.array(values)
+    if column.dtype.kind != "f":
+        return np.array([whole_number(value) for value in values], dtype=np.int64)
+    if not (np.isfinite(column) & (column == np.trunc(column))).all():
+        raise ValueError("a number is fractional or not finite")
+    return column.astype(np.int64)
+
+
 def _id_column(name: str, column: NDArray[Any], origin: str) -> NDArray[np.int32]:
     if column.dtype == np.int32:
         return column
     if column.dtype.kind not in "iuf":
         raise RatingError(
-            f"{origin}: {name} ids are of type {column.dtype}. Pass integers (map other keys "
-            "to integers first)."
+            f"{origin}: {name} ids are of type {column.dtype}. Pass integers; rddals.indexer "
+            "converts other keys."
         )
     wide = column.astype(np.float64) if column.dtype.kind == "f" else column
-    fits = (wide > INT32_MIN - 1) & (wide < INT32_MAX + 1)  # false for NaN
+    fits = (wide >= INT32_MIN) & (wide <= INT32_MAX)  # false for NaN
+    if column.dtype.kind == "f":
+        fits &= wide == np.trunc(wide)
     if not fits.all():
         row = int(np.argmin(fits))
         raise RatingError(f"{origin}, row {row}: {_id_error(name, column[row].item())}")
@@ -206,15 +241,12 @@ def _rating_column(column: NDArray[Any], origin: str) -> NDArray[np.float32]:
 def _id_error(name: str, value: Any) -> str:
     if value != value:
         return f"{name} id is {value}. Every rating needs a user id and a product id."
-    if value > INT32_MAX:
-        return (
-            f"Ratings id {value} exceeds max integer value of {INT32_MAX} ({name}). "
-            "Map such ids to smaller integers first."
-        )
-    return (
-        f"Ratings id {value} is below min integer value of {INT32_MIN} ({name}). "
-        "Map such ids to smaller integers first."
-    )
+    if INT32_MIN <= value <= INT32_MAX:
+        return f"{name} id {value} is not a whole number. Correct it, or drop the rating."
+    bound = f"exceeds max integer value of {INT32_MAX}"
+    if value < INT32_MIN:
+        bound = f"is below min integer value of {INT32_MIN}"
+    return f"Ratings id {value} {bound} ({name}). Convert such ids with rddals.indexer."
 
 
 def _rating_error(value: Any) -> str:
@@ -269,7 +301,7 @@ def first_bad_row(
 
 def _find_id_error(name: str, value: Any) -> str | None:
     try:
-        id_ = int(value)
+        id_ = whole_number(value)
     except (TypeError, ValueError, OverflowError):
-        return f"{name} id {value!r} is not an integer. Map other keys to integers first."
+        return f"{name} id {value!r} is not an integer. Convert other keys with rddals.indexer."
     return None if INT32_MIN <= id_ <= INT32_MAX else _id_error(name, id_)

@@ -121,7 +121,8 @@ class FactorPair:
                 lambda ids: pair_scores(mean, other.rows(ids)),
                 lambda rest: _pairs(*top_n(other, mean, rest)),
             )
-        return [rating_for(side, int(id_), other_id, score) for other_id, score in best]
+        own_id = checked_id(ID_NAMES[side], id_)
+        return [rating_for(side, own_id, other_id, score) for other_id, score in best]
 
     def recommend_for_all(
         self, side: int, query: TopNQuery, seen: Any
@@ -141,7 +142,7 @@ class FactorPair:
     def similar(self, side: int, id_: Any, num: Any) -> list[tuple[int, float]]:
         """Return the ids of `side` with the most similar factors, and their cosines."""
         row = self._row(side, id_)
-        own_id = np.array([int(id_)])
+        own_id = np.array([checked_id(ID_NAMES[side], id_)])
         unit = FactorBlock(own_id, row[None, :]).unit().rows[0]
         query = TopNQuery.checked(num, own_id)
         return _pairs(*top_n(self.tables[side], unit, query, unit=True))

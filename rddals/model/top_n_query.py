@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rddals.blocks.ratings import whole_number
 from rddals.errors import SettingError, UnknownIdError
 
 #: Ids from the caller, which the model need not know.
@@ -76,7 +77,7 @@ def _nonnegative_integer(name: str, value: Any) -> int:
 def checked_id(name: str, value: Any) -> int:
     """Return `value` as an integer id, which the model may not know."""
     try:
-        return int(value)
+        return whole_number(value)
     except (TypeError, ValueError, OverflowError):
         raise SettingError(f"{name} must be an integer but got {value!r}.") from None
 

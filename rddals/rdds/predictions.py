@@ -13,6 +13,7 @@ from pyspark import RDD
 
 from partitioners import Partitioner
 from rddals.blocks.factors import FactorBlock
+from rddals.blocks.ratings import whole_numbers
 from rddals.errors import RatingTypeError
 from rddals.rdds.factors import (
     NO_BLOCK,
@@ -67,13 +68,14 @@ def _pairs_by_block(
         try:
             if not all(issubclass(kind, PAIR_TYPES) for kind in set(map(type, batch))):
                 raise TypeError
-            ids = np.array([(int(user), int(product)) for user, product in batch], dtype=np.int64)
+            if set(map(len, batch)) != {2}:
+                raise ValueError
+            users, products = (whole_numbers([pair[i] for pair in batch]) for i in range(2))
         except (TypeError, ValueError, OverflowError):
             raise RatingTypeError(
                 f"{next(pair for pair in batch if not is_pair(pair))!r} is not a pair of ids. "
                 "Pass an RDD of (user, product)."
             ) from None
-        users, products = ids[:, 0], ids[:, 1]
         yield from split_by_block(find_blocks(partitioner, users, missing), users, products)
 
 
@@ -83,7 +85,7 @@ def is_pair(pair: Any) -> bool:
         return False
     try:
         user, product = pair
-        np.array([int(user), int(product)], dtype=np.int64)
+        whole_numbers([user, product])
     except (TypeError, ValueError, OverflowError):
         return False
     return True

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rddals.blocks.ratings import INT32_MAX, INT32_MIN
+from rddals.blocks.ratings import INT32_MAX, INT32_MIN, whole_number
 from rddals.errors import SourceError
 from rddals.sources.columns import ROLES, pick_columns
 from rddals.sources.published import PUBLISHED
@@ -80,11 +80,11 @@ def complaint(values: Sequence[object]) -> str:
                 return f"rating {text!r} is not a finite 32-bit float; repair or remove it"
             continue
         try:
-            id_ = int(text)
-        except ValueError:
-            return f"{role} {text!r} is not an integer; map keys to integers first"
+            id_ = whole_number(text)
+        except (ValueError, OverflowError):
+            return f"{role} {text!r} is not an integer; convert other keys with rddals.indexer"
         if not INT32_MIN <= id_ <= INT32_MAX:
-            return f"{role} {id_} does not fit 32 bits; map ids to smaller integers first"
+            return f"{role} {id_} does not fit 32 bits; convert such ids with rddals.indexer"
     return "not readable as user, item and rating; repair or remove it"
 
 

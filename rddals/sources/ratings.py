@@ -97,6 +97,7 @@ def is_faulty() -> Column:
     for name in ("user", "product"):
         id_ = F.col(name)
         faulty = faulty | id_.isNull() | ~id_.between(INT32_MIN, INT32_MAX)
+        faulty = faulty | (id_ != F.floor(id_))
     return faulty
 
 

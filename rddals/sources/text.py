@@ -14,8 +14,9 @@ def read_text(spark: SparkSession, paths: tuple[str, ...], layout: Layout) -> Ra
     lines = spark.read.text(list(paths)).filter(not_blank(F.col("value")))
     if layout.header is not None:  # every file has a header
         lines = lines.filter(F.col("value") != layout.header)
-    kinds = dict(zip(layout.columns, ("int", "int", "float"), strict=True))
-    schema = [f"c{field} {kinds.get(field, 'string')}" for field in range(layout.fields)]
+    user, item, rating = layout.columns
+    types = ["float" if field == rating else "string" for field in range(layout.fields)]
+    schema = [f"c{field} {kind}" for field, kind in enumerate(types)]
     # Text is split into lines before fields, so that an error can quote a line that cannot be
     # parsed.
     parsed = F.from_csv(
@@ -29,7 +30,10 @@ def read_text(spark: SparkSession, paths: tuple[str, ...], layout: Layout) -> Ra
             "escape": '"',
         },
     )
-    values = [F.col(f"parsed.c{column}") for column in layout.columns]
+    values = [
+        *(_whole_number(f"parsed.c{id_}") for id_ in (user, item)),
+        F.col(f"parsed.c{rating}"),
+    ]
     # With too many or too few fields, the position of a value is unknown.
     valid_values = [F.when(F.col("parsed.malformed").isNull(), value) for value in values]
     rows = lines.withColumn("file", F.col("_metadata.file_path")).withColumn("parsed", parsed)
@@ -47,3 +51,10 @@ def read_text(spark: SparkSession, paths: tuple[str, ...], layout: Layout) -> Ra
 def not_blank(value: Column) -> Column:
     """Return a condition that a line has a character."""
     return F.length(F.trim(value)) > 0
+
+
+def _whole_number(text: str) -> Column:
+    """Convert a column of text to int; what is not a whole number of 32 bits becomes null."""
+    decimal = f"try_cast({text} AS DECIMAL(38, 18))"  # of "1.0"
+    whole = f"if({decimal} = floor({decimal}), try_cast({decimal} AS INT), NULL)"
+    return F.expr(f"coalesce(try_cast({text} AS INT), {whole})")

@@ -165,7 +165,10 @@ BAD = [
     "3,4",
     "3,4,5,6,7",
     "3,four,5,1",
-    "3,4.0,5,1",
+    "3,4.5,5,1",
+    "3,4.0000000001,5,1",
+    "3,4d,5,1",
+    "1e99,4,5,1",
     "3,4,good,1",
     "3,4,,1",
     ",4,5,1",
@@ -189,8 +192,15 @@ def test_invalid_line_is_named(spark, tmp_path):
         train_on(read_ratings(spark, [path]))
     assert str(error.value) == (
         f"{path}, line {len(RATINGS) + 2}: item 'four' is not an integer; "
-        "map keys to integers first; the line is '3,four,5,1'"
+        "convert other keys with rddals.indexer; the line is '3,four,5,1'"
     )
+
+
+def test_whole_numbers_with_decimals_are_ids(spark, tmp_path):
+    text = "".join(f"{user}.0,{item}.00,{rating},1\n" for user, item, rating in RATINGS)
+    ratings = read_ratings(spark, [write(tmp_path / "x.csv", HEADER + text + "1e1,7.0,2,1\n")])
+    assert ratings.faulty.isEmpty()
+    assert sorted(map(tuple, ratings.frame.collect())) == sorted([*RATINGS, (10, 7, 2.0)])
 
 
 def test_second_file_with_other_column_order_raises(spark, tmp_path):
@@ -202,6 +212,13 @@ def test_second_file_with_other_column_order_raises(spark, tmp_path):
         ratings.locating_faults(),
     ):
         raise RatingError("refused")
+
+
+def test_fractional_id_in_parquet_is_named(spark, tmp_path):
+    frame = spark.createDataFrame([(1.0, 2, 3.0), (1.5, 2, 3.0)], "user double, item int, r double")
+    frame.withColumnRenamed("r", "rating").write.parquet(str(tmp_path / "x"))
+    with pytest.raises(SourceError, match=r"part-.*parquet: user '1.5' is not an integer"):
+        train_on(read_ratings(spark, [str(tmp_path / "x")]))
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,19 @@ def test_id_the_partitioner_cannot_place_is_unknown(sc):
 # ------------------------------------------------------------------ unknown ids
 
 
+def test_fractional_ids_raise(sc, shared):
+    model, local = shared.model, shared.model.toLocal()
+    for call in (model.predict, local.predict):
+        assert call(7.0, "23") == call(7, 23)
+        for pair in [(7.5, 23), (7, 23.5), (7, "23.5")]:
+            with pytest.raises(SettingError, match=r"must be an integer but got '?\d+\.5"):
+                call(*pair)
+    assert model.predictAll(sc.parallelize([(7.0, 23), ("7", 10)])).count() == 2
+    pairs = sc.parallelize([(7, 23)] * 100 + [(7.5, 23)], 2)
+    with pytest.raises(Exception, match=r"\(7.5, 23\) is not a pair of ids"):
+        model.predictAll(pairs).count()
+
+
 @pytest.mark.parametrize("unknown", [0, -7, 2**31, 2**70])
 def test_unknown_ids_raise(shared, unknown):
     model = shared.model

@@ -34,20 +34,21 @@ def assert_types(block):
         (np.array([1, 2, 3.5]), (1, 2, 3.5)),
         ((-1, 0, 0), (-1, 0, 0.0)),
         ((MIN, MAX, -2), (MIN, MAX, -2.0)),
-        ((1.9, -1.9, 1), (1, -1, 1.0)),  # as MLlib's Rating: towards zero
-        ((MAX + 0.5, MIN - 0.5, 1), (MAX, MIN, 1.0)),
+        ((1.0, -1.0, 1), (1, -1, 1.0)),
+        ((float(MAX), float(MIN), 1), (MAX, MIN, 1.0)),
+        (("1.0", " -2.00", 1), (1, -2, 1.0)),
         (("1", " 2 ", "3.5"), (1, 2, 3.5)),
         (("-7", "2", "1e2"), (-7, 2, 100.0)),
         ((True, False, True), (1, 0, 1.0)),
         ((np.int64(1), np.int8(2), np.float32(3.5)), (1, 2, 3.5)),
-        ((np.uint64(1), np.float64(2.7), np.float16(3.5)), (1, 2, 3.5)),
+        ((np.uint64(1), np.float64(2), np.float16(3.5)), (1, 2, 3.5)),
         ((np.array(1), np.array(2), np.array(3.5)), (1, 2, 3.5)),
-        ((Decimal("1.5"), Fraction(5, 2), Decimal("3.5")), (1, 2, 3.5)),
+        ((Decimal("1.0"), Fraction(4, 2), Decimal("3.5")), (1, 2, 3.5)),
         ((1, 2, np.finfo(np.float32).max), (1, 2, float(np.finfo(np.float32).max))),
         ((1, 2, 1e-60), (1, 2, 0.0)),
     ],
 )
-def test_rows_are_read_as_mllib_reads_them(row, expected):
+def test_values_of_rows_are_converted(row, expected):
     for rows in ([row], [row, GOOD], [GOOD, row]):
         block = RatingBlock.from_rows(rows)
         assert_types(block)
@@ -69,7 +70,12 @@ BAD_ROWS = [
     ((None, 2, 3.0), RatingError, "user id None"),
     ((1, None, 3.0), RatingError, "product id None"),
     (("a", 2, 3.0), RatingError, "user id 'a'"),
-    (("1.5", 2, 3.0), RatingError, "user id '1.5'"),  # int("1.5") fails in MLlib too
+    (("1.5", 2, 3.0), RatingError, "user id '1.5'"),
+    ((1.2, 2, 3.0), RatingError, "user id 1.2 is not an integer"),
+    ((1, np.float32(2.5), 3.0), RatingError, "2.5"),
+    ((1, Decimal("2.5"), 3.0), RatingError, "product id Decimal('2.5') is not an integer"),
+    ((Fraction(1, 2), 2, 3.0), RatingError, "user id Fraction(1, 2)"),
+    ((MAX + 0.5, 2, 3.0), RatingError, "2147483647.5"),
     ((1, "", 3.0), RatingError, "product id ''"),
     ((float("nan"), 2, 3.0), RatingError, "user id nan"),
     ((1, float("inf"), 3.0), RatingError, "product id inf"),
@@ -131,10 +137,12 @@ def test_id_columns_of_any_integer_type(dtype):
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", ">f8", "g"])
 def test_columns_of_any_floating_type(dtype):
-    ids = np.array([0.9, -1.9, 100.5], dtype=dtype)
+    ids = np.array([0, -1, 100], dtype=dtype)
     block = RatingBlock.from_columns(ids, ids, np.array([0.5, -0.5, 2], dtype=dtype))
     assert_types(block)
     assert triples(block) == [(0, 0, 0.5), (-1, -1, -0.5), (100, 100, 2.0)]
+    with pytest.raises(RatingError, match=r"row 1: product id 0\.5 is not a whole number"):
+        RatingBlock.from_columns(ids, np.array([1, 0.5, 2], dtype=dtype), ids)
 
 
 @pytest.mark.parametrize("dtype", ["i1", "u1", "i4", "u8", "?"])
@@ -191,10 +199,15 @@ def test_error_names_the_first_invalid_value():
         RatingBlock.from_columns(np.arange(4), np.arange(4), ratings)
 
 
+def test_float32_id_at_the_bound_raises():
+    with pytest.raises(RatingError, match="exceeds"):
+        RatingBlock.from_columns(np.array([2.0**31], np.float32), np.array([1]), np.array([1.0]))
+
+
 def test_columns_are_not_modified():
-    users, products, ratings = np.array([1.5]), np.array([2.5]), np.array([3.5])
+    users, products, ratings = np.array([1.0]), np.array([2.0]), np.array([3.5])
     RatingBlock.from_columns(users, products, ratings)
-    assert (users[0], products[0], ratings[0]) == (1.5, 2.5, 3.5)
+    assert (users[0], products[0], ratings[0]) == (1.0, 2.0, 3.5)
 
 
 def test_strided_columns():
