@@ -98,9 +98,9 @@ class FactorPair:
     def predict_all(self, pairs: RDD[tuple[int, int]]) -> RDD[Rating]:
         """Return predictions for pairs; without default rows, for pairs of known ids only."""
         assert isinstance(pairs, RDD), "user_product should be RDD of (user, product)"
-        users, products = self.tables
+        tables = self.tables
         assert all(map(is_pair, head(pairs))), "user_product should be RDD of (user, product)"
-        return predict_pairs(users, products, pairs, self._default_rows).flatMap(_as_ratings)
+        return predict_pairs(tables, pairs, self._default_rows or (None, None)).flatMap(_as_ratings)
 
     def recommend(
         self, side: int, id_: Any, query: TopNQuery, fallback: Any = None

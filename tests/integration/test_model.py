@@ -299,6 +299,21 @@ def test_invalid_num_raises(shared, num):
 # ------------------------------------------------------------------ predictAll
 
 
+@pytest.mark.parametrize("of_one", ["product", "user"])
+def test_predictions_are_spread_over_the_partitions(sc, of_one):
+    """All pairs share an id, so only the other one can spread them."""
+    ids = range(400)
+    ratings = [(u, p, 1.0 + (u * p) % 5) for u in ids for p in (0, 1 + u % 6)]
+    pairs = [(u, 0) for u in ids]
+    if of_one == "user":
+        ratings, pairs = [(p, u, r) for u, p, r in ratings], [(p, u) for u, p in pairs]
+    model = ALS.train(sc.parallelize(ratings, 2), 2, 1, blocks=8, seed=1, listeners=())
+    predicted = model.predictAll(sc.parallelize(pairs, 2))
+    assert max(predicted.glom().map(len).collect()) < 100
+    for rating in predicted.collect()[::50]:
+        assert rating.rating == pytest.approx(model.predict(rating.user, rating.product))
+
+
 @pytest.mark.parametrize("bad", [(7,), (7, 23, 1.0), 7, (7, "x"), (7, None), (7, 2**70)])
 def test_invalid_pair_raises(shared, sc, bad):
     # The result is lazy, so a worker raises the error.
