@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rddals.java import find_java
+from rddals.local_workers import use_this_python
 
 if TYPE_CHECKING:
     from pyspark.mllib.recommendation import Rating
@@ -91,6 +92,7 @@ _MODULES = {
 }
 
 find_java()  # before PySpark starts a JVM
+use_this_python()
 
 
 def __getattr__(name: str) -> Any:

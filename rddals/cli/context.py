@@ -169,11 +169,9 @@ def _handle_ctrl_c(quietly: bool) -> None:
 
 
 def _configure_local_workers(sc: SparkContext) -> None:
-    """Make the workers of a local master use this interpreter and this rddals."""
+    """Make the workers of a local master import this rddals."""
     if sc.master != "local" and not sc.master.startswith("local["):
         return
-    if "PYSPARK_PYTHON" not in os.environ:  # PySpark would run the python3 on the PATH
-        sc.pythonExec = sys.executable
     roots = dict.fromkeys(
         str(Path(module.__file__ or "").parents[1]) for module in (rddals, partitioners)
     )
