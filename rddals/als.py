@@ -51,8 +51,8 @@ class ALS:
         of them, as MLlib does. "last" keeps the last one in the order of the RDD's partitions and
         their elements. "mean" and "sum" replace them with one rating.
     userCol, itemCol, ratingCol : str, optional
-        Columns of a DataFrame. If none is given, the columns named user, item (or product) and
-        rating are used when all three exist, and the first three columns otherwise.
+        Columns of a DataFrame. By default these are found by common names, such as userId, movieId
+        and stars. Columns that Spark has numbered, such as ``_1``, are taken by position.
     checkpointInterval : int
         Number of iterations between two cuts of the lineage. The data goes to the checkpoint
         directory if one is set, and to the executors' storage otherwise.

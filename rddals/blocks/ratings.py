@@ -8,11 +8,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rddals.blocks.column_names import column_places, find_columns
 from rddals.blocks.sides import ID_NAMES
 from rddals.errors import RatingError, RatingTypeError
 
@@ -141,6 +143,8 @@ class RatingBlock:
     ) -> RatingBlock:
         """Convert ``Rating`` rows, tuples or lists of (user, product, rating) to columns.
 
+        Rows whose fields have names, such as Spark's ``Row``, are read by name.
+
         Parameters
         ----------
         rows : sequence
@@ -156,9 +160,12 @@ class RatingBlock:
             If a row is not three numbers, or as in `from_columns`. The message gives row and value.
         RatingTypeError
             If a row is not a ``Rating``, tuple, list or array.
+        SettingError
+            If the names of a row's fields are unknown.
         """
         if not rows:
             return cls.empty()
+        rows = in_order(rows)
         try:
             if not all(issubclass(kind, ROW_TYPES) for kind in set(map(type, rows))):
                 raise TypeError
@@ -175,6 +182,37 @@ class RatingBlock:
         except (TypeError, ValueError, OverflowError):
             raise first_bad_row(rows, origin, first_row) from None
         return block
+
+
+def in_order(rows: Sequence[Any], roles: int = 3) -> Sequence[Any]:
+    """Return rows with their values in the order user, product, rating.
+
+    Rows whose fields have names are read by name. If the names are not common ones, a named tuple
+    is taken by position, as its author wrote it, and a ``Row`` raises `SettingError`. Two `roles`
+    are those of a pair (user, product), which is then taken by position too.
+    """
+    kinds = set(map(type, rows)).difference(ROW_TYPES)
+    if all(
+        hasattr(kind, "_fields") and _order(kind._fields, roles, True) is None for kind in kinds
+    ):
+        return rows
+    return [_ordered(row, roles) for row in rows]
+
+
+def _ordered(row: Any, roles: int) -> Any:
+    fields = getattr(row, "__fields__", None) or getattr(row, "_fields", None)
+    order = None if fields is None else _order(tuple(fields), roles, hasattr(row, "_fields"))
+    return row if order is None else tuple(row[place] for place in order)
+
+
+@cache
+def _order(fields: tuple[str, ...], roles: int, is_named_tuple: bool) -> list[int] | None:
+    """Return the places of fields to read; None to read them as they are."""
+    if (is_named_tuple or roles == 2) and None in find_columns(fields)[:roles]:
+        return None
+    remedy = "Name the fields user, item and rating, or pass tuples in this order."
+    places = column_places(fields, remedy, roles)
+    return None if places == list(range(len(fields))) else places
 
 
 def whole_number(value: Any) -> int:

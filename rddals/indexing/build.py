@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark import RDD
 
-from rddals.blocks.ratings import INT32_MAX, ROW_TYPES, RatingBlock, first_bad_row
+from rddals.blocks.ratings import INT32_MAX, ROW_TYPES, RatingBlock, first_bad_row, in_order
 from rddals.blocks.sides import ID_NAMES
 from rddals.errors import RatingError, RddalsError
 from rddals.indexing.key_table import KeyTable
@@ -123,6 +123,7 @@ def _coded(
                 raise RatingError(f"{origin}: key {error}.") from None
             continue
         rows.extend(islice(elements, ROWS_PER_BATCH - 1))
+        rows = list(in_order(rows))
         try:
             if not all(issubclass(kind, ROW_TYPES) for kind in set(map(type, rows))):
                 raise TypeError

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyspark import RDD, SparkContext
 from pyspark.sql import DataFrame
 
+from rddals.blocks.column_names import ROLES, column_places, find_columns
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, RatingTypeError, SettingError
 from rddals.rdds.context import is_local
@@ -46,10 +47,6 @@ class Columns(NamedTuple):
         return ", ".join(f"{name}={value!r}" for name, value in given if value is not None)
 
 
-#: Column names that are read if the caller gives none.
-DEFAULT_NAMES = ("user", "item", "rating")
-#: Name of the item in MLlib's RDD API.
-PRODUCT = "product"
 NUMBER = "a number"
 
 
@@ -74,8 +71,8 @@ class ArrowColumns(NamedTuple):
 def columns_of(frame: DataFrame, columns: Columns) -> RDD[Any]:
     """Return the ratings of a DataFrame: Arrow batches if there is pyarrow, else rows.
 
-    The named columns are read. Without names these are the columns called user, item (or product)
-    and rating, or the first three if one of those is missing.
+    The named columns are read; without names, those with common names for user, item and rating.
+    Columns that Spark has numbered (``_1``) are taken by position.
     """
     from pyspark.sql.types import BooleanType, NumericType, StringType
 
@@ -141,44 +138,28 @@ def _places(names: list[str], columns: Columns) -> list[int]:
             f"a DataFrame of ratings needs three columns (user, product, rating) but has {names}."
         )
     if any(name is not None for name in columns):
-        requested = zip(columns, ARGUMENTS, DEFAULT_NAMES, strict=True)
+        requested = zip(columns, ARGUMENTS, range(3), strict=True)
         places = [_named(names, *column) for column in requested]
         if len(set(places)) < len(places):
             raise SettingError(
                 f"{columns.described()} name one column for two purposes, of {names}. Pass three."
             )
         return places
-    lower = [name.lower() for name in names]  # Spark resolves columns without regard to case
-    once = {name: place for place, name in enumerate(lower) if lower.count(name) == 1}
-    by_role = [once.get("user"), once.get("item", once.get(PRODUCT)), once.get("rating")]
-    by_name = [place for place in by_role if place is not None]
-    if len(by_name) == 3:
-        return by_name
-    misplaced = [
-        names[place] for role, place in enumerate(by_role) if place is not None and place != role
-    ]
-    if misplaced:
-        raise SettingError(
-            f"The first three of columns {names} would be read as user, item and rating, but "
-            f"{misplaced[0]!r} is at another position. Pass userCol, itemCol and ratingCol."
-        )
-    return [0, 1, 2]
+    return column_places(names, "Pass userCol, itemCol and ratingCol.")
 
 
-def _named(names: list[str], requested: Any, argument: str, default: str) -> int:
-    """Return the position of the column with the requested or the default name."""
-    defaults = [default, PRODUCT] if default == "item" else [default]
-    candidates = defaults if requested is None else [requested]
-    for name in candidates:
-        matches = [place for place, other in enumerate(names) if other == name]
-        # Like Spark, ignore case if no name matches exactly.
-        matches = matches or [p for p, other in enumerate(names) if other.lower() == name.lower()]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            break
+def _named(names: list[str], requested: Any, argument: str, role: int) -> int:
+    """Return the position of the requested column; without a request, of one with a common name."""
+    if requested is None:
+        place = find_columns(names)[role]
+        requested = ROLES[role] if place is None else names[place]
+    matches = [place for place, name in enumerate(names) if name == requested]
+    # Like Spark, ignore case if no name matches exactly.
+    matches = matches or [p for p, name in enumerate(names) if name.lower() == requested.lower()]
+    if len(matches) == 1:
+        return matches[0]
     raise SettingError(
-        f"{argument}: there is {'more than one' if matches else 'no'} column {name!r} among "
+        f"{argument}: there is {'more than one' if matches else 'no'} column {requested!r} among "
         f"{names}. Pass the exact name of one."
     )
 

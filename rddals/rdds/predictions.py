@@ -16,7 +16,7 @@ from pyspark import RDD
 from partitioners import Partitioner
 from partitioners.splitmix import mix
 from rddals.blocks.factors import FactorBlock
-from rddals.blocks.ratings import whole_numbers
+from rddals.blocks.ratings import in_order, whole_numbers
 from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.errors import RatingTypeError
 from rddals.rdds.factors import (
@@ -115,7 +115,8 @@ def _counted(pairs: Iterable[Any]) -> Iterator[NDArray[np.uint8]]:
 def _columns(pairs: Iterable[Any]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield batches of user ids and product ids."""
     pairs = iter(pairs)
-    while batch := list(islice(pairs, PAIRS_PER_BATCH)):
+    while rows := list(islice(pairs, PAIRS_PER_BATCH)):
+        batch = in_order(rows, roles=2)
         try:
             if not all(issubclass(kind, PAIR_TYPES) for kind in set(map(type, batch))):
                 raise TypeError

@@ -4,25 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rddals.blocks.column_names import ROLES, find_columns
 from rddals.errors import SourceError
-
-ROLES = ("user", "item", "rating")
-
-#: Common names of the columns, in order of preference, without case and punctuation.
-SPELLINGS = {
-    "user": (
-        "user userid uid users customer customerid account accountid visitor visitorid "
-        "member memberid listener listenerid"
-    ).split(),
-    "item": (
-        "item itemid iid product productid movie movieid film book bookid artist artistid track "
-        "trackid song songid game gameid anime animeid article articleid business businessid"
-    ).split(),
-    "rating": (
-        "rating ratings score stars value preference count counts plays playcount listens "
-        "listencount clicks views purchases quantity weight strength overall"
-    ).split(),
-}
 
 
 def pick_columns(
@@ -40,11 +23,7 @@ def pick_columns(
             if position is None:
                 raise SourceError(f"there is no column {name!r}; the columns are: {present}")
     else:
-        normalised = ["".join(filter(str.isalnum, name)).casefold() for name in names]
-        positions = [
-            next((normalised.index(word) for word in SPELLINGS[role] if word in normalised), None)
-            for role in ROLES
-        ]
+        positions = find_columns(names)
         for role, position in zip(ROLES, positions, strict=True):
             if position is None:
                 raise SourceError(

@@ -7,9 +7,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rddals.blocks.column_names import ROLES
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN, whole_number
 from rddals.errors import SourceError
-from rddals.sources.columns import ROLES, pick_columns
+from rddals.sources.columns import pick_columns
 from rddals.sources.published import PUBLISHED
 
 SEPARATORS = {"::": "'::' separated", "\t": "tab separated", ",": "comma separated"}

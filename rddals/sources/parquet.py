@@ -8,8 +8,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, NumericType
 
+from rddals.blocks.column_names import ROLES
 from rddals.errors import SourceError
-from rddals.sources.columns import ROLES, pick_columns
+from rddals.sources.columns import pick_columns
 from rddals.sources.ratings import Ratings, is_faulty, named
 
 #: Suffixes of Parquet files.

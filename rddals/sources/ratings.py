@@ -15,10 +15,10 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from rddals.blocks.column_names import ROLES
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN
 from rddals.errors import RatingError, SourceError
 from rddals.rdds.failures import summary
-from rddals.sources.columns import ROLES
 from rddals.sources.layout import Layout, complaint
 from rddals.sources.paths import plain, quoted
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from pyspark.sql import Row
 from pyspark.sql.types import (
     BooleanType,
     DecimalType,
@@ -107,9 +108,13 @@ def test_rdd_of_every_form(sc):
     assert read(rdd) == sorted(small.RATINGS * len(forms))
 
 
-def test_dataframe_needs_no_column_names(spark):
-    frame = spark.createDataFrame(list(small.RATINGS), ["a", "b", "c"])
-    assert read(frame) == sorted(small.RATINGS)
+@pytest.mark.parametrize(
+    "names", [["_1", "_2", "_3"], ["_c0", "_c1", "_c2"], ["0", "1", "2"], ["C1", "Col2", "column3"]]
+)
+def test_numbered_columns_are_taken_by_position(spark, names):
+    assert read(spark.createDataFrame(list(small.RATINGS), names)) == sorted(small.RATINGS)
+    four = spark.createDataFrame([(*row, 99) for row in small.RATINGS], [*names, "_4"])
+    assert read(four) == sorted(small.RATINGS)
 
 
 @pytest.mark.parametrize("rows_per_batch", [1, 2, 5, 1000])
@@ -278,7 +283,8 @@ def test_invalid_string_is_named_with_its_row(spark):
         (("user", "film", "rating", "item"), (None, "film", None), (0, 1, 2)),
         (("a.b", "who", "`", "stars"), ("who", "a.b", "`"), (1, 0, 2)),
         (("who", "rating", "product", "x"), ("who", None, None), (0, 2, 1)),
-        (("user", "rated", "x", "x"), (None, None, None), (0, 1, 2)),
+        (("movieId", "rating", "timestamp", "userId"), (None, None, None), (3, 0, 1)),
+        (("Stars", "User-ID", "x", "ISBN"), (None, "ISBN", None), (1, 3, 0)),
         (("Rating", "User", "Item", "x"), (None, None, None), (1, 2, 0)),
         (("user", "item", "rating", "product"), ("USER", None, None), (0, 1, 2)),
     ],
@@ -295,16 +301,21 @@ def test_columns_by_name(spark, names, requested, order):
     ("names", "requested", "words"),
     [
         (("a", "b", "c"), {"userCol": "who"}, "userCol: there is no column 'who' among"),
-        (("a", "b", "c"), {"userCol": "a"}, "itemCol: there is no column 'product' among"),
+        (("a", "b", "c"), {"userCol": "a"}, "itemCol: there is no column 'item' among"),
         (("a", "a", "c"), {"userCol": "a"}, "userCol: there is more than one column 'a' among"),
         (("user", "item", "c"), {"ratingCol": 3}, "ratingCol must be the name of a column but"),
         (("a", "b", "c"), {"userCol": "a", "itemCol": "a", "ratingCol": "c"}, "for two purposes"),
-        (("rating", "user", "film"), {}, "'user' is at another position. Pass userCol"),
-        (("Rating", "User", "film"), {}, "'User' is at another position"),
+        (("rating", "user", "what"), {}, r"None of \['rating', 'user', 'what'\] is a common name"),
+        (("a", "b", "c"), {}, "for user or item or rating. Pass userCol, itemCol and ratingCol"),
+        (("user id", "the.product", "rating"), {}, "for item. Pass"),
+        (("User", "user", "USER"), {}, "for item or rating"),
+        (("", " ", "é"), {}, "for user or item or rating"),
+        (("User", "user", "item", "rating"), {}, "Several of .* are named 'User'"),
     ],
 )
 def test_invalid_columns_raise(spark, names, requested, words):
-    frame = frame_of(spark, [(1, 2, 3)], *[IntegerType()] * 3, names=names)
+    kinds = [IntegerType()] * len(names)
+    frame = frame_of(spark, [(1, 2, 3, 4)[: len(names)]], *kinds, names=names)
     with pytest.raises(SettingError, match=words):
         ALS.train(frame, 2, **requested)
 
@@ -314,22 +325,49 @@ def test_column_names_for_an_rdd_raise(sc):
         ALS.train(sc.parallelize(small.RATINGS), 2, userCol="user")
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("user id", "the.product", "rating"),
-        ("a`b", "`", "c"),
-        ("x", "x", "x"),
-        ("User", "user", "USER"),
-        ("", " ", "é"),
-        ("user", "product", "rating", "timestamp", "timestamp"),
-    ],
-    ids=",".join,
-)
-def test_columns_are_taken_by_position(spark, names):
-    rows = [(*row, 99, 99)[: len(names)] for row in small.RATINGS]
-    kinds = (IntegerType(), IntegerType(), DoubleType(), LongType(), LongType())[: len(names)]
-    assert read(frame_of(spark, rows, *kinds, names=names)) == sorted(small.RATINGS)
+NAMED_ROWS = {
+    "Row": Row("rating", "item", "user"),
+    "Row of MovieLens": Row("timestamp", "rating", "movieId", "userId"),
+    "named tuple": namedtuple("Film", "stars movie_id customer"),
+    "longer named tuple": namedtuple("Film", "when rating product_id uid"),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED_ROWS)
+def test_fields_are_read_by_name(kind):
+    row = NAMED_ROWS[kind]
+    extra = (99,) * (kind in ("Row of MovieLens", "longer named tuple"))
+    rows = [row(*extra, rating, item, user) for user, item, rating in small.RATINGS]
+    assert rows_of(read_batches(0, iter(rows))) == sorted(small.RATINGS)
+    mixed = [*rows[:5], *small.RATINGS[5:9], Rating(*small.RATINGS[9]), *rows[10:]]
+    assert rows_of(read_batches(0, iter(mixed))) == sorted(small.RATINGS)
+
+
+def test_rows_of_an_rdd_are_read_by_name(sc, spark):
+    rows = [Row(rating=r, item=p, user=u) for u, p, r in small.RATINGS]
+    assert read(sc.parallelize(rows, 2)) == sorted(small.RATINGS)
+    assert read(spark.createDataFrame(rows).rdd) == sorted(small.RATINGS)
+    assert read(sc.parallelize([Row(*row) for row in small.RATINGS])) == sorted(small.RATINGS)
+
+
+def test_rows_of_unknown_fields_raise(sc):
+    rows = [Row(who=u, what=p, rating=r) for u, p, r in small.RATINGS]
+    with pytest.raises(
+        SettingError, match=r"\['who', 'what', 'rating'\] is a common name for user"
+    ):
+        ALS.train(sc.parallelize(rows, 2), 2)
+
+
+def test_pairs_are_read_by_name(sc):
+    model = ALS.train(sc.parallelize(small.RATINGS, 2), 2, 1, seed=1)
+    known = [(user, product) for user, product, _ in small.RATINGS]
+    expected = sorted(model.predictAll(sc.parallelize(known)).collect())
+    assert len(expected) == len(known)
+    for row in (Row("movieId", "userId"), Row("item", "user")):
+        pairs = sc.parallelize([row(product, user) for user, product in known])
+        assert sorted(model.predictAll(pairs).collect()) == expected
+    pairs = sc.parallelize([Row(a=user, b=product) for user, product in known])
+    assert sorted(model.predictAll(pairs).collect()) == expected
 
 
 @pytest.mark.parametrize("width", [1, 2])
