@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 
 import partitioners
 import rddals
-from rddals.cli.failures import FAILED, describe
+from rddals.cli.failures import FAILED, InputError, describe
 from rddals.errors import RddalsError
 from rddals.rdds.failures import summary
 
@@ -104,6 +104,12 @@ def _start(master: str | None, conf: Mapping[str, str], log: Path | None) -> Spa
         builder = builder.config(name, value)
     if master is not None:
         builder = builder.master(master)
+    api = conf.get("spark.api.mode") or os.environ.get("SPARK_API_MODE")
+    if "spark.remote" in conf or "SPARK_REMOTE" in os.environ or api == "connect":
+        raise InputError(
+            "rddals computes on RDDs, which Spark Connect does not have; unset SPARK_REMOTE and "
+            "SPARK_API_MODE, omit spark.remote and spark.api.mode, and pass --master"
+        )
     if log is None:
         return builder.getOrCreate()
     try:

@@ -16,7 +16,7 @@ from rddals.indexing.key_table import KeyTable, is_key_pair
 from rddals.indexing.keys import Key
 from rddals.indexing.translation import KeyTranslator, errors_by_key, ids_without_key, swapped
 from rddals.model.factors import rating_for
-from rddals.model.files import check_free, check_location, written
+from rddals.model.files import check_free, checked_location, written
 from rddals.model.matrix import MatrixFactorizationModel
 from rddals.model.top_n_query import TopNQuery
 from rddals.rdds.context import head
@@ -151,7 +151,7 @@ class KeyedModel:
         MLlib and `rddals.MatrixFactorizationModel.load` load the model without the keys.
         """
         keys = self._keys.table
-        check_location(sc, path)
+        sc = checked_location(sc, path)
         check_free(sc, path, ["keys"])
         self.model.save(sc, path)
         with written(path):

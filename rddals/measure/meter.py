@@ -13,7 +13,7 @@ from pyspark import SparkContext
 from rddals.errors import MeterError
 from rddals.measure.events import read_event_log
 from rddals.measure.measures import Measured
-from rddals.rdds.context import is_stopped
+from rddals.rdds.context import is_stopped, refuse_connect
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
@@ -42,6 +42,7 @@ class ShuffleMeter:
     """
 
     def __init__(self, sc: SparkContext) -> None:
+        refuse_connect(sc)
         if not isinstance(sc, SparkContext):
             raise MeterError(f"sc must be a SparkContext but got {sc!r}.")
         self._sc = sc

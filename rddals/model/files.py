@@ -24,7 +24,7 @@ from rddals.blocks.popularity import Popularity
 from rddals.blocks.sides import ID_NAMES
 from rddals.config import Settings
 from rddals.errors import ModelExistsError, ModelFormatError, SettingError
-from rddals.rdds.context import head, is_stopped
+from rddals.rdds.context import context_of, head, is_stopped
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.failures import cause
 from rddals.rdds.hadoop import located
@@ -75,16 +75,16 @@ def write_model(
             )
 
 
-def check_location(sc: Any, path: Any) -> None:
-    """Raise unless `sc` is a running SparkContext and `path` a non-empty string."""
-    if not isinstance(sc, SparkContext):
-        raise TypeError(f"sc should be a SparkContext, got type {type(sc)}")
+def checked_location(sc: Any, path: Any) -> SparkContext:
+    """Return the running context of `sc`; raise unless `path` is a non-empty string."""
+    sc = context_of(sc)
     if not isinstance(path, str):
         raise TypeError(f"path should be a string, got type {type(path)}")
     if is_stopped(sc):
         raise SettingError("The SparkContext is stopped; pass a running one.")
     if not path:
         raise SettingError("path is empty; pass the path of a directory.")
+    return sc
 
 
 def check_readable(path: str) -> None:

@@ -14,7 +14,7 @@ from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.config import Settings
 from rddals.errors import SettingError
 from rddals.model.factors import FactorPair
-from rddals.model.files import check_location, read_model, write_model
+from rddals.model.files import checked_location, read_model, write_model
 from rddals.model.local import LocalModel
 from rddals.model.top_n_query import TopNQuery
 from rddals.rdds.factors import FactorTable
@@ -306,7 +306,7 @@ class MatrixFactorizationModel:
         SettingError
             If Spark cannot write to `path`, or reads it as a pattern.
         """
-        check_location(sc, path)
+        sc = checked_location(sc, path)
         write_model(sc, path, self.rank, self.factors.tables, self._settings, self.factors.popular)
 
     @classmethod
@@ -329,7 +329,7 @@ class MatrixFactorizationModel:
         ModelFormatError
             If `path` does not contain a model that can be loaded.
         """
-        check_location(sc, path)
+        sc = checked_location(sc, path)
         rank, users, products, settings, popular = read_model(sc, path)
         return cls(rank, users, products, settings=settings, popular=popular)
 

@@ -9,6 +9,32 @@ from itertools import islice
 from typing import Any
 
 from pyspark import RDD, SparkContext
+from pyspark.sql import SparkSession
+
+from rddals.errors import SettingError
+
+
+def context_of(sc: Any) -> SparkContext:
+    """Return a SparkContext, or that of a SparkSession.
+
+    Raise `SettingError` for a session of Spark Connect, and `TypeError` for anything else.
+    """
+    refuse_connect(sc)
+    if isinstance(sc, SparkSession):
+        return sc.sparkContext
+    if not isinstance(sc, SparkContext):
+        raise TypeError(f"sc should be a SparkContext, got type {type(sc)}")
+    return sc
+
+
+def refuse_connect(value: Any) -> None:
+    """Raise `SettingError` if a value belongs to Spark Connect."""
+    if type(value).__module__.startswith("pyspark.sql.connect"):
+        raise SettingError(
+            "rddals computes on RDDs, which Spark Connect does not have. Use a classic session: "
+            "SparkSession.builder.master(...) instead of remote(...), with SPARK_REMOTE and "
+            "SPARK_CONNECT_MODE_ENABLED unset and without spark.api.mode=connect."
+        )
 
 
 def is_stopped(sc: SparkContext) -> bool:

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, RatingTypeError, SettingError
-from rddals.rdds.context import is_stopped
+from rddals.rdds.context import is_stopped, refuse_connect
 from rddals.rdds.frames import Columns, columns_of
 from rddals.rdds.shipping import ship
 from rddals.rdds.task_reports import TaskReports
@@ -40,10 +40,11 @@ def prepare(ratings: Any, columns: Columns) -> None:
     Raise `RatingTypeError` unless they are an RDD or a DataFrame of a running context, and
     `SettingError` if columns of an RDD are named.
     """
+    refuse_connect(ratings)
     if not isinstance(ratings, (RDD, DataFrame)):
         raise RatingTypeError(
             "Ratings should be represented by either an RDD or a DataFrame, but got "
-            f"{type(ratings)}."
+            f"{type(ratings)}. Pass {_conversion(ratings)}."
         )
     sc = ratings.context if isinstance(ratings, RDD) else ratings.sparkSession._sc
     if is_stopped(sc):
@@ -54,6 +55,26 @@ def prepare(ratings: Any, columns: Columns) -> None:
             "them out."
         )
     ship(sc)
+
+
+#: Calls that convert other tables of ratings, by the module of their class.
+CONVERSIONS = {
+    "pyspark.pandas": "ratings.to_spark()",
+    "pandas": "spark.createDataFrame(ratings)",
+    "polars": "spark.createDataFrame(ratings.to_pandas())",
+    "pyarrow": "spark.createDataFrame(ratings.to_pandas())",
+    "scipy.sparse": "sc.parallelize([(m.row, m.col, m.data)]) with m = ratings.tocoo()",
+    "numpy": "sc.parallelize([tuple(ratings.T)])",
+    "builtins": "sc.parallelize(ratings)",
+}
+
+
+def _conversion(ratings: Any) -> str:
+    module = type(ratings).__module__
+    for name, call in CONVERSIONS.items():
+        if module == name or module.startswith(f"{name}."):
+            return call
+    return "sc.parallelize(rows) or spark.createDataFrame(rows)"
 
 
 def read_batches(partition: int, elements: Iterable[Any]) -> Iterator[RatingBlock]:

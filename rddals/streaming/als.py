@@ -15,7 +15,7 @@ from partitioners import HashPartitioner
 from partitioners.checks import is_integer
 from rddals.config import StreamSettings
 from rddals.errors import RatingError, SettingError
-from rddals.model.files import check_location
+from rddals.model.files import checked_location
 from rddals.model.matrix import MatrixFactorizationModel
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source, usable_batches
@@ -320,7 +320,7 @@ class StreamingALS:
             raise SettingError(
                 f"checkpointLocation={location!r} is read with Spark; start a SparkContext first."
             )
-        check_location(sc, location)
+        sc = checked_location(sc, location)
         self._checkpoint = Checkpoint(sc, location)
         saved = self._checkpoint.load()
         if saved is None:

@@ -16,7 +16,7 @@ from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.config import StreamSettings
 from rddals.errors import ModelReleasedError, SettingError
 from rddals.model.factors import FactorPair
-from rddals.model.files import check_location
+from rddals.model.files import checked_location
 from rddals.model.matrix import MatrixFactorizationModel
 from rddals.model.top_n_query import TopNQuery
 from rddals.rdds.context import is_stopped
@@ -225,7 +225,7 @@ class StreamingModel:
         ModelExistsError
             If `path` already holds a model.
         """
-        check_location(sc, path)
+        sc = checked_location(sc, path)
         state = self._usable_state()
         write_stream(sc, path, state, self.settings, self._columns)
 
@@ -238,7 +238,7 @@ class StreamingModel:
         ModelFormatError
             If `path` holds no complete model.
         """
-        check_location(sc, path)
+        sc = checked_location(sc, path)
         state, settings, columns = read_stream(sc, path)
         return cls(state, settings, columns, None)
 
