@@ -47,6 +47,9 @@ class KeyedModel:
         self.model = model
         self._keys = KeyTranslator(keys)
 
+    def __repr__(self) -> str:
+        return repr(self.model).replace(type(self.model).__name__, "KeyedModel", 1)
+
     @property
     def rank(self) -> int:
         """Length of each factor."""

@@ -78,6 +78,14 @@ class FactorPair:
             )
         return self._tables
 
+    def described(self) -> str:
+        """Return the numbers of users and products, or that they were released."""
+        try:
+            users, products = (table.count() for table in self.tables)
+        except ModelReleasedError:
+            return "released"
+        return f"users={users}, products={products}"
+
     def release(self) -> None:
         """Release the tables and everything that was computed from them."""
         if not self._released and not is_stopped(self._tables[USERS].blocks.context):

@@ -32,6 +32,8 @@ from rddals.rdds.lifetimes import storage_level, undo_on_failure
 from rddals.rdds.shipping import ship
 from rddals.rdds.worker_tuning import spark_task
 
+#: Package of the classes of spark.ml.
+ML = "org.apache.spark.ml."
 CLASS = "org.apache.spark.mllib.recommendation.MatrixFactorizationModel"
 VERSION = "1.0"
 #: Metadata entry for settings that MLlib's format does not store.
@@ -173,18 +175,31 @@ def read_metadata(
         ) from error
     try:
         metadata: dict[str, Any] = json.loads(lines[0])
-        actual = (metadata["class"], metadata["version"])
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+        kind = metadata["class"]
+        # Models of spark.ml have no version.
+        version = metadata.get("version") if kind.startswith(ML) else metadata["version"]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ModelFormatError(
             f"{path}/metadata does not describe a model: {lines!r}. "
             "Pass a directory that save() wrote."
         ) from error
-    if actual != expected:
-        raise ModelFormatError(
-            f"{path} holds {actual[0]} of format {actual[1]}; "
-            f"only {expected[0]} of format {expected[1]} can be loaded."
-        )
+    if (kind, version) != expected:
+        raise ModelFormatError(_other_model(path, kind, version, *expected))
     return metadata
+
+
+def _other_model(path: str, kind: str, version: Any, expected: str, expected_version: str) -> str:
+    """Return the message for a model of another class or format."""
+    if kind.startswith(ML):
+        name = kind.replace(ML, "pyspark.ml.", 1)
+        return f"{path} holds a model of spark.ml. Load it with {name}.load({path!r})."
+    if kind in (CLASS, "rddals.StreamingModel") and kind != expected:
+        loader = "MatrixFactorizationModel" if kind == CLASS else "StreamingModel"
+        return f"{path} holds a {loader}. Load it with rddals.{loader}.load(sc, {path!r})."
+    return (
+        f"{path} holds {kind} of format {version}; "
+        f"only {expected} of format {expected_version} can be loaded."
+    )
 
 
 def _parts(sc: SparkContext, path: str) -> tuple[str, str, str]:

@@ -50,6 +50,10 @@ class LocalModel:
         columns = native.library() is None
         self._index = ItemIndex.build(products.ids, products.rows, columns=columns)
 
+    def __repr__(self) -> str:
+        users, products = len(self.users.ids), len(self.products.ids)
+        return f"LocalModel(rank={self.rank}, users={users}, products={products})"
+
     @property
     def rank(self) -> int:
         """Length of each factor."""

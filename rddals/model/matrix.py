@@ -17,13 +17,14 @@ from rddals.model.factors import FactorPair
 from rddals.model.files import checked_location, read_model, write_model
 from rddals.model.local import LocalModel
 from rddals.model.top_n_query import TopNQuery
+from rddals.model.wrapper import JavaModelWrapper
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source
 from rddals.training.fold_in import fold_in, fold_settings
 
 
-class MatrixFactorizationModel:
+class MatrixFactorizationModel(JavaModelWrapper):
     """Trained matrix factorisation. Predicted ratings are dot products of factors.
 
     Created by `rddals.ALS.train`, `rddals.ALS.trainImplicit` or `load`. It has the methods of
@@ -54,6 +55,9 @@ class MatrixFactorizationModel:
         self.history = tuple(history)
         self._settings = settings
         self.factors = FactorPair(rank, (user_factors, product_factors), popular=popular)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(rank={self.rank}, {self.factors.described()})"
 
     @property
     def seed(self) -> int | None:

@@ -78,6 +78,10 @@ class FactorTable(Shared):
         pairs.partitioner = SparkPartitioner(self.blocks.getNumPartitions(), placement)
         return pairs
 
+    def count(self) -> int:
+        """Return the number of ids."""
+        return int(self.blocks.mapPartitions(_lengths).sum())
+
     def bounds(self) -> tuple[int, int]:
         """Return the smallest and the largest id."""
         parts = self.blocks.mapPartitions(_bounds).collect()
@@ -170,6 +174,11 @@ def _sample(
 @spark_task
 def _ids(blocks: Iterable[FactorBlock | LinkBlock]) -> Iterator[NDArray[np.int32]]:
     return (block.ids for block in blocks)
+
+
+@spark_task
+def _lengths(blocks: Iterable[FactorBlock]) -> Iterator[int]:
+    return (len(block.ids) for block in blocks)
 
 
 @spark_task

@@ -67,6 +67,10 @@ class StreamingModel:
         self._finalizer = weakref.finalize(self, _release, state.all_levels)
         self._finalizer.atexit = False  # Spark has stopped by then
 
+    def __repr__(self) -> str:
+        counts = f"users={self.users}, products={self.products}, ratings={self.ratings}"
+        return f"StreamingModel(rank={self.rank}, {counts})"
+
     @property
     def rank(self) -> int:
         """Length of a factor."""

@@ -296,6 +296,37 @@ def test_invalid_num_raises(shared, num):
             call(num)
 
 
+# ------------------------------------------------------------------ MLlib's wrapper
+
+
+def test_model_describes_itself(sc):
+    model = ALS.train(sc.parallelize(small.RATINGS, 2), 3, 1, seed=1)
+    described = "rank=3, users=7, products=8)"
+    assert repr(model) == f"MatrixFactorizationModel({described}"
+    assert repr(model.toLocal()) == f"LocalModel({described}"
+    model.unpersist()
+    assert repr(model) == "MatrixFactorizationModel(rank=3, released)"
+
+
+def test_methods_are_called_by_their_java_names(shared):
+    model = shared.model
+    assert model.call("recommendProducts", 7, 2) == model.recommendProducts(7, 2)
+    assert model.call("predict", 7, 23) == model.predict(7, 23)
+    assert model.call("rank") == model.rank
+    assert model.call("getUserFeatures").count() == len(small.USERS)
+    assert len(model.call("wrappedRecommendProductsForUsers", 2).collect()) == len(small.USERS)
+    for name in ("recommendFilms", "_settings"):
+        with pytest.raises(AttributeError, match=f"no method '{name}'"):
+            model.call(name)
+
+
+def test_java_models_are_refused_with_a_remedy(sc, shared):
+    with pytest.raises(AttributeError, match=r"no Java object.*save\(\) it and load it with"):
+        shared.model._java_model.predict(7, 23)
+    with pytest.raises(TypeError, match=r"pass its path to MatrixFactorizationModel\.load"):
+        MatrixFactorizationModel(sc._jvm.java.util.ArrayList())
+
+
 # ------------------------------------------------------------------ predictAll
 
 

@@ -150,7 +150,11 @@ def test_missing_path_raises(sc, tmp_path):
         (json.dumps(METADATA | {"rank": None}), "does not describe a model"),
         (
             json.dumps(METADATA | {"class": "org.apache.spark.ml.recommendation.ALSModel"}),
-            "holds org.apache.spark.ml.recommendation.ALSModel of format 1.0",
+            r"holds a model of spark.ml. Load it with pyspark.ml.recommendation.ALSModel.load\('",
+        ),
+        (
+            json.dumps({"class": "rddals.StreamingModel", "version": "1"}),
+            r"holds a StreamingModel. Load it with rddals.StreamingModel.load\(sc, '",
         ),
         (json.dumps(METADATA | {"version": "2.0"}), r"of format 2\.0; only .* of format 1\.0"),
         (json.dumps(METADATA), "data/user"),  # metadata, and nothing else
@@ -159,6 +163,16 @@ def test_missing_path_raises(sc, tmp_path):
 def test_foreign_metadata_raises(sc, tmp_path, text, words):
     path = write_metadata(tmp_path / "model", text)
     with pytest.raises(ModelFormatError, match=words):
+        MatrixFactorizationModel.load(sc, path)
+
+
+def test_model_of_spark_ml_raises(spark, sc, tmp_path):
+    from pyspark.ml.recommendation import ALS as SparkALS
+
+    frame = spark.createDataFrame(list(small.RATINGS), ["user", "item", "rating"])
+    path = f"file://{tmp_path}/model"
+    SparkALS(rank=2, maxIter=1, seed=1).fit(frame).save(path)
+    with pytest.raises(ModelFormatError, match=f"^{path} holds a model of spark.ml"):
         MatrixFactorizationModel.load(sc, path)
 
 
