@@ -20,7 +20,7 @@ USAGE = """\
 usage: python -m rddals SCRIPT [ARGS...]
 
 Run a script with the classes of rddals in place of pyspark.mllib.recommendation.
-(The command-line interface is a separate program: rddals --help.)
+(The command-line interface is a separate program: rddals --help, or python -m rddals.cli --help.)
 """
 
 
@@ -34,7 +34,10 @@ def main(arguments: list[str]) -> None:
         with io.open_code(script) as file:
             source = file.read()
     except OSError as error:
-        sys.stderr.write(f"python -m rddals: {arguments[0]!r} cannot be read: {error.strerror}\n")
+        remedy = "" if script.endswith(".py") else "; the command line is python -m rddals.cli"
+        sys.stderr.write(
+            f"python -m rddals: {arguments[0]!r} cannot be read: {error.strerror}{remedy}\n"
+        )
         sys.exit(2)
     install()
     sys.argv = arguments

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import secrets
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from rddals.config import Settings
 from rddals.errors import SettingError
@@ -18,6 +20,32 @@ from rddals.rdds.ingest import rating_source
 from rddals.rdds.placement import Placements
 from rddals.training.events import Listener
 from rddals.training.train import train
+
+Arguments = ParamSpec("Arguments")
+Model = TypeVar("Model")
+
+
+def _with_signature(train: Callable[Arguments, Model]) -> Callable[Arguments, Model]:
+    """Add the arguments of a method to the error for arguments that do not fit."""
+    signature = inspect.signature(train)
+    by_position = [
+        str(parameter.replace(annotation=parameter.empty))
+        for name, parameter in signature.parameters.items()
+        if name != "cls" and parameter.kind is not parameter.KEYWORD_ONLY
+    ]
+
+    @wraps(train)
+    def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Model:
+        try:
+            signature.bind(*arguments, **named)
+        except TypeError as error:
+            raise TypeError(
+                f"{train.__qualname__}: {error}. As in MLlib, the arguments are "
+                f"({', '.join(by_position)}). Those that MLlib does not have need their names."
+            ) from None
+        return train(*arguments, **named)
+
+    return call
 
 
 class ALS:
@@ -70,6 +98,7 @@ class ALS:
     """
 
     @classmethod
+    @_with_signature
     def train(
         cls,
         ratings: Any,
@@ -167,6 +196,7 @@ class ALS:
         return _train(ratings, columns, settings, placements, initialModel, listeners)
 
     @classmethod
+    @_with_signature
     def trainImplicit(
         cls,
         ratings: Any,

@@ -5,13 +5,18 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+from py4j.protocol import Py4JJavaError
 from pyspark import mllib
 from pyspark.mllib import recommendation
 
 from rddals.als import ALS
+from rddals.errors import ModelExistsError, ModelFormatError, UnknownIdError
 from rddals.model.matrix import MatrixFactorizationModel
 
 __all__ = ["install", "uninstall"]
+
+#: Errors in place of MLlib's ``Py4JJavaError``.
+JAVA_ERRORS: tuple[type[Exception], ...] = (ModelExistsError, ModelFormatError, UnknownIdError)
 
 # A separate module, because MLlib's classes look each other up in the original one.
 _replacement = ModuleType(recommendation.__name__, recommendation.__doc__)
@@ -24,7 +29,8 @@ def install() -> None:
     """Make ``pyspark.mllib.recommendation`` provide the classes of rddals.
 
     The change affects imports made after this call; names that are already imported stay as they
-    are. `Rating` remains PySpark's own class. Calling this function twice has no further effect.
+    are. `Rating` remains PySpark's own class. Errors for which MLlib raises ``Py4JJavaError``, such
+    as an unknown id, can be caught as such. Calling this function twice has no further effect.
 
     Examples
     --------
@@ -35,11 +41,16 @@ def install() -> None:
     True
     >>> rddals.uninstall()
     """
+    for error in JAVA_ERRORS:
+        if not issubclass(error, Py4JJavaError):
+            error.__bases__ += (Py4JJavaError,)
     _set_module(_replacement)
 
 
 def uninstall() -> None:
     """Make ``pyspark.mllib.recommendation`` provide MLlib's own classes again."""
+    for error in JAVA_ERRORS:
+        error.__bases__ = tuple(base for base in error.__bases__ if base is not Py4JJavaError)
     _set_module(recommendation)
 
 

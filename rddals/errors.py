@@ -30,6 +30,9 @@ __all__ = [
 class RddalsError(Exception):
     """Base class of all rddals exceptions."""
 
+    # Under `rddals.install` some are Py4J errors too, whose text is that of a Java object.
+    __str__ = Exception.__str__
+
 
 class SettingError(RddalsError, ValueError):
     """An argument or setting is out of its range. Raised before any work starts."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from rddals.model.top_n_query import (
 from rddals.rdds.context import head, is_stopped
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.ingest import rating_source
+from rddals.rdds.lifetimes import is_lost
 from rddals.rdds.predictions import is_pair, predict_pairs
 from rddals.rdds.shuffles import Shuffle
 
@@ -76,6 +77,7 @@ class FactorPair:
                 "The SparkContext of this model is stopped; save() the model before stop(), and "
                 "load it in a running context."
             )
+        raise_if_lost([table.blocks for table in self._tables])
         return self._tables
 
     def described(self) -> str:
@@ -172,6 +174,16 @@ class FactorPair:
         if side not in self._means:
             self._means[side] = self.tables[side].mean(self.rank)
         return self._means[side]
+
+
+def raise_if_lost(rdds: Iterable[RDD[Any]]) -> None:
+    """Raise `ModelReleasedError` if another part of the program has freed a model's RDDs."""
+    if any(map(is_lost, rdds)):
+        raise ModelReleasedError(
+            "Another part of this program has unpersisted this model's factors, and Spark cannot "
+            "recompute them. Unpersist the program's own RDDs only; to keep factors in files "
+            "instead, call sc.setCheckpointDir() before the training. Train or load() again."
+        )
 
 
 def rating_for(

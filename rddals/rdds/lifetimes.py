@@ -70,10 +70,18 @@ def discard(rdd: RDD[Any]) -> None:
     Spark leaves those files behind even after the RDD is collected.
     """
     file = rdd.getCheckpointFile() if rdd.context.getCheckpointDir() is not None else None
-    rdd.unpersist()
+    # RDD.unpersist() does this and warns that a local checkpoint cannot be recomputed.
+    rdd.context._jsc.sc().unpersistRDD(rdd.id(), False)
+    rdd.is_cached = False
     if file is not None:
         files, path = located(rdd.context, file)
         files.delete(path, True)
+
+
+def is_lost(rdd: RDD[Any]) -> bool:
+    """Return whether somebody else has freed an RDD that Spark cannot recompute."""
+    stored = rdd.context._jsc.getPersistentRDDs()
+    return rdd.isLocallyCheckpointed() and not stored.containsKey(rdd.id())
 
 
 @contextmanager

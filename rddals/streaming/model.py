@@ -15,7 +15,7 @@ from pyspark.mllib.recommendation import Rating
 from rddals.blocks.sides import PRODUCTS, USERS
 from rddals.config import StreamSettings
 from rddals.errors import ModelReleasedError, SettingError
-from rddals.model.factors import FactorPair
+from rddals.model.factors import FactorPair, raise_if_lost
 from rddals.model.files import checked_location
 from rddals.model.matrix import MatrixFactorizationModel
 from rddals.model.top_n_query import TopNQuery
@@ -270,6 +270,7 @@ class StreamingModel:
                 "The SparkContext of this model is stopped; save() a model before stopping it, and "
                 "load the model in a running one."
             )
+        raise_if_lost(level.blocks for levels in self.state.all_levels for level in levels.levels)
         return self.state
 
     def _tables(self) -> tuple[FactorTable, FactorTable]:

@@ -65,7 +65,7 @@ def _links_built(links: LinkedRatings, settings: Settings, start_time: float) ->
     choice = Choice(settings.exchange, "requested")
     if settings.exchange == "auto":
         choice = choose(*sizes, resources_of(users.rdd.context, rank))
-    log.info("exchange %s: %s", choice.exchange, choice.reason)
+    log.debug("exchange %s: %s", choice.exchange, choice.reason)
     _log_kernels()
     return LinksBuilt(
         ratings=sum(s.ratings for s in users.summaries),
@@ -80,7 +80,7 @@ def _links_built(links: LinkedRatings, settings: Settings, start_time: float) ->
 @cache
 def _log_kernels() -> None:
     """Log the available kernels, once per process."""
-    level = logging.INFO if native.library() is not None else logging.WARNING
+    level = logging.DEBUG if native.library() is not None else logging.WARNING
     log.log(level, "kernels: %s", native.describe())
 
 

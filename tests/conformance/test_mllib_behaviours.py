@@ -450,3 +450,17 @@ def test_rows_of_other_types_give_the_same_model(sc, plain_model, kind):
     if kind == "arrays":
         with pytest.raises(TypeError, match="Expect a Rating or a tuple/list, but got"):
             MLlibALS.train(ratings, **PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("train", "arguments", "named", "words"),
+    [
+        ("train", (), {}, r"missing a required argument: 'ratings'.*\(ratings, rank, iterations=5"),
+        ("train", ([], 2), {"lambda": 0.1}, "'lambda'.*lambda_=0.01, blocks=-1, nonnegative=False"),
+        ("trainImplicit", ([], *range(9)), {}, "too many positional.*blocks=-1, alpha=0.01"),
+        ("trainImplicit", ([], 2), {"rank": 3}, "multiple values for argument 'rank'"),
+    ],
+)
+def test_error_for_arguments_shows_their_order(train, arguments, named, words):
+    with pytest.raises(TypeError, match=f"ALS.{train}: .*{words}"):
+        getattr(ALS, train)(*arguments, **named)

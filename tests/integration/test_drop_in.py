@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyspark
 import pytest
+from py4j.protocol import Py4JJavaError
 from pyspark.mllib import recommendation
 
 import rddals
@@ -183,6 +184,67 @@ def test_missing_script_exits_with_2(tmp_path):
     assert out.startswith("usage: python -m rddals SCRIPT")
 
 
+def test_command_for_the_command_line_is_named(tmp_path):
+    code, _, err = run("-m", "rddals", "train", "ratings.csv", cwd=tmp_path)
+    assert code == 2
+    assert err.endswith("No such file or directory; the command line is python -m rddals.cli\n")
+
+
+CATCHES = """
+from py4j.protocol import Py4JJavaError
+from pyspark import SparkContext
+from pyspark.mllib.recommendation import ALS, MatrixFactorizationModel, Rating
+
+sc = SparkContext("local[1]")
+model = ALS.train(sc.parallelize([Rating(1, 2, 3.0), Rating(2, 2, 1.0)]), 1, 1, seed=1)
+model.save(sc, "model")
+for call in (
+    lambda: MatrixFactorizationModel.load(sc, "nowhere"),
+    lambda: model.predict(1, 9),
+    lambda: model.predict(9, 2),
+    lambda: model.recommendProducts(9, 2),
+    lambda: model.save(sc, "model"),
+):
+    try:
+        call()
+    except Py4JJavaError as error:
+        print("caught", bool(str(error)))
+"""
+
+
+def test_programs_that_catch_java_errors_run(script, tmp_path):
+    code, out, err = run("-m", "rddals", script(CATCHES), cwd=tmp_path)
+    assert (code, out) == (0, "caught True\n" * 5), err
+
+
+NOISE = """
+import logging
+
+logging.basicConfig(level=logging.INFO)
+from pyspark import SparkContext
+from rddals import ALS, StreamingALS
+
+sc = SparkContext("local[2]")
+logging.info("the program's own line")
+rows = sc.parallelize([(u, p, 1.0 + (u + p) % 5) for u in range(9) for p in range(7)], 2)
+for exchange in ("shuffle", "broadcast", "join", "local"):
+    model = ALS.train(rows, 2, 25, exchange=exchange, seed=1)
+    model.predictAll(rows.map(lambda row: row[:2])).count()
+    model.unpersist()
+stream = StreamingALS(rank=2, seed=1)
+for _ in range(3):
+    stream.train(rows)
+"""
+
+
+def test_programs_print_nothing_that_they_did_not_ask_for(script, tmp_path):
+    code, _, err = run(script(NOISE), cwd=tmp_path)
+    assert code == 0, err
+    assert "INFO:root:the program's own line" in err
+    assert "locally checkpointed" not in err
+    assert "rddals" not in err
+
+
 def imported_classes():
     from pyspark.mllib import recommendation
     from pyspark.mllib.recommendation import ALS, MatrixFactorizationModel
@@ -205,6 +267,9 @@ def test_install_and_uninstall(sc):
         # Names imported before are still MLlib's and work.
         ratings = sc.parallelize(pickle.loads(pickle.dumps(rows)))
         assert type(mllib_classes[0].train(ratings, 2, 1, seed=1)) is mllib_classes[1]
+        assert issubclass(rddals.UnknownIdError, Py4JJavaError)
+        assert str(rddals.UnknownIdError("id 3")) == "id 3"
     finally:
         rddals.uninstall()
+    assert not issubclass(rddals.UnknownIdError, Py4JJavaError)
     assert imported_classes() == mllib_classes

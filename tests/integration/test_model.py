@@ -430,3 +430,38 @@ def test_released_model_raises(sc, tmp_path):
         with pytest.raises(ModelReleasedError, match="unpersist"):
             call()
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_unpersisting_every_rdd_is_survived_or_explained(sc, tmp_path, trained):
+    """Programs free memory this way. A loaded model can be computed again from its files."""
+    model = ALS.train(sc.parallelize(small.RATINGS, 2), 2, 1, seed=1)
+    expected = model.predict(7, 23)
+    if not trained:
+        model.save(sc, str(tmp_path / "model"))
+        model = MatrixFactorizationModel.load(sc, str(tmp_path / "model"))
+    for rdd in dict(sc._jsc.getPersistentRDDs()).values():
+        rdd.unpersist()
+    if not trained:
+        assert model.predict(7, 23) == expected
+        return
+    for call in (
+        lambda: model.predict(7, 23),
+        lambda: model.recommendProducts(7, 2),
+        lambda: model.predictAll(sc.parallelize([(7, 23)])),
+        model.userFeatures,
+        lambda: model.save(sc, str(tmp_path / "other")),
+    ):
+        with pytest.raises(
+            ModelReleasedError, match="Another part of this program has unpersisted"
+        ):
+            call()
+    assert repr(model).endswith("released)")
+
+
+def test_checkpointed_model_survives_unpersisting(sc, checkpoint_dir):
+    model = ALS.train(sc.parallelize(small.RATINGS, 2), 2, 1, seed=1)
+    expected = model.predict(7, 23)
+    for rdd in dict(sc._jsc.getPersistentRDDs()).values():
+        rdd.unpersist()
+    assert model.predict(7, 23) == expected
