@@ -154,6 +154,11 @@ def load_model(spark: SparkSession, path: str) -> MatrixFactorizationModel:
     """Load a model; raise a one-line error if that fails."""
     if not exists(spark, path):
         raise InputError(f"{path}: no such directory; pass one that rddals train wrote")
+    if exists(spark, stream_folder(path)) and not exists(spark, f"{path}/metadata"):
+        raise InputError(
+            f"{path} stores a stream that has saved no model yet; continue it with rddals stream "
+            f"FOLDER --out {path}"
+        )
     try:
         return MatrixFactorizationModel.load(spark.sparkContext, path)
     except (Py4JJavaError, PySparkException) as error:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from types import FrameType
+from typing import Any
 
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
@@ -54,7 +55,11 @@ def stream(
         learner = _Learner(spark, output, folder, source, out, als)
         learner.run(stop)
         if als.model is None:
-            output.fact("saved", "nothing; no ratings were read")
+            waiting = learner.files(spark.read).count()
+            stopped = f"stopped before the first batch; {waiting} files wait in {folder}"
+            output.fact(
+                "saved", f"nothing; {stopped if stop.requested else 'no ratings were read'}"
+            )
         else:
             with output.busy("saving"):
                 matrix = als.model.toMatrixFactorizationModel()
@@ -171,11 +176,10 @@ class _Learner:
     def run(self, stop: Stop) -> None:
         """Learn until a signal arrives or, with ``once``, until all files are learned."""
         source = self.source
-        reader = self.spark.readStream.format("binaryFile").schema(FILE_SCHEMA)
+        reader = self.spark.readStream.schema(FILE_SCHEMA).option("maxFileAge", MAX_FILE_AGE)
         if source.per_batch is not None:
             reader = reader.option("maxFilesPerTrigger", source.per_batch)
-        reader = reader.options(recursiveFileLookup="true", maxFileAge=MAX_FILE_AGE)
-        files = reader.load(escaped(self.folder)).select("path", "modificationTime")
+        files = self.files(reader)
         checkpoint = f"{stream_folder(self.out)}/files"
         writer = files.writeStream.option("checkpointLocation", checkpoint).foreachBatch(self.learn)
         if source.once:
@@ -202,6 +206,12 @@ class _Learner:
             raise self._error
         if failure is not None:
             raise failure
+
+    def files(self, reader: Any) -> DataFrame:
+        """Return the folder's files, from a reader of a stream or of what is there now."""
+        reader = reader.format("binaryFile").option("recursiveFileLookup", "true")
+        files: DataFrame = reader.load(escaped(self.folder)).select("path", "modificationTime")
+        return files
 
     def learn(self, files: DataFrame, batch: int) -> None:
         """Learn one batch. Spark calls this in its own thread."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,7 +54,7 @@ class Layout:
     def describe(self) -> str:
         """Return the layout in a few words."""
         names = f"columns {', '.join(self.names)}" if self.names else "no header"
-        return f"{SEPARATORS[self.separator]}, {names}"
+        return f"{_separated(self.separator)}, {names}"
 
     def complaint(self, line: str) -> str:
         """Return what is wrong with a line that could not be parsed."""
@@ -61,7 +62,7 @@ class Layout:
         if len(values) != self.fields:
             return (
                 f"{_count(len(values), 'field')} where {self.fields} are expected "
-                f"({SEPARATORS[self.separator]}); repair or remove the line"
+                f"({_separated(self.separator)}); repair or remove the line"
             )
         return complaint([values[column] for column in self.columns])
 
@@ -99,7 +100,8 @@ def detect(line: str, name: str = "", columns: Sequence[str] | None = None) -> L
     line = line.rstrip("\r\n")
     if name in PUBLISHED and not columns:
         separator, fields = PUBLISHED[name]
-        return Layout(separator, fields, (0, 1, 2))
+        if len(split_line(line, separator)) == fields:
+            return Layout(separator, fields, (0, 1, 2))
     separator = _separator(line)
     values = split_line(line, separator)
     # A line with a number is a rating, valid or not: column names are not numbers.
@@ -121,10 +123,18 @@ def split_line(line: str, separator: str) -> list[str]:
     return [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
 
 
+def _separated(separator: str) -> str:
+    if separator in SEPARATORS:
+        return SEPARATORS[separator]
+    return f"{SEPARATORS[separator[0]]} ({len(separator)} together)"
+
+
 def _separator(line: str) -> str:
     for separator in SEPARATORS:
         if len(split_line(line, separator)) >= 3:
-            return separator
+            # Some files repeat each separator, as Jester's do.
+            runs = {len(run) for run in re.findall(f"{re.escape(separator)}+", line)}
+            return separator * runs.pop() if len(separator) == len(runs) == 1 else separator
     raise SourceError(
         f"the first line is neither a rating nor a header: {_short(line)}; separate three or more "
         "fields by tabs, '::', commas, semicolons or '|'"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -33,7 +34,9 @@ def read_parquet(
     """
     if paths[0].endswith(".gz"):
         raise SourceError("the file is gzipped Parquet; gunzip it, Parquet compresses itself")
-    frame = spark.read.parquet(*paths)
+    # Spark cannot read nanoseconds as a timestamp, not even in a column that is not selected.
+    with _setting(spark, "spark.sql.legacy.parquet.nanosAsLong", "true"):
+        frame = spark.read.parquet(*paths)
     names = [frame.columns[position] for position in pick_columns(frame.columns, columns)]
     for role, name in zip(ROLES, names, strict=True):
         kind = frame.schema[name].dataType
@@ -52,3 +55,17 @@ def read_parquet(
         faulty=faulty.withColumnRenamed("product", "item"),
         layout=None,
     )
+
+
+@contextmanager
+def _setting(spark: SparkSession, name: str, value: str) -> Iterator[None]:
+    """Change a setting of the session during the block."""
+    previous = spark.conf.get(name, None)
+    spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        if previous is None:
+            spark.conf.unset(name)
+        else:
+            spark.conf.set(name, previous)

@@ -27,12 +27,13 @@ def first_line(spark: SparkSession, path: str) -> str | None:
     try:
         stream = files.open(location)
         try:
+            _refuse_frames(path, stream)
             codec = factory.getCodec(location)
             text = stream if codec is None else codec.createInputStream(stream)
             lines = jvm.java.io.BufferedReader(jvm.java.io.InputStreamReader(text, "UTF-8"))
-            while (line := lines.readLine()) is not None and not line.strip():
+            while (line := lines.readLine()) is not None and not line.strip("\ufeff \t\r"):
                 pass
-            return None if line is None else str(line)
+            return None if line is None else str(line).removeprefix("\ufeff")
         finally:
             stream.close()
     except (Py4JJavaError, PySparkException) as error:
@@ -57,3 +58,21 @@ def quoted(paths: tuple[str, ...]) -> str:
     """Return at most two paths, and the number of others, for messages."""
     more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
     return ", ".join(map(plain, paths[:2])) + more
+
+
+#: First bytes of the files that the tools lz4 and snzip write. Hadoop's formats of the same
+#: suffixes have none, and reading these as such exhausts Java's memory.
+FRAMES = {".lz4": b"\x04\x22\x4d\x18", ".snappy": b"\xff\x06\x00\x00"}
+
+
+def _refuse_frames(path: str, stream: Any) -> None:
+    magic = FRAMES.get("." + path.rpartition(".")[2])
+    if magic is None:
+        return
+    start = [stream.read() for _ in magic]  # -1 after the end
+    if start == list(magic):
+        raise SourceError(
+            f"{plain(path)} is compressed in a format that Spark cannot read; decompress it, or "
+            "compress it with gzip"
+        )
+    stream.seek(0)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from rddals.errors import SourceError
 from rddals.rdds.failures import summary
@@ -20,7 +20,10 @@ from rddals.sources.parquet import is_parquet, read_parquet
 from rddals.sources.paths import escaped, first_line, plain, quoted
 from rddals.sources.published import ratings_inside
 from rddals.sources.ratings import Ratings
-from rddals.sources.text import not_blank, read_text
+from rddals.sources.text import read_text
+
+#: Most files whose first lines are compared.
+MAX_FILES = 1000
 
 
 def read_ratings(
@@ -39,12 +42,15 @@ def read_ratings(
     with _naming_files(paths):
         if is_parquet(name):
             return read_parquet(spark, paths, columns)
-        first = spark.read.text(list(paths)).filter(not_blank(F.col("value"))).first()
-        if first is None:
+        files = [unquote(file) for file in spark.read.text(list(paths)).inputFiles()]
+    layouts = _layouts(spark, files[:MAX_FILES], columns)
+    with _naming_files(paths):
+        if not layouts:
             raise SourceError("the file is empty; pass one with a rating per line")
-        if is_parquet(name, first["value"]):
+        layout = _only(layouts, "give all files the same header and columns")
+        if layout is None:
             return read_parquet(spark, paths, columns)
-        return read_text(spark, paths, detect(first["value"], name, columns))
+        return read_text(spark, paths, layout)
 
 
 def read_batch(
@@ -58,13 +64,36 @@ def read_batch(
     `files` are paths without patterns; `form` is "csv", "parquet", or None to detect it. A file
     that is missing, has no ratings, or has other columns than the rest raises `SourceError`.
     """
-    layouts: dict[str, Layout | None] = {}
     for file in files:
         if not exists(spark, file):
             raise SourceError(
                 f"{plain(file)} is missing and has not been learned; restore it, or put an empty "
                 "file in its place"
             )
+    layouts = _layouts(spark, files, columns, form)
+    if not layouts:
+        return None
+    layout = _only(
+        layouts,
+        "files of one batch need the same columns in the same order: edit them in place, or start "
+        "a new stream with --files-per-batch 1",
+    )
+    paths = tuple(map(escaped, layouts))
+    with _naming_files(paths):
+        if layout is None:
+            return read_parquet(spark, paths, columns)
+        return read_text(spark, paths, layout)
+
+
+def _layouts(
+    spark: SparkSession,
+    files: Sequence[str],
+    columns: Sequence[str] | None,
+    form: str | None = None,
+) -> dict[str, Layout | None]:
+    """Return the layout of each file that is not empty; None for Parquet."""
+    layouts: dict[str, Layout | None] = {}
+    for file in files:
         line = first_line(spark, file)
         if line is None:
             continue
@@ -74,25 +103,26 @@ def read_batch(
         else:
             with _naming_files((file,)):
                 layouts[file] = detect(line, name, columns)
-    if not layouts:
-        return None
+    return layouts
+
+
+def _only(layouts: dict[str, Layout | None], remedy: str) -> Layout | None:
+    """Return the layout that all files have; raise `SourceError` if they differ."""
     (first, layout), *others = layouts.items()
     for file, other in others:
         if other != layout:
             raise SourceError(
                 f"{plain(file)} is {_describe(other)} and {plain(first)} is {_describe(layout)}; "
-                "files of one batch need the same columns in the same order: edit them in place, "
-                "or start a new stream with --files-per-batch 1"
+                f"{remedy}"
             )
-    paths = tuple(map(escaped, layouts))
-    with _naming_files(paths):
-        if layout is None:
-            return read_parquet(spark, paths, columns)
-        return read_text(spark, paths, layout)
+    return layout
 
 
 def _describe(layout: Layout | None) -> str:
-    return "Parquet" if layout is None else layout.describe()
+    if layout is None:
+        return "Parquet"
+    header = "" if layout.header is None else f", header {layout.header!r}"
+    return layout.describe() + header
 
 
 @contextmanager

@@ -18,17 +18,9 @@ def read_text(spark: SparkSession, paths: tuple[str, ...], layout: Layout) -> Ra
     types = ["float" if field == rating else "string" for field in range(layout.fields)]
     schema = [f"c{field} {kind}" for field, kind in enumerate(types)]
     # Text is split into lines before fields, so that an error can quote a line that cannot be
-    # parsed.
-    parsed = F.from_csv(
-        F.col("value"),
-        ", ".join([*schema, "malformed string"]),
-        {
-            "sep": layout.separator,
-            "columnNameOfCorruptRecord": "malformed",
-            "ignoreLeadingWhiteSpace": "true",
-            "ignoreTrailingWhiteSpace": "true",
-            "escape": '"',
-        },
+    # parsed. A quote in a quoted field is doubled, or escaped by a backslash, as Spark writes it.
+    parsed = F.when(F.col("value").contains('\\"'), _fields(layout, schema, escape="\\")).otherwise(
+        _fields(layout, schema, escape='"')
     )
     values = [
         *(_whole_number(f"parsed.c{id_}") for id_ in (user, item)),
@@ -46,6 +38,18 @@ def read_text(spark: SparkSession, paths: tuple[str, ...], layout: Layout) -> Ra
         .select("file", "line"),
         layout=layout,
     )
+
+
+def _fields(layout: Layout, schema: list[str], escape: str) -> Column:
+    """Return the fields of a line; ``malformed`` is not null if it cannot be split into them."""
+    options = {
+        "sep": layout.separator,
+        "columnNameOfCorruptRecord": "malformed",
+        "ignoreLeadingWhiteSpace": "true",
+        "ignoreTrailingWhiteSpace": "true",
+        "escape": escape,
+    }
+    return F.from_csv(F.col("value"), ", ".join([*schema, "malformed string"]), options)
 
 
 def not_blank(value: Column) -> Column:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import os
 
@@ -203,15 +204,96 @@ def test_whole_numbers_with_decimals_are_ids(spark, tmp_path):
     assert sorted(map(tuple, ratings.frame.collect())) == sorted([*RATINGS, (10, 7, 2.0)])
 
 
-def test_second_file_with_other_column_order_raises(spark, tmp_path):
-    write(tmp_path / "d/a.csv", HEADER + GOOD * 2)
-    second = write(tmp_path / "d/b.csv", "movieId,userId,rating,timestamp\n" + GOOD)
-    ratings = read_ratings(spark, [str(tmp_path / "d")])
-    with (
-        pytest.raises(SourceError, match=f"^{second}, line 1: user 'movieId'"),
-        ratings.locating_faults(),
-    ):
-        raise RatingError("refused")
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        ("movieId,userId,rating,timestamp\n", "header 'movieId,userId,rating,timestamp' and"),
+        ("", "b.csv is comma separated, no header and"),
+        ("userId;movieId;rating;timestamp\n", "b.csv is semicolon separated"),
+    ],
+)
+def test_files_with_other_headers_raise(spark, tmp_path, second, words):
+    write(tmp_path / "d e/a.csv", HEADER + GOOD)
+    write(tmp_path / "d e/b.csv", second + (GOOD.replace(",", ";") if ";" in second else GOOD))
+    with pytest.raises(SourceError) as caught:
+        read_ratings(spark, [str(tmp_path / "d e")])
+    assert words in str(caught.value)
+    assert "a.csv is comma separated, columns userId, movieId, rating, header " in str(caught.value)
+    assert str(caught.value).endswith("give all files the same header and columns")
+
+
+@pytest.mark.parametrize("separator", ["\t\t", ";;", "|||"])
+@pytest.mark.parametrize("header", [True, False])
+def test_repeated_separators(spark, tmp_path, separator, header):
+    text = separator.join(["user", "item", "rating", "t"]) + "\n" if header else ""
+    ratings = read_ratings(spark, [write(tmp_path / "x.dat", text + lines(separator))])
+    assert f"({len(separator)} together)" in ratings.description
+    assert ratings.faulty.isEmpty()
+    assert sorted(map(tuple, ratings.frame.collect())) == sorted(RATINGS)
+
+
+@pytest.mark.parametrize("name", ["u.data", "ratings.dat"])
+@pytest.mark.parametrize("separator", [",", "|", ";", "::", "\t"])
+def test_content_comes_before_the_name(spark, tmp_path, name, separator):
+    ratings = read_ratings(spark, [write(tmp_path / name, lines(separator))])
+    assert sorted(map(tuple, ratings.frame.collect())) == sorted(RATINGS)
+
+
+def test_quotes_in_quoted_fields(spark, tmp_path):
+    titles = ["plain", 'with "quotes", and a comma', "a \\ backslash", 'both \\ and "']
+    rows = [(u, titles[u % 4], i, r) for u, i, r in RATINGS]
+    frame = spark.createDataFrame(rows, "user int, title string, item int, rating float")
+    frame.coalesce(1).write.csv(str(tmp_path / "by Spark"), header=True, quoteAll=True)
+    with (tmp_path / "by Python.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("user", "title", "item", "rating"), *rows])
+    for name in ("by Spark", "by Python.csv"):
+        ratings = read_ratings(spark, [str(tmp_path / name)])
+        assert ratings.faulty.isEmpty(), ratings.faulty.collect()
+        assert sorted(map(tuple, ratings.frame.collect())) == sorted(RATINGS)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz"])
+def test_byte_order_mark_is_no_text(spark, tmp_path, name):
+    path = write(tmp_path / name, b"\xef\xbb\xbf" + (HEADER + GOOD).encode())
+    for ratings in (read_ratings(spark, [path]), readers.read_batch(spark, [path])):
+        assert ratings.faulty.isEmpty()
+        assert sorted(map(tuple, ratings.frame.collect())) == sorted(RATINGS)
+    blank = write(tmp_path / "blank.csv", b"\xef\xbb\xbf \n")
+    assert readers.read_batch(spark, [blank]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "magic"), [("x.csv.lz4", b"\x04\x22\x4d\x18"), ("x.snappy", b"\xff\x06\0\0sNaPpY")]
+)
+def test_frames_of_other_tools_are_refused(spark, tmp_path, name, magic):
+    path = write(tmp_path / name, magic + b"`@\x82" * 50)
+    with pytest.raises(SourceError, match=f"^{path} is compressed in a format that Spark cannot"):
+        read_ratings(spark, [path])
+
+
+def test_hadoops_own_compression_is_read(spark, tmp_path):
+    frame = spark.createDataFrame(RATINGS, "user int, item int, rating float").coalesce(1)
+    for codec in ("lz4", "snappy", "deflate", "bzip2"):
+        frame.write.csv(str(tmp_path / codec), header=True, compression=codec)
+        ratings = read_ratings(spark, [str(tmp_path / codec)])
+        assert sorted(map(tuple, ratings.frame.collect())) == sorted(RATINGS), codec
+
+
+def test_columns_of_parquet_that_spark_cannot_read_are_ignored(spark, tmp_path):
+    columns = list(zip(*RATINGS, strict=True))
+    table = pa.table(
+        {
+            "when": pa.array([0] * len(RATINGS), pa.timestamp("ns")),
+            "userId": pa.array(columns[0], pa.int32()),
+            "movieId": pa.array(columns[1], pa.int32()),
+            "rating": pa.array(columns[2], pa.float32()),
+            "tags": pa.array([["a"]] * len(RATINGS)),
+        }
+    )
+    parquet.write_table(table, tmp_path / "x.parquet")
+    ratings = read_ratings(spark, [str(tmp_path / "x.parquet")])
+    assert sorted(map(tuple, ratings.frame.collect())) == sorted(RATINGS)
+    assert spark.conf.get("spark.sql.legacy.parquet.nanosAsLong", "unset") in ("unset", "false")
 
 
 def test_fractional_id_in_parquet_is_named(spark, tmp_path):

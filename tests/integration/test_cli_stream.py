@@ -22,6 +22,7 @@ import pytest
 
 from cli_runs import error_of, run_in_process, stdout_of
 from rddals import MatrixFactorizationModel, Rating, StreamingALS
+from rddals.cli.streams import _Learner
 
 RDDALS = str(Path(sys.executable).with_name("rddals"))
 OPTIONS = ("--rank", "3", "--seed", "5", "--blocks", "2")
@@ -246,6 +247,16 @@ def test_folder_without_ratings(rddals, folder, out):
     put(folder, 2, "user,item,rating\n1,2,3\n")
     output = stdout_of(rddals("stream", folder, "--out", out, "--once"))
     assert [line[1] for line in batch_lines(output)] == [1]
+
+
+def test_stop_before_the_first_batch_is_told(rddals, monkeypatch, folder, out, batches):
+    put_all(folder, batches)
+    # As after a signal that arrives while Spark starts the query.
+    monkeypatch.setattr(_Learner, "run", lambda learner, stop: setattr(stop, "requested", True))
+    output = stdout_of(rddals("stream", folder, "--out", out, *OPTIONS))
+    assert f"nothing; stopped before the first batch; {len(batches)} files wait in" in output
+    error = error_of(2, rddals("recommend", out, "--user", 1))
+    assert "stores a stream that has saved no model yet; continue it with rddals stream" in error
 
 
 @pytest.mark.long
