@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
@@ -34,8 +36,9 @@ def read_event_log(path: str | Path) -> Measured:
     Parameters
     ----------
     path : str or Path
-        Log written with ``spark.eventLog.enabled``: a file, compressed or not, or the
-        directory of a rolled log. The log of a running program is read up to its last event.
+        Log written with ``spark.eventLog.enabled``: a file on a local disk (or its ``file:`` URL),
+        compressed or not, or the directory of a rolled log. The log of a running program is read
+        up to its last event.
 
     Returns
     -------
@@ -52,7 +55,10 @@ def read_event_log(path: str | Path) -> Measured:
     """
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise EventLogError(f"path must be the path of an event log but got {path!r}.")
-    pieces = _pieces(Path(path))
+    url = urlsplit(str(path))
+    if "://" in str(path) and url.scheme != "file":
+        raise EventLogError(f"{path} is not on a local disk. Copy it there, and pass the copy.")
+    pieces = _pieces(Path(url2pathname(url.path) if url.scheme == "file" else path))
     try:
         result = summarise(_lines(pieces))
     except UnicodeDecodeError:

@@ -44,8 +44,10 @@ def first_line(spark: SparkSession, path: str) -> str | None:
         ) from error
 
 
-def plain(path: str) -> str:
-    """Return a path without the scheme of local files."""
+def plain(path: str, typed: tuple[str, ...] = ()) -> str:
+    """Return a path without the scheme of local files, unless it was typed with one."""
+    if any(other.startswith("file://") for other in typed):
+        return path
     return re.sub("^file:/+", "/", path)
 
 
@@ -55,9 +57,12 @@ def escaped(path: str) -> str:
 
 
 def quoted(paths: tuple[str, ...]) -> str:
-    """Return at most two paths, and the number of others, for messages."""
+    """Return at most two paths, and the number of others, for messages.
+
+    Typed URLs stay; those that Spark lists, with one slash, do not.
+    """
     more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
-    return ", ".join(map(plain, paths[:2])) + more
+    return ", ".join(re.sub("^file:/(?!/)", "/", path) for path in paths[:2]) + more
 
 
 #: First bytes of the files that the tools lz4 and snzip write. Hadoop's formats of the same

@@ -72,7 +72,7 @@ class Ratings:
                 return f"{self.name} contains no ratings" if self.frame.isEmpty() else None
         except (Py4JJavaError, PySparkException) as error:
             return f"{self.name} cannot be read to its end: {summary(error)}; is it complete?"
-        file = plain(unquote(row["file"]))
+        file = plain(unquote(row["file"]), self.paths)
         if self.layout is None:
             values = tuple(row[role] for role in ROLES)
             return f"{file}: {complaint(values)}; the row is {values}"

@@ -133,8 +133,9 @@ def test_incomplete_last_line_is_ignored(tmp_path):
     log = tmp_path / "app-1.inprogress"
     start = line("LogStart", Spark_Version="4.3.0")
     log.write_text(start + line("Other", x=1) + ended(0, 0, written=3) + ended(0, 1)[:99])
-    summary = read_event_log(log)
-    assert (summary.total.written, summary.total.tasks, summary.spark) == (3, 1, "4.3.0")
+    for path in (log, log.as_uri()):
+        summary = read_event_log(path)
+        assert (summary.total.written, summary.total.tasks, summary.spark) == (3, 1, "4.3.0")
 
 
 def test_rolled_log_is_read_in_order(tmp_path):
@@ -145,6 +146,11 @@ def test_rolled_log_is_read_in_order(tmp_path):
     (folder / "events_2_app-1").write_text(submitted(7, step="links") + ended(7, 0) + "{half")
     (folder / "events_10_app-1").write_text(submitted(7, step="start"))
     assert [stage.step for stage in read_event_log(folder).stages] == ["start"]
+
+
+def test_event_log_of_another_file_system_raises():
+    with pytest.raises(EventLogError, match=r"^hdfs://host/log is not on a local disk\. Copy it"):
+        read_event_log("hdfs://host/log")
 
 
 @pytest.mark.parametrize(
