@@ -23,7 +23,7 @@ from rddals.blocks.factors import FactorBlock
 from rddals.blocks.popularity import Popularity
 from rddals.blocks.sides import ID_NAMES
 from rddals.config import Settings
-from rddals.errors import ModelExistsError, ModelFormatError, SettingError
+from rddals.errors import ModelExistsError, ModelFormatError, RddalsError, SettingError
 from rddals.rdds.context import context_of, head, is_stopped
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.failures import cause
@@ -121,6 +121,8 @@ def written(path: str) -> Iterator[None]:
     """Convert Spark's errors about an unwritable path to `SettingError`."""
     try:
         yield
+    except RddalsError:  # a Py4JJavaError, too, after `rddals.install`
+        raise
     except (Py4JJavaError, PySparkException) as error:
         raise SettingError(
             f"The model cannot be saved at {path}: {cause(error)}. Pass a directory that Spark "

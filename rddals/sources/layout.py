@@ -100,7 +100,9 @@ def detect(line: str, name: str = "", columns: Sequence[str] | None = None) -> L
     line = line.rstrip("\r\n")
     if name in PUBLISHED and not columns:
         separator, fields = PUBLISHED[name]
-        if len(split_line(line, separator)) == fields:
+        counts = {other: len(split_line(line, other)) for other in SEPARATORS}
+        # A line that has no other layout either is broken, and will be named.
+        if counts[separator] == fields or max(counts.values()) < 3:
             return Layout(separator, fields, (0, 1, 2))
     separator = _separator(line)
     values = split_line(line, separator)

@@ -101,7 +101,7 @@ def _layouts(
         if form == "parquet" or (form is None and is_parquet(name, line)):
             layouts[file] = None
         else:
-            with _naming_files((file,)):
+            with _naming_files((plain(file),)):
                 layouts[file] = detect(line, name, columns)
     return layouts
 

@@ -293,7 +293,7 @@ def test_columns_of_parquet_that_spark_cannot_read_are_ignored(spark, tmp_path):
     parquet.write_table(table, tmp_path / "x.parquet")
     ratings = read_ratings(spark, [str(tmp_path / "x.parquet")])
     assert sorted(map(tuple, ratings.frame.collect())) == sorted(RATINGS)
-    assert spark.conf.get("spark.sql.legacy.parquet.nanosAsLong", "unset") in ("unset", "false")
+    assert spark.conf.get("spark.sql.legacy.parquet.nanosAsLong") == "false"
 
 
 def test_fractional_id_in_parquet_is_named(spark, tmp_path):
