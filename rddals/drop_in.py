@@ -25,6 +25,19 @@ vars(_replacement).update(
 )
 
 
+class JavaError:
+    """Java exception of an error that rddals raises in place of a Java one."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def getMessage(self) -> str:
+        """Return the message of the error."""
+        return str(self._error)
+
+    toString = __str__ = getMessage
+
+
 def install() -> None:
     """Make ``pyspark.mllib.recommendation`` provide the classes of rddals.
 
@@ -44,12 +57,15 @@ def install() -> None:
     for error in JAVA_ERRORS:
         if not issubclass(error, Py4JJavaError):
             error.__bases__ += (Py4JJavaError,)
+            error.java_exception = property(JavaError)  # type: ignore[attr-defined]
     _set_module(_replacement)
 
 
 def uninstall() -> None:
     """Make ``pyspark.mllib.recommendation`` provide MLlib's own classes again."""
     for error in JAVA_ERRORS:
+        if "java_exception" in vars(error):
+            del error.java_exception  # type: ignore[attr-defined]
         error.__bases__ = tuple(base for base in error.__bases__ if base is not Py4JJavaError)
     _set_module(recommendation)
 

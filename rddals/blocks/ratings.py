@@ -208,7 +208,9 @@ def _ordered(row: Any, roles: int) -> Any:
 @cache
 def _order(fields: tuple[str, ...], roles: int, is_named_tuple: bool) -> list[int] | None:
     """Return the places of fields to read; None to read them as they are."""
-    if (is_named_tuple or roles == 2) and None in find_columns(fields)[:roles]:
+    found = find_columns(fields)[:roles]
+    in_place = all(place in (None, role) for role, place in enumerate(found))
+    if (is_named_tuple or roles == 2) and None in found and in_place:
         return None
     remedy = "Name the fields user, item and rating, or pass tuples in this order."
     places = column_places(fields, remedy, roles)

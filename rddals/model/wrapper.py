@@ -38,6 +38,8 @@ class JavaModelWrapper:
         AttributeError
             If there is no such method.
         """
+        if name == "predict" and len(arguments) == 1:
+            name = "predictAll"  # of an RDD
         method = None if name.startswith("_") else getattr(self, PYTHON_NAMES.get(name, name), None)
         if method is None:
             raise AttributeError(

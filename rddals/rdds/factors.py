@@ -23,6 +23,8 @@ from rddals.rdds.worker_tuning import spark_task
 
 #: Pairs converted to columns at a time.
 PAIRS_PER_BATCH = 1 << 16
+#: Modules of partitioners that place ids alike in every process.
+BUILT_IN = {f"partitioners.{name}" for name in ("hashing", "ranges", "balanced", "locality")}
 #: Block number of an id that the partitioner does not place.
 NO_BLOCK = -1
 
@@ -65,6 +67,10 @@ class FactorTable(Shared):
             blocks = list(range(self.partitioner.num_blocks))
         sc = self.blocks.context
         parts = sc.runJob(self.blocks, partial(_rows_of, ids), blocks) if blocks else []
+        is_missing = sum(len(part.ids) for part in parts) < len(np.unique(ids))
+        if is_missing and type(self.partitioner).__module__ not in BUILT_IN:
+            # A caller's placement may be another one on the driver than on the workers.
+            parts = self.blocks.mapPartitions(partial(_rows_of, ids)).collect()
         return FactorBlock.merged(parts, parts[0].rows.shape[1] if parts else 0)
 
     def pairs(self) -> RDD[tuple[int, Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 from pyspark import RDD
 from pyspark.sql import DataFrame
 
-from rddals.blocks.ratings import RatingBlock
+from rddals.blocks.ratings import RatingBlock, in_order
 from rddals.errors import RatingError, RatingTypeError, SettingError
 from rddals.rdds.context import is_stopped, refuse_connect
 from rddals.rdds.frames import Columns, columns_of
@@ -179,4 +179,4 @@ def _is_batch(element: Any) -> bool:
 def _columns(batch: Any) -> Sequence[Any]:
     if isinstance(batch, RatingBlock):
         return (batch.users, batch.products, batch.ratings)
-    return cast("Sequence[Any]", batch)
+    return cast("Sequence[Any]", in_order([batch])[0])

@@ -22,6 +22,11 @@ def pick_columns(
         for name, position in zip(requested, positions, strict=True):
             if position is None:
                 raise SourceError(f"there is no column {name!r}; the columns are: {present}")
+        if len(set(positions)) < len(positions):
+            raise SourceError(
+                f"{', '.join(requested)} name one column for two purposes; the columns are: "
+                f"{present}"
+            )
     else:
         positions = find_columns(names)
         for role, position in zip(ROLES, positions, strict=True):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rddals.blocks.column_names import ROLES
+from rddals.blocks.column_names import ROLES, find_columns
 from rddals.blocks.ratings import INT32_MAX, INT32_MIN, whole_number
 from rddals.errors import SourceError
 from rddals.sources.columns import pick_columns
@@ -102,12 +102,13 @@ def detect(line: str, name: str = "", columns: Sequence[str] | None = None) -> L
         separator, fields = PUBLISHED[name]
         counts = {other: len(split_line(line, other)) for other in SEPARATORS}
         # A line that has no other layout either is broken, and will be named.
-        if counts[separator] == fields or max(counts.values()) < 3:
+        is_published = counts[separator] == fields and not _is_header(split_line(line, separator))
+        if is_published or max(counts.values()) < 3:
             return Layout(separator, fields, (0, 1, 2))
     separator = _separator(line)
     values = split_line(line, separator)
-    # A line with a number is a rating, valid or not: column names are not numbers.
-    if any(_is_number(value) for value in values):
+    # Any other line with a number is a rating, valid or not: few column names are numbers.
+    if not _is_header(values) and any(_is_number(value) for value in values):
         if columns:
             raise SourceError(
                 f"--columns needs a header, but the first line is not a header: {_short(line)}; "
@@ -152,6 +153,10 @@ def _check_text(line: str) -> None:
             f"the file is not text, it starts with {line[:16]!a}; "
             "pass delimited text, gzipped or not, or Parquet"
         )
+
+
+def _is_header(values: Sequence[str]) -> bool:
+    return None not in find_columns(values)
 
 
 def _is_number(text: str) -> bool:

@@ -46,7 +46,12 @@ def read_ratings(
     layouts = _layouts(spark, files[:MAX_FILES], columns)
     with _naming_files(paths):
         if not layouts:
-            raise SourceError("the file is empty; pass one with a rating per line")
+            hidden = (
+                "; Spark ignores names that begin with _ or ."
+                if name.startswith(("_", "."))
+                else ""
+            )
+            raise SourceError(f"the file is empty; pass one with a rating per line{hidden}")
         layout = _only(layouts, "give all files the same header and columns")
         if layout is None:
             return read_parquet(spark, paths, columns)
@@ -121,8 +126,8 @@ def _only(layouts: dict[str, Layout | None], remedy: str) -> Layout | None:
 def _describe(layout: Layout | None) -> str:
     if layout is None:
         return "Parquet"
-    header = "" if layout.header is None else f", header {layout.header!r}"
-    return layout.describe() + header
+    header = f"{layout.fields} fields" if layout.header is None else f"header {layout.header!r}"
+    return f"{layout.describe()}, {header}"
 
 
 @contextmanager

@@ -19,9 +19,10 @@ def read_text(spark: SparkSession, paths: tuple[str, ...], layout: Layout) -> Ra
     schema = [f"c{field} {kind}" for field, kind in enumerate(types)]
     # Text is split into lines before fields, so that an error can quote a line that cannot be
     # parsed. A quote in a quoted field is doubled, or escaped by a backslash, as Spark writes it.
-    parsed = F.when(F.col("value").contains('\\"'), _fields(layout, schema, escape="\\")).otherwise(
-        _fields(layout, schema, escape='"')
-    )
+    lines = lines.withColumn("doubled", _fields(layout, schema, escape='"'))
+    by_backslash = F.col("doubled.malformed").isNotNull() & F.col("value").contains('\\"')
+    escaped = _fields(layout, schema, escape="\\")
+    parsed = F.when(by_backslash, escaped).otherwise(F.col("doubled"))
     values = [
         *(_whole_number(f"parsed.c{id_}") for id_ in (user, item)),
         F.col(f"parsed.c{rating}"),

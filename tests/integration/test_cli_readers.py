@@ -208,7 +208,7 @@ def test_whole_numbers_with_decimals_are_ids(spark, tmp_path):
     ("second", "words"),
     [
         ("movieId,userId,rating,timestamp\n", "header 'movieId,userId,rating,timestamp' and"),
-        ("", "b.csv is comma separated, no header and"),
+        ("", "b.csv is comma separated, no header, 4 fields and"),
         ("userId;movieId;rating;timestamp\n", "b.csv is semicolon separated"),
     ],
 )
@@ -250,6 +250,33 @@ def test_quotes_in_quoted_fields(spark, tmp_path):
         ratings = read_ratings(spark, [str(tmp_path / name)])
         assert ratings.faulty.isEmpty(), ratings.faulty.collect()
         assert sorted(map(tuple, ratings.frame.collect())) == sorted(RATINGS)
+
+
+def test_backslash_before_a_closing_quote(spark, tmp_path):
+    header = "a,userId,movieId,rating,c\n"
+    text = header + '"x\\",1,2,3,"4,5,6,7,8"\n' + r'"a \"b\", c",4,5,1,"d"' + "\n"
+    ratings = read_ratings(spark, [write(tmp_path / "x.csv", text)])
+    assert sorted(map(tuple, ratings.frame.collect())) == [(1, 2, 3.0), (4, 5, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "separator"),
+    [
+        ("u.data", ["user_id", "item_id", "rating", "timestamp"], "\t"),
+        ("ratings.dat", ["MovieID", "UserID", "Rating", "Timestamp"], "::"),
+        ("x.csv", ["userId", "movieId", "rating", "2023"], ","),
+    ],
+)
+def test_headers_that_look_like_ratings(spark, tmp_path, name, header, separator):
+    text = separator.join(header) + "\n" + separator.join("1234") + "\n"
+    ratings = read_ratings(spark, [write(tmp_path / name, text)])
+    expected = (2, 1, 3.0) if header[0] == "MovieID" else (1, 2, 3.0)
+    assert list(map(tuple, ratings.frame.collect())) == [expected]
+
+
+def test_hidden_file_is_named(spark, tmp_path):
+    with pytest.raises(SourceError, match="Spark ignores names that begin with _ or"):
+        read_ratings(spark, [write(tmp_path / "_x.csv", HEADER + GOOD)])
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.csv.gz"])

@@ -208,13 +208,13 @@ for call in (
     try:
         call()
     except Py4JJavaError as error:
-        print("caught", bool(str(error)))
+        print("caught", bool(str(error)), str(error) == error.java_exception.getMessage())
 """
 
 
 def test_programs_that_catch_java_errors_run(script, tmp_path):
     code, out, err = run("-m", "rddals", script(CATCHES), cwd=tmp_path)
-    assert (code, out) == (0, "caught True\n" * 5), err
+    assert (code, out) == (0, "caught True True\n" * 5), err
 
 
 NOISE = """
@@ -272,4 +272,5 @@ def test_install_and_uninstall(sc):
     finally:
         rddals.uninstall()
     assert not issubclass(rddals.UnknownIdError, Py4JJavaError)
+    assert not hasattr(rddals.UnknownIdError, "java_exception")
     assert imported_classes() == mllib_classes

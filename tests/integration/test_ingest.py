@@ -343,6 +343,29 @@ def test_fields_are_read_by_name(kind):
     assert rows_of(read_batches(0, iter(mixed))) == sorted(small.RATINGS)
 
 
+@pytest.mark.parametrize(
+    "kind", [namedtuple("Batch", "item user rating"), Row("stars", "uid", "iid")]
+)
+def test_column_batches_are_read_by_name(kind):
+    users, products, ratings = small.columns()
+    row = (
+        kind(products, users, ratings)
+        if hasattr(kind, "_fields")
+        else kind(ratings, users, products)
+    )
+    assert rows_of(read_batches(0, iter([row]))) == sorted(small.RATINGS)
+
+
+def test_named_tuples_of_other_names(sc):
+    rows = [OwnRating(*row) for row in small.RATINGS]  # "stars" is where the rating is
+    assert rows_of(read_batches(0, iter(rows))) == sorted(small.RATINGS)
+    swapped = namedtuple("Swapped", "product user z")
+    with pytest.raises(
+        SettingError, match=r"\['product', 'user', 'z'\] is a common name for rating"
+    ):
+        list(read_batches(0, iter([swapped(1, 2, 3.0)])))
+
+
 def test_rows_of_an_rdd_are_read_by_name(sc, spark):
     rows = [Row(rating=r, item=p, user=u) for u, p, r in small.RATINGS]
     assert read(sc.parallelize(rows, 2)) == sorted(small.RATINGS)

@@ -308,11 +308,12 @@ def test_model_describes_itself(sc):
     assert repr(model) == "MatrixFactorizationModel(rank=3, released)"
 
 
-def test_methods_are_called_by_their_java_names(shared):
+def test_methods_are_called_by_their_java_names(sc, shared):
     model = shared.model
     assert model.call("recommendProducts", 7, 2) == model.recommendProducts(7, 2)
     assert model.call("predict", 7, 23) == model.predict(7, 23)
     assert model.call("rank") == model.rank
+    assert model.call("predict", sc.parallelize([(7, 23)])).count() == 1
     assert model.call("getUserFeatures").count() == len(small.USERS)
     assert len(model.call("wrappedRecommendProductsForUsers", 2).collect()) == len(small.USERS)
     for name in ("recommendFilms", "_settings"):

@@ -8,7 +8,7 @@ import pytest
 from pyspark.rdd import portable_hash
 
 from partitioners import FunctionPartitioner, Partitioner
-from rddals import ALS, SettingError, StreamingALS
+from rddals import ALS, SettingError, StreamingALS, UnknownIdError
 
 
 def by_process(driver):
@@ -67,6 +67,23 @@ def test_function_that_fails_on_the_driver_keeps_its_text(sc, ratings, monkeypat
             userPartitioner=lambda id_: portable_hash(str(id_)) % 4,
             userBlocks=4,
         )
+
+
+def test_ids_are_found_wherever_the_workers_put_them(sc, ratings):
+    """One id is placed differently, so the check may miss it."""
+    many = [(user, product, 1.0) for user in range(400) for product in range(3)]
+    driver = os.getpid()
+    model = ALS.train(
+        sc.parallelize(many, 3),
+        2,
+        1,
+        listeners=(),
+        userPartitioner=lambda id_: (id_ + (id_ == 398 and os.getpid() != driver)) % 4,
+        userBlocks=4,
+    )
+    assert model.predict(398, 0) == pytest.approx(model.predict(397, 0), abs=0.1)
+    with pytest.raises(UnknownIdError):
+        model.predict(400, 0)
 
 
 def test_function_that_fails_later_loses_no_id(sc, ratings):

@@ -64,6 +64,7 @@ def test_file_name_decides_if_the_first_line_is_broken():
         ("user,item,rating,USER", None, "several columns are named 'user', among"),
         ("a,b,c,b", ("a", "b", "c"), "several columns are named 'b', among"),
         ("a,b,c", ("a", "b", "d"), "there is no column 'd'; the columns are: a, b, c"),
+        ("a,b,c", ("a", "a", "c"), "a, a, c name one column for two purposes"),
         ("1,2,3", ("a", "b", "c"), "the first line is not a header: '1,2,3'"),
         ("hello world", None, "neither a rating nor a header: 'hello world'"),
         ("PK\x03\x04...", None, "a zip archive; unpack it"),
