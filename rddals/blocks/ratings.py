@@ -165,9 +165,10 @@ class RatingBlock:
         """
         if not rows:
             return cls.empty()
-        rows = in_order(rows)
+        kinds = set(map(type, rows))
+        rows = in_order(rows, kinds)
         try:
-            if not all(issubclass(kind, ROW_TYPES) for kind in set(map(type, rows))):
+            if not all(issubclass(kind, ROW_TYPES) for kind in kinds):
                 raise TypeError
             if set(map(len, rows)) != {3}:
                 raise ValueError
@@ -184,17 +185,15 @@ class RatingBlock:
         return block
 
 
-def in_order(rows: Sequence[Any], roles: int = 3) -> Sequence[Any]:
-    """Return rows with their values in the order user, product, rating.
+def in_order(rows: Sequence[Any], kinds: set[type], roles: int = 3) -> Sequence[Any]:
+    """Return rows, which are of these types, with their values in the order user, product, rating.
 
     Rows whose fields have names are read by name. If the names are not common ones, a named tuple
     is taken by position, as its author wrote it, and a ``Row`` raises `SettingError`. Two `roles`
     are those of a pair (user, product), which is then taken by position too.
     """
-    kinds = set(map(type, rows)).difference(ROW_TYPES)
-    if all(
-        hasattr(kind, "_fields") and _order(kind._fields, roles, True) is None for kind in kinds
-    ):
+    named = kinds.difference(ROW_TYPES)
+    if all(hasattr(kind, "_fields") and not _order(kind._fields, roles, True) for kind in named):
         return rows
     return [_ordered(row, roles) for row in rows]
 

@@ -123,9 +123,10 @@ def _coded(
                 raise RatingError(f"{origin}: key {error}.") from None
             continue
         rows.extend(islice(elements, ROWS_PER_BATCH - 1))
-        rows = list(in_order(rows))
+        kinds = set(map(type, rows))
+        rows = list(in_order(rows, kinds))
         try:
-            if not all(issubclass(kind, ROW_TYPES) for kind in set(map(type, rows))):
+            if not all(issubclass(kind, ROW_TYPES) for kind in kinds):
                 raise TypeError
             users, products, ratings = zip(*rows, strict=True)
             codes = coders[0].code(users), coders[1].code(products)

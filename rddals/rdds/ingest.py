@@ -179,4 +179,4 @@ def _is_batch(element: Any) -> bool:
 def _columns(batch: Any) -> Sequence[Any]:
     if isinstance(batch, RatingBlock):
         return (batch.users, batch.products, batch.ratings)
-    return cast("Sequence[Any]", in_order([batch])[0])
+    return cast("Sequence[Any]", in_order([batch], {type(batch)})[0])

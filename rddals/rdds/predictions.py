@@ -116,9 +116,10 @@ def _columns(pairs: Iterable[Any]) -> Iterator[tuple[NDArray[np.int64], NDArray[
     """Yield batches of user ids and product ids."""
     pairs = iter(pairs)
     while rows := list(islice(pairs, PAIRS_PER_BATCH)):
-        batch = in_order(rows, roles=2)
+        kinds = set(map(type, rows))
+        batch = in_order(rows, kinds, roles=2)
         try:
-            if not all(issubclass(kind, PAIR_TYPES) for kind in set(map(type, batch))):
+            if not all(issubclass(kind, PAIR_TYPES) for kind in kinds):
                 raise TypeError
             if set(map(len, batch)) != {2}:
                 raise ValueError
