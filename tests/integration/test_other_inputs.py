@@ -50,10 +50,18 @@ def test_named_conversions_work(sc, spark):
         spark.createDataFrame(FRAME),
         spark.createDataFrame(pa.table(FRAME).to_pandas()),
         sc.parallelize([tuple(np.array(small.RATINGS).T)]),
-        spark.createDataFrame(FRAME).pandas_api().to_spark(),
     ):
         model = ALS.train(ratings, 2, 1, blocks=2, seed=1).toLocal()
         np.testing.assert_allclose(model.users.rows, expected.users.rows, rtol=1e-5)
+
+
+@pytest.mark.skipif(pyspark.__version__ < "4", reason="pyspark.pandas of 3.5 needs NumPy 1")
+def test_pandas_on_spark(sc, spark):
+    frame = spark.createDataFrame(FRAME).pandas_api()
+    with pytest.raises(RatingTypeError, match=r"Pass ratings\.to_spark\(\)"):
+        ALS.train(frame, 2)
+    model = ALS.train(frame.to_spark(index_col="row"), 2, 1, seed=1)
+    assert model.userFeatures().count() == len(small.USERS)
 
 
 def test_sparse_matrix_as_columns(sc):
