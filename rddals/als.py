@@ -12,8 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 from rddals.config import Settings
 from rddals.errors import SettingError
 from rddals.kernels.half_step import chosen_kernels
+from rddals.local_workers import is_local
 from rddals.model.matrix import MatrixFactorizationModel
-from rddals.rdds.context import is_local
 from rddals.rdds.factors import FactorTable
 from rddals.rdds.frames import Columns
 from rddals.rdds.ingest import rating_source

@@ -1,4 +1,4 @@
-"""Python of the workers of a local Spark."""
+"""Local Spark: whether a context is local, and the Python of its workers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from functools import wraps
 from typing import Any
 
 from pyspark import SparkContext
+
+
+def is_local(sc: SparkContext) -> bool:
+    """Return whether the workers share the driver's machine and Python installation.
+
+    The executors of a ``local-cluster`` master may use another Python, so that is not local.
+    """
+    master = sc.master or ""
+    return master.startswith("local") and "cluster" not in master
 
 
 def use_this_python() -> None:
@@ -31,7 +40,6 @@ def use_this_python() -> None:
 
 
 def _configure(sc: SparkContext) -> None:
-    local = sc.master == "local" or sc.master.startswith("local[")
     chosen = "PYSPARK_PYTHON" in os.environ or sc.getConf().contains("spark.pyspark.python")
-    if local and not chosen:
+    if is_local(sc) and not chosen:
         sc.pythonExec = sys.executable

@@ -24,6 +24,7 @@ import partitioners
 import rddals
 from rddals.cli.failures import FAILED, InputError, describe
 from rddals.errors import RddalsError
+from rddals.local_workers import is_local
 from rddals.rdds.failures import summary
 
 
@@ -176,7 +177,7 @@ def _handle_ctrl_c(quietly: bool) -> None:
 
 def _configure_local_workers(sc: SparkContext) -> None:
     """Make the workers of a local master import this rddals."""
-    if sc.master != "local" and not sc.master.startswith("local["):
+    if not is_local(sc):
         return
     roots = dict.fromkeys(
         str(Path(module.__file__ or "").parents[1]) for module in (rddals, partitioners)

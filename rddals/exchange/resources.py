@@ -9,7 +9,7 @@ from pyspark import SparkContext
 
 from rddals.exchange.choice import Resources
 from rddals.kernels.calibration import seconds_per_flop
-from rddals.rdds.context import is_local
+from rddals.local_workers import is_local
 from rddals.rdds.one_task import cores_of_a_task
 
 MIB = 1 << 20

@@ -12,6 +12,7 @@ from pyspark import RDD, SparkContext
 from pyspark.sql import SparkSession
 
 from rddals.errors import SettingError
+from rddals.local_workers import is_local
 
 
 def context_of(sc: Any) -> SparkContext:
@@ -43,15 +44,6 @@ def is_stopped(sc: SparkContext) -> bool:
     PySpark keeps the Python object of a stopped context, but its JVM part is None.
     """
     return sc._jsc is None
-
-
-def is_local(sc: SparkContext) -> bool:
-    """Return whether the workers share the driver's machine and Python installation.
-
-    The executors of a ``local-cluster`` master may use another Python, so that is not local.
-    """
-    master = sc.master or ""
-    return master.startswith("local") and "cluster" not in master
 
 
 def executors_of(sc: SparkContext) -> int:

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from pyspark import RDD
 from pyspark.rdd import Partitioner as SparkPartitioner
 
-from partitioners import Partitioner
+from partitioners import (
+    DegreeBalancedPartitioner,
+    HashPartitioner,
+    LocalityPartitioner,
+    Partitioner,
+    RangePartitioner,
+)
 from rddals.blocks.checked_blocks import sample_of
 from rddals.blocks.factors import FactorBlock
 from rddals.blocks.links import LinkBlock
@@ -23,8 +29,13 @@ from rddals.rdds.worker_tuning import spark_task
 
 #: Pairs converted to columns at a time.
 PAIRS_PER_BATCH = 1 << 16
-#: Modules of partitioners that place ids alike in every process.
-BUILT_IN = {f"partitioners.{name}" for name in ("hashing", "ranges", "balanced", "locality")}
+#: Partitioners that place ids alike in every process.
+SAME_EVERYWHERE = (
+    HashPartitioner,
+    RangePartitioner,
+    DegreeBalancedPartitioner,
+    LocalityPartitioner,
+)
 #: Block number of an id that the partitioner does not place.
 NO_BLOCK = -1
 
@@ -63,13 +74,12 @@ class FactorTable(Shared):
         try:
             blocks = np.unique(self.partitioner.block_of(ids)).tolist()
         except Exception:
-            # A caller's partitioner may fail for ids without ratings. The data decides.
-            blocks = list(range(self.partitioner.num_blocks))
+            blocks = []  # a caller's partitioner may fail for ids without ratings
         sc = self.blocks.context
         parts = sc.runJob(self.blocks, partial(_rows_of, ids), blocks) if blocks else []
         is_missing = sum(len(part.ids) for part in parts) < len(np.unique(ids))
-        if is_missing and type(self.partitioner).__module__ not in BUILT_IN:
-            # A caller's placement may be another one on the driver than on the workers.
+        if is_missing and type(self.partitioner) not in SAME_EVERYWHERE:
+            # A caller's placement may fail, or be another one, on the driver. The data decides.
             parts = self.blocks.mapPartitions(partial(_rows_of, ids)).collect()
         return FactorBlock.merged(parts, parts[0].rows.shape[1] if parts else 0)
 

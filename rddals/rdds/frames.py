@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from rddals.blocks.column_names import ROLES, column_places, find_columns
 from rddals.blocks.ratings import RatingBlock
 from rddals.errors import RatingError, RatingTypeError, SettingError
-from rddals.rdds.context import is_local
+from rddals.local_workers import is_local
 from rddals.rdds.worker_tuning import spark_task
 
 #: Function from a list of keys to their numbers.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark import RDD, SparkContext, StorageLevel
 
-from rddals.rdds.context import is_local
+from rddals.local_workers import is_local
 from rddals.rdds.hadoop import located
 from rddals.rdds.shuffles import co_partitioned
 

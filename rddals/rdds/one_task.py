@@ -12,7 +12,7 @@ from py4j.protocol import Py4JError
 from pyspark import RDD, SparkContext
 
 from rddals.blocks.factors import FactorBlock
-from rddals.rdds.context import is_local
+from rddals.local_workers import is_local
 from rddals.rdds.shuffles import with_shuffle_serializer
 from rddals.rdds.worker_tuning import spark_task
 

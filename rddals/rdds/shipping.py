@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from pyspark import SparkContext
 
-from rddals.rdds.context import is_local
+from rddals.local_workers import is_local
 
 PACKAGES = ("rddals", "partitioners")
 

@@ -44,18 +44,13 @@ def read_ratings(
             return read_parquet(spark, paths, columns)
         files = [unquote(file) for file in spark.read.text(list(paths)).inputFiles()]
     layouts = _layouts(spark, files[:MAX_FILES], columns)
-    with _naming_files(paths):
-        if not layouts:
-            hidden = (
-                "; Spark ignores names that begin with _ or ."
-                if name.startswith(("_", "."))
-                else ""
-            )
-            raise SourceError(f"the file is empty; pass one with a rating per line{hidden}")
-        layout = _only(layouts, "give all files the same header and columns")
-        if layout is None:
-            return read_parquet(spark, paths, columns)
-        return read_text(spark, paths, layout)
+    if not layouts:
+        hidden = name.startswith(("_", "."))
+        remedy = "; Spark ignores names that begin with _ or ." if hidden else ""
+        raise SourceError(
+            f"{quoted(paths)}: the file is empty; pass one with a rating per line{remedy}"
+        )
+    return _read(spark, paths, columns, layouts, "give all files the same header and columns")
 
 
 def read_batch(
@@ -78,16 +73,14 @@ def read_batch(
     layouts = _layouts(spark, files, columns, form)
     if not layouts:
         return None
-    layout = _only(
+    return _read(
+        spark,
+        tuple(map(escaped, layouts)),
+        columns,
         layouts,
         "files of one batch need the same columns in the same order: edit them in place, or start "
         "a new stream with --files-per-batch 1",
     )
-    paths = tuple(map(escaped, layouts))
-    with _naming_files(paths):
-        if layout is None:
-            return read_parquet(spark, paths, columns)
-        return read_text(spark, paths, layout)
 
 
 def _layouts(
@@ -111,8 +104,14 @@ def _layouts(
     return layouts
 
 
-def _only(layouts: dict[str, Layout | None], remedy: str) -> Layout | None:
-    """Return the layout that all files have; raise `SourceError` if they differ."""
+def _read(
+    spark: SparkSession,
+    paths: tuple[str, ...],
+    columns: Sequence[str] | None,
+    layouts: dict[str, Layout | None],
+    remedy: str,
+) -> Ratings:
+    """Read files of one layout; if their layouts differ, raise `SourceError` with the remedy."""
     (first, layout), *others = layouts.items()
     for file, other in others:
         if other != layout:
@@ -120,7 +119,10 @@ def _only(layouts: dict[str, Layout | None], remedy: str) -> Layout | None:
                 f"{plain(file)} is {_describe(other)} and {plain(first)} is {_describe(layout)}; "
                 f"{remedy}"
             )
-    return layout
+    with _naming_files(paths):
+        if layout is None:
+            return read_parquet(spark, paths, columns)
+        return read_text(spark, paths, layout)
 
 
 def _describe(layout: Layout | None) -> str:

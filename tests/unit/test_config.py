@@ -173,9 +173,10 @@ def test_seeds_are_taken_modulo_2_to_the_64(seed, expected):
     assert checked(seed=seed).seed == expected
 
 
-@pytest.mark.parametrize("edge", [{"iterations": 0}, {"lambda_": 0}, {"tol": 0}, {"rank": 1}])
-def test_smallest_allowed_values(edge):
-    checked(**edge)
+def test_smallest_allowed_values():
+    settings = checked(iterations=0, lambda_=0, tol=0, rank=1)
+    assert (settings.iterations, settings.tol) == (0, 0.0)
+    assert (settings.objective.lambda_, settings.objective.rank) == (0.0, 1)
 
 
 def test_explicit_feedback_ignores_alpha():
