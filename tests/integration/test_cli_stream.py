@@ -22,7 +22,8 @@ import pytest
 
 from cli_runs import error_of, run_in_process, stdout_of
 from rddals import MatrixFactorizationModel, Rating, StreamingALS
-from rddals.cli.streams import _Learner
+from rddals.cli import streams
+from rddals.cli.files import check_stream
 
 RDDALS = str(Path(sys.executable).with_name("rddals"))
 OPTIONS = ("--rank", "3", "--seed", "5", "--blocks", "2")
@@ -251,9 +252,14 @@ def test_folder_without_ratings(rddals, folder, out):
 
 def test_stop_before_the_first_batch_is_told(rddals, monkeypatch, folder, out, batches):
     put_all(folder, batches)
-    # As after a signal that arrives while Spark starts the query.
-    monkeypatch.setattr(_Learner, "run", lambda learner, stop: setattr(stop, "requested", True))
+
+    def check_and_signal(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        check_stream(*arguments)
+
+    monkeypatch.setattr(streams, "check_stream", check_and_signal)
     output = stdout_of(rddals("stream", folder, "--out", out, *OPTIONS))
+    monkeypatch.undo()
     assert f"nothing; stopped before the first batch; {len(batches)} files wait in" in output
     error = error_of(2, rddals("recommend", out, "--user", 1))
     assert "stores a stream that has saved no model yet; continue it with rddals stream" in error
